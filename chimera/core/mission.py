@@ -1,0 +1,267 @@
+"""A mission: what a client asks for, and the states it moves through.
+
+``MissionSpec`` is what the hub takes (`inputs` are items); ``MissionFile`` is what people write
+(`inputs` may name files, which the CLI reads). Both share every other field.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from chimera.core.judge import DEFAULT_JUDGE, JudgePolicy
+from chimera.core.money import MAX_USD, microusd
+from chimera.core.task import Priority
+
+AGENT_PATTERN = r"^[a-z][a-z0-9_-]{0,62}$"
+NODE_PATTERN = r"^[a-z][a-z0-9_-]{0,38}$"
+TENANT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,38}$"
+MAX_NODES = 1_000
+
+AgentName = Annotated[str, Field(pattern=AGENT_PATTERN, description="A registered agent's name.")]
+Judges = Annotated[tuple[JudgePolicy, ...], Field(min_length=1, max_length=16)]
+
+
+class MissionStatus(StrEnum):
+    """Where a mission stands."""
+
+    PLANNING = "PLANNING"
+    """Acknowledged; its first tasks are being made."""
+    RUNNING = "RUNNING"
+    """Tasks are under way or may be claimed."""
+    PAUSED = "PAUSED"
+    """An operator holds it."""
+    WAITING_REVIEW = "WAITING_REVIEW"
+    """All that is left waits for a human."""
+    COMPLETED = "COMPLETED"
+    """Every task is final and enough were accepted. Final."""
+    FAILED = "FAILED"
+    """Ended early or with too little accepted, for a stated reason. Final."""
+    CANCELLED = "CANCELLED"
+    """Ended by its owner. Final."""
+
+
+M = MissionStatus
+
+MISSION_TRANSITIONS: dict[tuple[MissionStatus, MissionStatus], str] = {
+    (M.PLANNING, M.RUNNING): "planned: its first tasks exist",
+    (M.PLANNING, M.FAILED): "deadline",
+    (M.PLANNING, M.CANCELLED): "cancelled by its owner",
+    (M.RUNNING, M.WAITING_REVIEW): "all that is left waits for a human",
+    (M.RUNNING, M.COMPLETED): "every task is final and min_accepted is met",
+    (M.RUNNING, M.FAILED): "budget_exceeded, deadline, task_failed or min_accepted",
+    (M.RUNNING, M.CANCELLED): "cancelled by its owner",
+    (M.WAITING_REVIEW, M.RUNNING): "a human answered, or there is new work",
+    (M.WAITING_REVIEW, M.COMPLETED): "the last answer came",
+    (M.WAITING_REVIEW, M.FAILED): "budget_exceeded, deadline, task_failed or min_accepted",
+    (M.WAITING_REVIEW, M.CANCELLED): "cancelled by its owner",
+}
+"""(from, to) → why a mission makes that step. A step that is not here is impossible."""
+
+MISSION_FINAL = frozenset({M.COMPLETED, M.FAILED, M.CANCELLED})
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stage(Frozen):
+    """What a kind of task in a mission runs and how it is judged."""
+
+    agent: AgentName
+    options: dict[str, Any] = {}
+    judge: Judges
+
+
+class MapPlan(Frozen):
+    """One task for each input."""
+
+    strategy: Literal["map"] = "map"
+
+
+class Reduce(Frozen):
+    """How results are brought together."""
+
+    agent: AgentName = "llm"
+    options: dict[str, Any] = {}
+    judge: Judges | None = None
+
+
+class MapReducePlan(Frozen):
+    """One task for each input, then a tree of tasks that bring the results together.
+
+    A reduce task takes what was accepted: failed inputs are left out, not waited for.
+    """
+
+    strategy: Literal["map_reduce"]
+    reduce: Reduce = Reduce()
+    width: int | None = Field(
+        None, ge=2, le=200, description="Results one reduce task takes; more make a tree."
+    )
+
+
+class DagNode(Frozen):
+    """One task of an explicit plan."""
+
+    name: str = Field(pattern=NODE_PATTERN)
+    agent: AgentName | None = Field(None, description="The mission's agent, unless named.")
+    options: dict[str, Any] | None = Field(None, description="The mission's options, unless given.")
+    input: Any = None
+    depends_on: tuple[str, ...] = ()
+    accept_partial: bool = Field(False, description="Runs with what was accepted when an input failed.")
+    judge: Judges | None = Field(None, description="The mission's judge, unless given.")
+
+
+class DagPlan(Frozen):
+    """Named tasks and what each depends on."""
+
+    strategy: Literal["dag"]
+    nodes: tuple[DagNode, ...] = Field(min_length=1, max_length=MAX_NODES)
+
+    @field_validator("nodes")
+    @classmethod
+    def _is_a_dag(cls, nodes: tuple[DagNode, ...]) -> tuple[DagNode, ...]:
+        names = [node.name for node in nodes]
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"node names must differ; {', '.join(twice)} stands more than once")
+        for node in nodes:
+            if unknown := [name for name in node.depends_on if name not in names]:
+                raise ValueError(
+                    f"node {node.name!r} depends on {unknown[0]!r}, which is no node of this plan"
+                )
+            if len(set(node.depends_on)) < len(node.depends_on):
+                raise ValueError(f"node {node.name!r} names a dependency twice")
+        if cycle := find_cycle({node.name: node.depends_on for node in nodes}):
+            raise ValueError(f"depends_on goes in a circle: {' → '.join(cycle)}; remove one of these")
+        return nodes
+
+
+Plan = Annotated[MapPlan | MapReducePlan | DagPlan, Field(discriminator="strategy")]
+
+
+def find_cycle(graph: dict[str, tuple[str, ...]]) -> list[str]:
+    """One cycle of a dependency graph, first node repeated at the end; [] when there is none."""
+    done: set[str] = set()
+    for start in graph:
+        path: list[str] = []
+        stack: list[tuple[str, int]] = [(start, 0)]
+        while stack:
+            name, step = stack.pop()
+            if name in done:
+                continue
+            if step == 0:
+                path.append(name)
+            if step < len(graph[name]):
+                stack.append((name, step + 1))
+                following = graph[name][step]
+                if following in path:
+                    return [*path[path.index(following) :], following]
+                stack.append((following, 0))
+            else:
+                done.add(name)
+                path.pop()
+    return []
+
+
+class MissionBase(Frozen):
+    """All that a mission says, but for its inputs."""
+
+    goal: str = Field(min_length=1, max_length=20_000, description="What the mission is for, in words.")
+    agent: AgentName = "llm"
+    options: dict[str, Any] = Field({}, description="The agent's own options.")
+    context: dict[str, Any] = Field({}, description="Facts every task is given.")
+    plan: Plan = MapPlan()
+    judge: Judges = DEFAULT_JUDGE
+    priority: Priority = Priority.MEDIUM
+    budget_usd: Decimal = Field(
+        gt=0, le=MAX_USD, decimal_places=6, description="The most this mission may ever spend, USD."
+    )
+    deadline_s: float | None = Field(
+        None, gt=0, le=31_536_000, description="From submit; nothing starts after it."
+    )
+    task_timeout_s: float | None = Field(None, gt=0, le=86_400, description="An attempt's time.")
+    max_attempts: int | None = Field(None, ge=1, le=100)
+    on_task_failure: Literal["continue", "stop"] = "continue"
+    min_accepted: int = Field(1, ge=0, description="Fewer accepted results make the mission FAILED.")
+
+    @property
+    def budget_microusd(self) -> int:
+        """The budget in µ$."""
+        return microusd(self.budget_usd)
+
+    @cached_property
+    def stages(self) -> dict[str, Stage]:
+        """Every kind of task this mission has, by the name tasks refer to it."""
+        own = Stage(agent=self.agent, options=self.options, judge=self.judge)
+        if isinstance(self.plan, DagPlan):
+            return {
+                node.name: Stage(
+                    agent=node.agent or self.agent,
+                    options=self.options if node.options is None else node.options,
+                    judge=node.judge or self.judge,
+                )
+                for node in self.plan.nodes
+            }
+        if isinstance(self.plan, MapReducePlan):
+            reduce = self.plan.reduce
+            return {
+                "map": own,
+                "reduce": Stage(
+                    agent=reduce.agent, options=reduce.options, judge=reduce.judge or DEFAULT_JUDGE
+                ),
+            }
+        return {"map": own}
+
+
+def _check_inputs(plan: MapPlan | MapReducePlan | DagPlan, given: bool) -> None:
+    if isinstance(plan, DagPlan) and given:
+        raise ValueError("a dag plan has no inputs: each node names its own")
+    if not isinstance(plan, DagPlan) and not given:
+        raise ValueError("inputs are empty: give at least one item")
+
+
+class MissionSpec(MissionBase):
+    """A mission as the hub takes it."""
+
+    inputs: tuple[Any, ...] = Field((), description="One task is made for each item.")
+
+    @model_validator(mode="after")
+    def _inputs_fit(self) -> MissionSpec:
+        _check_inputs(self.plan, bool(self.inputs))
+        return self
+
+
+class InputFiles(Frozen):
+    """Inputs from files; the CLI reads them."""
+
+    files: tuple[str, ...] = Field(
+        min_length=1, description="Paths or globs, from the mission file's folder."
+    )
+    format: Literal["text", "jsonl", "csv"] = Field(
+        "text", description="text: a file is an item {path, text}; jsonl: a line; csv: a row, by header."
+    )
+    head_chars: int | None = Field(
+        None, ge=1, description="Of a text file, only its first characters, cut at a line's end."
+    )
+
+
+class InputItems(Frozen):
+    """Inputs written out."""
+
+    items: tuple[Any, ...] = Field(min_length=1)
+
+
+class MissionFile(MissionBase):
+    """A mission as people write it, in YAML or JSON."""
+
+    inputs: tuple[Any, ...] | InputItems | InputFiles = ()
+
+    @model_validator(mode="after")
+    def _inputs_fit(self) -> MissionFile:
+        _check_inputs(self.plan, not (isinstance(self.inputs, tuple) and not self.inputs))
+        return self

@@ -1,0 +1,91 @@
+"""What every hub service stands on: settings, connections, and each tenant's stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chimera.settings import Settings
+from chimera.store.blobs import Blobs
+from chimera.store.catalogue import Catalogue
+from chimera.store.connection import Redis, connect, prepare
+from chimera.store.elections import Election
+from chimera.store.ledger import Ledger
+from chimera.store.missions import MissionStore
+from chimera.store.recorder import Recorder
+from chimera.store.requests import Requests
+from chimera.store.reviews import ReviewStore
+from chimera.store.tasks import TaskStore
+from chimera.store.tenants import TenantStore
+
+
+@dataclass(frozen=True)
+class TenantStores:
+    """One tenant's stores."""
+
+    missions: MissionStore
+    tasks: TaskStore
+    reviews: ReviewStore
+    ledger: Ledger
+    requests: Requests
+    recorder: Recorder
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """Settings and connections of one process."""
+
+    settings: Settings
+    redis: Redis
+    blocking: Redis
+    """For reads that wait: it has no socket timeout."""
+    blobs: Blobs
+    tenants: TenantStore
+    catalogue: Catalogue
+    _stores: dict[str, TenantStores] = field(default_factory=dict)
+
+    def of(self, tenant: str) -> TenantStores:
+        """The stores of a tenant."""
+        if tenant not in self._stores:
+            self._stores[tenant] = TenantStores(
+                MissionStore(self.redis, tenant),
+                TaskStore(self.redis, tenant),
+                ReviewStore(self.redis, tenant),
+                Ledger(self.redis, tenant),
+                Requests(self.redis, tenant),
+                Recorder(self.redis, tenant),
+            )
+        return self._stores[tenant]
+
+    def election(self, role: str) -> Election:
+        """The election of a role."""
+        return Election(self.redis, role)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()
+        await self.blocking.aclose()
+
+
+async def open_base(settings: Settings) -> Base:
+    """Connect, and check that Redis fits.
+
+    Raises:
+        ConfigurationError: no Redis is named, or it does not fit.
+        StoreUnavailable: it cannot be reached.
+    """
+    base = base_of(settings)
+    await prepare(base.redis)
+    return base
+
+
+def base_of(settings: Settings) -> Base:
+    """The same without asking Redis anything yet."""
+    redis = connect(settings)
+    return Base(
+        settings=settings,
+        redis=redis,
+        blocking=connect(settings, blocking=True),
+        blobs=Blobs(settings.blob_location),
+        tenants=TenantStore(redis),
+        catalogue=Catalogue(redis),
+    )

@@ -1,0 +1,126 @@
+"""The fleet controller: keeps as many workers as the work wants, and no more.
+
+What to have is `core.scaling`'s pure decision; this does it, through a backend that can start,
+list and end workers. It alone replaces workers: nothing restarts them behind its back.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Protocol
+
+import structlog
+
+from chimera.core.scaling import FleetShape, TenantLoad, desired_workers
+from chimera.runtime.base import Base
+from chimera.runtime.elector import Elector
+from chimera.runtime.service import Service
+from chimera.store.signals import Wakeups
+
+log = structlog.get_logger(__name__)
+
+STARTING_S = 60.0
+"""A worker that has not beaten after this long is ended and replaced."""
+
+
+class Backend(Protocol):
+    """Where workers live."""
+
+    async def start(self, tenant: str, worker_id: str) -> None:
+        """Begin a worker; returns once it is asked for, not once it beats."""
+        ...
+
+    async def list(self) -> dict[str, str]:
+        """Workers that exist (alive or starting): id → tenant."""
+        ...
+
+    async def end(self, tenant: str, worker_id: str) -> None:
+        """End a worker at once; nothing happens when it is gone."""
+        ...
+
+
+class FleetController(Service):
+    """One pass: snapshot → desired → start or drain."""
+
+    name = "fleet controller"
+    sweep_s = 0.5
+
+    def __init__(self, base: Base, elector: Elector, backend: Backend, wakeups: Wakeups) -> None:
+        super().__init__()
+        self._base = base
+        self._elector = elector
+        self._backend = backend
+        self._wakeups = wakeups
+        self._started_at: dict[str, float] = {}
+        self._worked_at: dict[str, float] = {}
+        self._draining: set[str] = set()
+
+    async def wait(self) -> None:
+        await self._wakeups.wait(self.sweep_s)
+
+    async def run_once(self) -> None:
+        if self._elector.term is None:
+            return
+        settings = self._base.settings
+        now = time.monotonic()
+        existing = await self._backend.list()
+        tenants = await self._base.tenants.names()
+        alive: dict[str, dict[str, dict[str, str]]] = {}
+        loads: list[TenantLoad] = []
+        for tenant in tenants:
+            tasks = self._base.of(tenant).tasks
+            alive[tenant] = await tasks.workers()
+            backlog, running = await tasks.load()
+            if backlog or running:
+                self._worked_at[tenant] = now
+            mine = [
+                worker
+                for worker, owner in existing.items()
+                if owner == tenant and worker not in self._draining
+            ]
+            loads.append(
+                TenantLoad(
+                    tenant=tenant,
+                    backlog=backlog,
+                    running=running,
+                    idle_for_s=now - self._worked_at.setdefault(tenant, now),
+                    workers=len(mine),
+                )
+            )
+        shape = FleetShape(settings.max_workers, settings.slots, settings.idle_s)
+        desired = desired_workers(loads, shape)
+        for load in loads:
+            await self._reconcile(load, desired[load.tenant], existing, alive[load.tenant], now)
+        self._draining &= set(existing)
+        self._started_at = {worker: at for worker, at in self._started_at.items() if worker in existing}
+
+    async def _reconcile(
+        self,
+        load: TenantLoad,
+        desired: int,
+        existing: dict[str, str],
+        alive: dict[str, dict[str, str]],
+        now: float,
+    ) -> None:
+        tenant = load.tenant
+        mine = {
+            worker for worker, owner in existing.items() if owner == tenant and worker not in self._draining
+        }
+        for worker in sorted(mine - set(alive)):
+            # It exists but does not beat: starting, or hung. Leases of a hung one are rescued anyway.
+            if now - self._started_at.setdefault(worker, now) > STARTING_S:
+                log.warning("worker.silent", tenant=tenant, worker=worker)
+                await self._backend.end(tenant, worker)
+                mine.discard(worker)
+        for _ in range(desired - len(mine)):
+            worker = f"{tenant}-{uuid.uuid4().hex[:8]}"
+            log.info("worker.starting", tenant=tenant, worker=worker)
+            self._started_at[worker] = now
+            await self._backend.start(tenant, worker)
+        # The least busy leave first.
+        leaving = sorted(mine, key=lambda worker: int(alive.get(worker, {}).get("busy", 0)))
+        for worker in leaving[: max(0, len(mine) - desired)]:
+            log.info("worker.draining", tenant=tenant, worker=worker)
+            self._draining.add(worker)
+            await self._base.of(tenant).tasks.drain(worker)

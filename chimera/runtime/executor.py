@@ -1,0 +1,212 @@
+"""The executor: one attempt, from a claim to an outcome.
+
+    brief → task and context → run the agent → check the result
+
+It decides nothing about the task's future: the worker reports the outcome, the store's scripts
+and the judge decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from pydantic_core import PydanticSerializationError, to_json
+
+from chimera.agents.context import Context
+from chimera.agents.models.client import ModelClient
+from chimera.agents.registry import Registered, Registry
+from chimera.core.lease import Claim
+from chimera.core.task import Task, TaskContext, TaskStatus
+from chimera.errors import (
+    AgentCrashed,
+    BudgetExceeded,
+    ChimeraError,
+    LeaseLost,
+    ModelUnavailable,
+    PayloadTooLarge,
+    RefusalKind,
+    StoreError,
+)
+from chimera.runtime.briefs import Brief, Briefs
+from chimera.settings import Settings
+from chimera.store.tasks import EndKind, TaskStore
+
+log = structlog.get_logger(__name__)
+
+PAUSE_S = 2.0
+"""Before another attempt when the model or the store was away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The agent returned a result that may be handed in."""
+
+    state_version: int
+    result_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The attempt ends without a result (see `chimera.store.tasks.Ended`)."""
+
+    kind: EndKind
+    detail: str
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The lease is lost: there is nothing to report."""
+
+    detail: str
+
+
+Outcome = Done | Stopped | Dropped
+
+
+class Executor:
+    """Runs attempts. One for each worker; blocking agents run in threads of its own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tenant: str,
+        registry: Registry,
+        tasks: TaskStore,
+        briefs: Briefs,
+        model_for: Callable[[Claim, str, datetime], ModelClient],
+    ) -> None:
+        self._settings = settings
+        self._tenant = tenant
+        self._registry = registry
+        self._tasks = tasks
+        self._briefs = briefs
+        self._model_for = model_for
+        # A thread whose attempt timed out runs on until its agent returns: leave room for some.
+        self._threads = ThreadPoolExecutor(2 * settings.slots, thread_name_prefix="agent")
+
+    def close(self) -> None:
+        """Wait for no thread: a blocked agent must not hold up the worker's end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def attempt(self, claim: Claim) -> Outcome:
+        """Run one attempt. Never raises but for cancellation."""
+        cancellation = asyncio.Event()
+        try:
+            brief = await self._briefs.get(claim.mission_id, claim.state_version)
+            stage = brief.stages[claim.stage]
+            registered = self._registry.get(stage.agent)
+            inputs = await self._dependencies(claim)
+            task = _task(claim, brief, stage.agent, inputs)
+            timeout_s = self._timeout_s(brief)
+            deadline = datetime.now(UTC) + timedelta(seconds=timeout_s)
+            context = Context(
+                tenant=self._tenant,
+                mission_id=claim.mission_id,
+                task_id=claim.task_id,
+                attempt=claim.attempt,
+                model=self._model_for(claim, stage.agent, deadline),
+                options=stage.options,
+                deadline=deadline,
+                idempotency_key=f"{self._tenant}/{claim.task_id}/{brief.state_version}",
+                cancellation=cancellation,
+                report=lambda text: log.info("agent.progress", text=text),
+            )
+            async with asyncio.timeout(timeout_s):
+                result = await self._run(registered, task, context)
+            return Done(brief.state_version, self._checked(stage.agent, result))
+        except TimeoutError:
+            return Stopped("timeout", f"no result within {self._timeout_s(brief):g} s")
+        except LeaseLost as exc:
+            return Dropped(str(exc))
+        except ChimeraError as exc:
+            return _stopped(exc)
+        finally:
+            cancellation.set()
+
+    async def _dependencies(self, claim: Claim) -> dict[str, Any]:
+        if not claim.depends_on:
+            return {}
+        return await self._tasks.results([f"{claim.mission_id}.{name}" for name in claim.depends_on])
+
+    def _timeout_s(self, brief: Brief) -> float:
+        return brief.task_timeout_s or self._settings.task_timeout_s
+
+    async def _run(self, registered: Registered, task: Task, context: Context) -> Any:
+        try:
+            if registered.info.blocking:
+                variables = copy_context()
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._threads, lambda: variables.run(registered.run, task, context)
+                )
+            return await registered.run(task, context)
+        except (BudgetExceeded, LeaseLost, ModelUnavailable, StoreError):
+            raise
+        except Exception as exc:
+            log.warning("agent.raised", agent=registered.info.name, exc_info=True)
+            raise AgentCrashed(registered.info.name, _cause(exc)) from exc
+
+    def _checked(self, agent: str, result: Any) -> str:
+        try:
+            text = to_json(result)
+        except (PydanticSerializationError, ValueError) as exc:
+            raise AgentCrashed(
+                agent,
+                f"nothing, but its result is no JSON value ({exc}): "
+                "return text, numbers, lists, dicts or a pydantic model",
+            ) from exc
+        if len(text) > self._settings.max_result_bytes:
+            raise PayloadTooLarge(
+                "the result", len(text), self._settings.max_result_bytes, "CHIMERA_MAX_RESULT_BYTES"
+            )
+        return text.decode()
+
+
+def _task(claim: Claim, brief: Brief, agent: str, inputs: dict[str, Any]) -> Task:
+    return Task(
+        task_id=claim.task_id,
+        task_type=agent,
+        priority=brief.priority,
+        context=TaskContext(
+            goal=brief.goal,
+            data=brief.context,
+            input=json.loads(claim.input_json) if claim.input_json else None,
+            inputs=inputs,
+            feedback=claim.feedback,
+        ),
+        status=TaskStatus.PENDING,
+    )
+
+
+def _stopped(exc: ChimeraError) -> Stopped:
+    """What an error means for the attempt: its fault counts, ours and the budget's do not."""
+    if isinstance(exc, BudgetExceeded):
+        return _unaffordable(exc)
+    if isinstance(exc, ModelUnavailable):
+        return Stopped("error", str(exc), PAUSE_S)
+    if isinstance(exc, StoreError):
+        return Stopped("return", str(exc), PAUSE_S)
+    return Stopped("error", str(exc))
+
+
+def _unaffordable(exc: BudgetExceeded) -> Stopped:
+    """Handed back uncounted: an exhausted mission is ended by the hub, the others come round."""
+    delay_s = {
+        RefusalKind.CONTENDED: 1.0,
+        RefusalKind.WINDOW: max(1.0, exc.retry_after_s),
+        # A moment, so that the hub ends the mission before it is claimed again.
+        RefusalKind.EXHAUSTED: 5.0,
+    }[exc.kind]
+    return Stopped("return", str(exc), delay_s)
+
+
+def _cause(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: {exc}"[:2000]

@@ -1,0 +1,216 @@
+"""The judge: takes results under leases, judges them, commits the verdicts.
+
+Only a committed verdict makes a result count. A judge that breaks is not a judge that said no:
+its failure is tried again, then a human is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import defaultdict
+
+import structlog
+
+from chimera.agents.models.client import ModelClient, Models
+from chimera.core.lease import Review
+from chimera.core.verdict import Verdict
+from chimera.errors import BackendError, BudgetExceeded, LeaseLost, StoreError
+from chimera.judging.boundaries import Boundaries
+from chimera.judging.evaluate import Evaluator
+from chimera.judging.policy import Submission
+from chimera.runtime.base import Base
+from chimera.runtime.briefs import Briefs
+from chimera.runtime.desk import Desk, LeasedPurse
+from chimera.runtime.service import Service
+from chimera.store.scripts import Refusal
+from chimera.store.signals import Wakeups
+
+log = structlog.get_logger(__name__)
+
+BATCH = 64
+AT_ONCE = 256
+"""Reviews one judge holds at once."""
+MAX_FAILURES = 3
+"""Failures to judge one result before a human is asked."""
+
+
+class Judge(Service):
+    """Judges every tenant's results."""
+
+    name = "judge"
+    sweep_s = 0.5
+
+    def __init__(self, base: Base, judge_id: str, wakeups: Wakeups, boundaries: Boundaries) -> None:
+        super().__init__()
+        self._base = base
+        self.judge_id = judge_id
+        self._wakeups = wakeups
+        self._named: set[str] = set()
+        self._evaluator = Evaluator(
+            boundaries,
+            accept_above=base.settings.accept_above,
+            reject_below=base.settings.reject_below,
+        )
+        self._models = Models(base.settings)
+        self._briefs: dict[str, Briefs] = {}
+        self._desks: dict[str, Desk] = {}
+        self._held: dict[tuple[str, str], Review] = {}
+        self._judging: set[asyncio.Task[None]] = set()
+        self._verdicts: asyncio.Queue[tuple[str, Review, Verdict]] = asyncio.Queue()
+        self._helpers: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        super().start()
+        if not self._helpers:
+            self._helpers = [
+                asyncio.create_task(self._commit(), name="commit verdicts"),
+                asyncio.create_task(self._renew(), name="renew reviews"),
+            ]
+
+    async def stop(self) -> None:
+        """End. What is held is left: its leases run out and another judge takes it."""
+        await super().stop()
+        tasks = [*self._helpers, *self._judging]
+        self._helpers = []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for desk in self._desks.values():
+            await desk.stop()
+        self._desks = {}
+
+    async def wait(self) -> None:
+        self._named = await self._wakeups.wait(self.sweep_s)
+
+    async def run_once(self) -> None:
+        named, self._named = self._named, set()
+        for tenant in named or await self._base.tenants.names():
+            while (room := AT_ONCE - len(self._held)) > 0:
+                reviews = await self._base.of(tenant).reviews.claim(
+                    self.judge_id,
+                    uuid.uuid4().hex,
+                    lease_s=self._base.settings.lease_s,
+                    most=min(BATCH, room),
+                )
+                for review in reviews:
+                    self._held[tenant, review.task_id] = review
+                    task = asyncio.create_task(self._judge(tenant, review), name=review.task_id)
+                    self._judging.add(task)
+                    task.add_done_callback(self._judging.discard)
+                if len(reviews) < BATCH:
+                    break
+
+    async def _judge(self, tenant: str, review: Review) -> None:
+        try:
+            verdict = await self._evaluate(tenant, review)
+        except LeaseLost as exc:
+            log.warning("review.lost", task_id=review.task_id, detail=str(exc))
+            self._held.pop((tenant, review.task_id), None)
+        except BudgetExceeded as exc:
+            # It waits in REVIEW: no money to judge is no judgement.
+            await self._give_back(tenant, review, str(exc), counts=False)
+        except StoreError as exc:
+            log.warning("store.unavailable", service="judge", error=str(exc))
+            self._held.pop((tenant, review.task_id), None)
+        except BackendError as exc:
+            log.warning("judge.failed", task_id=review.task_id, error=str(exc))
+            await self._give_back(tenant, review, str(exc), counts=True)
+        except Exception as exc:
+            log.exception("judge.failed", task_id=review.task_id)
+            await self._give_back(tenant, review, f"{type(exc).__name__}: {exc}", counts=True)
+        else:
+            self._verdicts.put_nowait((tenant, review, verdict))
+
+    async def _evaluate(self, tenant: str, review: Review) -> Verdict:
+        briefs = self._briefs.setdefault(tenant, Briefs(self._base.of(tenant).missions))
+        brief = await briefs.get(review.mission_id, review.state_version)
+        stage = brief.stages[review.stage]
+        inputs = {}
+        if review.depends_on:
+            inputs = await self._base.of(tenant).tasks.results(
+                [f"{review.mission_id}.{name}" for name in review.depends_on]
+            )
+        submission = Submission(
+            goal=brief.goal,
+            data=brief.context,
+            input=review.input,
+            inputs=inputs,
+            result=review.result,
+            attempt=review.attempt,
+        )
+        return await self._evaluator.evaluate(
+            stage.judge,
+            submission,
+            judge=self.judge_id,
+            model=self._model_for(tenant, review),
+            author_model=str(stage.options.get("model", "")),
+        )
+
+    def _model_for(self, tenant: str, review: Review) -> ModelClient:
+        desk = self._desks.get(tenant)
+        if desk is None:
+            desk = self._desks[tenant] = Desk(
+                self._base.redis,
+                self._base.blocking,
+                tenant,
+                self.judge_id,
+                wait_s=self._base.settings.reserve_wait_s,
+            )
+            desk.start()
+        return ModelClient(
+            models=self._models,
+            purse=LeasedPurse(desk, review.task_id, review.token),
+            agent="judge",
+            idempotency_key=f"{review.task_id}/judge/{review.token}",
+        )
+
+    async def _give_back(self, tenant: str, review: Review, why: str, *, counts: bool) -> None:
+        self._held.pop((tenant, review.task_id), None)
+        try:
+            await self._base.of(tenant).reviews.give_back(
+                self.judge_id, [(review, why, counts)], max_failures=MAX_FAILURES
+            )
+        except StoreError as exc:
+            # Its lease runs out by itself.
+            log.warning("store.unavailable", service="judge", error=str(exc))
+
+    async def _commit(self) -> None:
+        while True:
+            batches: dict[str, list[tuple[Review, Verdict]]] = defaultdict(list)
+            tenant, review, verdict = await self._verdicts.get()
+            batches[tenant].append((review, verdict))
+            while not self._verdicts.empty():
+                tenant, review, verdict = self._verdicts.get_nowait()
+                batches[tenant].append((review, verdict))
+            for tenant, batch in batches.items():
+                await self._commit_batch(tenant, batch)
+
+    async def _commit_batch(self, tenant: str, batch: list[tuple[Review, Verdict]]) -> None:
+        try:
+            answers = await self._base.of(tenant).reviews.commit(
+                self.judge_id, batch, max_stale=self._base.settings.max_stale
+            )
+            for (review, _), answer in zip(batch, answers, strict=True):
+                if answer is Refusal.LOST:
+                    log.warning("review.lost", task_id=review.task_id)
+        except StoreError as exc:
+            # Not sent again: the leases run out, and another look judges anew.
+            log.warning("store.unavailable", service="judge", error=str(exc))
+        except Exception:
+            log.exception("commit.failed")
+        finally:
+            for review, _ in batch:
+                self._held.pop((tenant, review.task_id), None)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._base.settings.heartbeat_s)
+            leases: dict[str, list[tuple[str, int]]] = defaultdict(list)
+            for (tenant, task_id), review in self._held.items():
+                leases[tenant].append((task_id, review.token))
+            for tenant, held in leases.items():
+                try:
+                    await self._base.of(tenant).reviews.renew(held, lease_s=self._base.settings.lease_s)
+                except StoreError as exc:
+                    log.warning("store.unavailable", service="judge", error=str(exc))

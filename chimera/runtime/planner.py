@@ -1,0 +1,50 @@
+"""The planner: makes a mission's tasks, a bounded window at a time."""
+
+from __future__ import annotations
+
+import structlog
+
+from chimera.core.mission import DagPlan
+from chimera.core.plan import next_window
+from chimera.errors import CorruptRecord
+from chimera.runtime.base import Base
+
+log = structlog.get_logger(__name__)
+
+WINDOW = 500
+"""Inputs of one script call."""
+
+
+class Planner:
+    """Plans one mission as far as its window allows."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+
+    async def plan(self, tenant: str, mission_id: str, *, term: int, by: str) -> None:
+        """Plan until the mission is wholly planned, its window is full, or another planner acts."""
+        missions = self._base.of(tenant).missions
+        settings = self._base.settings
+        while True:
+            mission = await missions.get(mission_id)
+            unfinished = sum(mission.counts[status] for status in ("BLOCKED", "READY", "PENDING", "REVIEW"))
+            room = min(WINDOW, settings.plan_window - unfinished)
+            if mission.planned_all or room <= 0:
+                return
+            items = ()
+            if not isinstance(mission.spec.plan, DagPlan):
+                items = tuple(await self._base.blobs.read_inputs(tenant, mission_id, mission.planned, room))
+                if not items:
+                    raise CorruptRecord(
+                        f"inputs of mission {mission_id} end at {mission.planned} of {mission.inputs}"
+                    )
+            window = next_window(
+                mission.spec,
+                items,
+                cursor=mission.planned,
+                inputs=mission.inputs,
+                width=settings.reduce_width,
+            )
+            if not await missions.plan(mission_id, window, cursor=mission.planned, term=term, by=by):
+                return
+            log.info("mission.planned", tenant=tenant, mission_id=mission_id, tasks=len(window.tasks))

@@ -1,0 +1,125 @@
+"""The renewer: keeps a worker's leases from a thread of its own, and watches its event loop.
+
+An agent that blocks the loop delays its neighbours but costs none of them its lease. One that
+never gives the loop back is named in a warning, and its attempt ends at its time all the same:
+the store refuses to renew it, and this thread reports it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from chimera.core.lease import Renewal
+from chimera.errors import StoreError
+from chimera.store.tasks import Ended, Heartbeat
+
+log = structlog.get_logger(__name__)
+
+BLOCKED_AFTER_S = 1.0
+WATCH_S = 0.25
+
+
+class Renewer:
+    """Renews every `heartbeat_s`.
+
+    Args:
+        leases: gives the task ids and tokens held now; called from the thread.
+        heard: takes each renewal; called on the event loop.
+    """
+
+    def __init__(
+        self,
+        heartbeat: Heartbeat,
+        *,
+        lease_s: float,
+        heartbeat_s: float,
+        slots: int,
+        leases: Callable[[], Mapping[str, int]],
+        heard: Callable[[Renewal], None],
+    ) -> None:
+        self._heartbeat = heartbeat
+        self._lease_s, self._heartbeat_s, self._slots = lease_s, heartbeat_s, slots
+        self._leases = leases
+        self._heard = heard
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pulse_at = 0.0
+        self._pulse: asyncio.TimerHandle | None = None
+        self._named: str | None = None
+
+    def start(self) -> None:
+        """Begin; call it on the event loop to watch. Idempotent."""
+        if self._thread is None:
+            self._loop = asyncio.get_running_loop()
+            self._beat()
+            self._thread = threading.Thread(target=self._run, name="renewer", daemon=True)
+            self._thread.start()
+
+    async def stop(self) -> None:
+        """End; idempotent."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stopping.set()
+            await asyncio.to_thread(thread.join)
+        if self._pulse is not None:
+            self._pulse.cancel()
+
+    def _beat(self) -> None:
+        assert self._loop is not None  # nosec B101 (set by start)
+        self._pulse_at = time.monotonic()
+        self._pulse = self._loop.call_later(WATCH_S, self._beat)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stopping.wait(max(0.0, min(WATCH_S, due - time.monotonic()))):
+            self._watch()
+            if time.monotonic() < due:
+                continue
+            due = time.monotonic() + self._heartbeat_s
+            try:
+                self._renew()
+            except StoreError as exc:
+                # Leases lapse by themselves; the store says so once it is back.
+                log.warning("store.unavailable", service="renewer", error=str(exc))
+            except Exception:
+                log.exception("renew.failed")
+
+    def _renew(self) -> None:
+        leases = self._leases()
+        renewal = self._heartbeat.renew(
+            list(leases.items()), lease_s=self._lease_s, slots=self._slots, busy=len(leases)
+        )
+        if renewal.overdue:
+            self._heartbeat.end(
+                [
+                    Ended(task_id, leases[task_id], "timeout", "its time was up and it did not return")
+                    for task_id in renewal.overdue
+                ]
+            )
+        assert self._loop is not None  # nosec B101 (set by start)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._heard, renewal)
+
+    def _watch(self) -> None:
+        assert self._loop is not None  # nosec B101 (set by start)
+        blocked_s = time.monotonic() - self._pulse_at
+        if blocked_s < BLOCKED_AFTER_S + WATCH_S:
+            self._named = None
+            return
+        # Read from another thread: at worst the name of the task that has just run.
+        task = asyncio.current_task(self._loop)
+        name = task.get_name() if task is not None else "the worker itself"
+        if name != self._named:
+            self._named = name
+            log.warning(
+                "agent.blocks_loop",
+                task_id=name,
+                blocked_s=round(blocked_s, 1),
+                next_step="await instead of blocking, or make the agent a plain `def`: it runs in a thread",
+            )

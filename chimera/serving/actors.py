@@ -1,0 +1,135 @@
+"""The Ray actors: thin shells around plain classes, each running its own event loop in a thread.
+
+An agent that blocks the worker's loop must not stop Ray from reaching the actor, so the loop is
+not Ray's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+import uvloop
+
+from chimera import settings as configuration
+from chimera.agents.registry import Registry
+from chimera.runtime.base import open_base
+from chimera.runtime.elector import Elector
+from chimera.runtime.governor import Governor
+from chimera.runtime.worker import Worker
+from chimera.store import keys
+from chimera.store.connection import connect, connect_sync
+from chimera.store.signals import Wakeups
+from chimera.telemetry.logs import bind, configure
+
+log = structlog.get_logger(__name__)
+
+
+class LoopThread:
+    """An event loop in a thread of its own, running one coroutine to its end."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._thread: threading.Thread | None = None
+        self.error: str | None = None
+
+    def run(self, main: Coroutine[Any, Any, Any], *, then: Any = None) -> None:
+        """Run `main`; call `then` when it has ended, however it ended."""
+
+        def body() -> None:
+            try:
+                uvloop.run(main)
+            except Exception as exc:
+                self.error = f"{type(exc).__name__}: {exc}"
+                log.exception("actor.failed", actor=self._name)
+            finally:
+                if then is not None:
+                    then()
+
+        self._thread = threading.Thread(target=body, name=self._name, daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is still running."""
+        return self._thread is not None and self._thread.is_alive()
+
+
+class WorkerActor:
+    """One worker of one tenant."""
+
+    def __init__(self, tenant: str, worker_id: str) -> None:
+        settings = configuration.load()
+        configure(settings, role="worker", stream="stdout")
+        self.tenant, self.worker_id = tenant, worker_id
+        self._loop = LoopThread(f"worker {worker_id}")
+        self._loop.run(self._main(settings), then=_leave)
+
+    async def _main(self, settings: configuration.Settings) -> None:
+        bind(tenant=self.tenant, worker=self.worker_id)
+        redis, blocking = connect(settings), connect(settings, blocking=True)
+        sync = connect_sync(settings)
+        try:
+            registry = Registry.load(settings.agents)
+            worker = Worker(
+                settings,
+                self.tenant,
+                self.worker_id,
+                registry,
+                redis=redis,
+                blocking=blocking,
+                sync=sync,
+            )
+            await worker.run()
+        finally:
+            sync.close()
+            await redis.aclose()
+            await blocking.aclose()
+
+    def ping(self) -> bool:
+        """Whether its loop runs."""
+        return self._loop.alive
+
+    def __repr__(self) -> str:
+        return f"worker {self.tenant}/{self.worker_id}"
+
+
+class GovernorActor:
+    """The governor: named and detached, so it outlives the replica that made it."""
+
+    def __init__(self) -> None:
+        settings = configuration.load()
+        configure(settings, role="governor", stream="stdout")
+        self._loop = LoopThread("governor")
+        self._loop.run(self._main(settings), then=_leave)
+
+    async def _main(self, settings: configuration.Settings) -> None:
+        base = await open_base(settings)
+        elector = Elector(base.election("governor"), f"governor-{os.getpid()}-{os.urandom(3).hex()}")
+        async with Wakeups(base.blocking, keys.MONEY) as wakeups:
+            governor = Governor(base, elector, wakeups)
+            elector.start()
+            governor.start()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await governor.stop()
+                await elector.stop()
+                await base.close()
+
+    def ping(self) -> bool:
+        """Whether its loop runs."""
+        return self._loop.alive
+
+    def __repr__(self) -> str:
+        return "governor"
+
+
+def _leave() -> None:
+    """End this actor's process: its work is over, and nothing restarts it behind our back."""
+    # Ray's exit_actor works only inside an actor's own call; this is the loop's thread.
+    os._exit(0)

@@ -1,0 +1,245 @@
+"""Settings: the environment, read once at the start, validated whole, handed down.
+
+Every variable is ``CHIMERA_<FIELD>``. A secret may come from a file instead:
+``CHIMERA_<FIELD>_FILE`` names it (Docker and Kubernetes secrets). Nothing else is read: no
+dotenv file, no configuration file. `chimera env` prints this table; `.env.example` is made
+from it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from chimera.errors import ConfigurationError
+
+PREFIX = "CHIMERA_"
+
+
+class Settings(BaseSettings):
+    """All settings. Frozen; build with `load`, not with the constructor."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
+
+    # Where things are
+    url: str = Field("http://127.0.0.1:8000", description="The hub's address, for clients.")
+    api_key: SecretStr | None = Field(None, description="A tenant's key, for clients.")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis >= 7.0 or Valkey: redis://user:password@host:port/0, or rediss://. "
+        "Unset, `chimera up` starts an embedded one.",
+    )
+    redis_password: SecretStr | None = Field(None, description="Redis password, if the URL carries none.")
+    state_dir: Path = Field(
+        Path("~/.local/state/chimera").expanduser(),
+        description="Where `chimera up` keeps the local fleet: Redis' data, logs, keys, pids.",
+    )
+    blob_url: str = Field(
+        "",
+        description="Where inputs and archives live: a directory or any fsspec URL. Empty: "
+        "`blobs` under CHIMERA_STATE_DIR. More than one node needs shared storage.",
+    )
+    boundaries_file: Path | None = Field(
+        None,
+        description="A Markdown file whose fenced `chimera-boundaries` block states what always "
+        "goes to a human. Unset: the block that ships with Chimera (that of AGENTS.md).",
+    )
+
+    # Agents and models
+    agents: str = Field(
+        "",
+        description="Comma-separated Python files or modules that register agents. Beside the "
+        "built-in ones and the entry points of group `chimera.agents`.",
+    )
+    model: str = Field(
+        "", description="The model, `provider:name` or a name at CHIMERA_MODEL_URL. Empty: embedded."
+    )
+    model_url: str = Field("", description="An OpenAI-compatible endpoint, for example http://host/v1.")
+    model_api_key: SecretStr | None = Field(None, description="The key for that endpoint.")
+    judge_model: str = Field("", description="The model of `llm` judges. Empty: CHIMERA_MODEL.")
+    model_timeout_s: float = Field(60, gt=0, le=3600, description="One try of one model call, seconds.")
+    model_retries: int = Field(3, ge=0, le=10, description="Further tries after 429, 5xx or a timeout.")
+    model_max_tokens: int = Field(
+        512, ge=1, le=200_000, description="Output tokens of a call, unless the agent says."
+    )
+    model_price_input_usd: float | None = Field(
+        None,
+        ge=0,
+        description="USD per million input tokens; wins over the price list. Embedded model: 0.05.",
+    )
+    model_price_output_usd: float | None = Field(
+        None,
+        ge=0,
+        description="USD per million output tokens; wins over the price list. Embedded model: 0.20.",
+    )
+    unpriced: Literal["refuse", "ceiling"] = Field(
+        "ceiling", description="A model with no known price: refuse it, or charge the ceiling."
+    )
+    price_ceiling_usd: float = Field(
+        100, gt=0, description="USD per million tokens, in and out, of a model with no known price."
+    )
+    embedded_model_threads: int = Field(2, ge=1, le=64, description="Threads of the embedded model.")
+    embedded_model_slots: int = Field(4, ge=1, le=32, description="Calls the embedded model serves at once.")
+
+    # Leases and time
+    lease_s: float = Field(
+        3.0, ge=0.2, le=300, description="A lease lasts this long unless renewed, seconds."
+    )
+    heartbeat_s: float = Field(
+        0.75, ge=0.05, le=60, description="Workers renew this often; at most a third of the lease."
+    )
+    task_timeout_s: float = Field(
+        300, gt=0, le=86_400, description="An attempt's time, where the mission sets none."
+    )
+    reserve_wait_s: float = Field(
+        5.0, ge=0, le=300, description="How long a refused reservation waits in place."
+    )
+    hold_ttl_s: float = Field(
+        120, gt=0, le=7200, description="A hold outlives its call's timeout by this much."
+    )
+
+    # Judging
+    accept_above: float = Field(0.90, ge=0, le=1, description="Confidence above this accepts.")
+    reject_below: float = Field(
+        0.70, ge=0, le=1, description="Confidence below this rejects; between waits for a human."
+    )
+    max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a task, where the mission sets none.")
+    max_stale: int = Field(5, ge=1, le=100, description="Stale results of a task before a human is asked.")
+
+    # Size
+    slots: int = Field(16, ge=1, le=10_000, description="Agents at once in one worker.")
+    express_slots: int = Field(
+        2, ge=0, le=1_000, description="Of these, kept for high priority (workers of more than one slot)."
+    )
+    max_workers: int = Field(2, ge=1, le=10_000, description="Workers at once, over all tenants.")
+    idle_s: float = Field(30, gt=0, le=86_400, description="A worker without work ends after this, seconds.")
+    plan_window: int = Field(
+        2_000,
+        ge=10,
+        le=100_000,
+        description="Unfinished tasks of a mission kept in Redis; the rest waits in the blob store.",
+    )
+    reduce_width: int = Field(
+        20, ge=2, le=200, description="Results one reduce task takes in; more make a tree."
+    )
+    max_inputs: int = Field(1_000_000, ge=1, description="Inputs of a mission.")
+    max_input_bytes: int = Field(262_144, ge=64, le=8_388_608, description="One input item, bytes of JSON.")
+    max_result_bytes: int = Field(262_144, ge=64, le=8_388_608, description="One result, bytes of JSON.")
+    max_request_bytes: int = Field(268_435_456, ge=1_024, description="One HTTP request, bytes.")
+
+    # Money
+    tenant_limits: str = Field(
+        "",
+        description="Limits of the local tenant, USD by window: `day=5,month=50`. Windows: "
+        "minute, hour, day, month, year, lifetime.",
+    )
+
+    # The local fleet
+    http_host: str = Field("127.0.0.1", description="The address the API listens on.")
+    http_port: int = Field(8000, ge=1, le=65_535, description="The port of the API.")
+    ray_port: int = Field(0, ge=0, le=65_535, description="Ray's GCS; 0 chooses a free port.")
+    dashboard_port: int = Field(0, ge=0, le=65_535, description="Ray's dashboard; 0 chooses a free port.")
+    fsync: Literal["always", "everysec"] = Field(
+        "always",
+        description="The embedded Redis' appendfsync: `everysec` may lose about 2 s of writes in a crash.",
+    )
+
+    # Telemetry
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is written."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else JSON lines."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, and the files it names; nothing else."""
+        return (init_settings, env_settings, SecretFiles(settings_cls))
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Settings:
+        problems = []
+        if self.heartbeat_s > self.lease_s / 3:
+            problems.append("CHIMERA_HEARTBEAT_S must be at most a third of CHIMERA_LEASE_S")
+        if self.reject_below > self.accept_above:
+            problems.append("CHIMERA_REJECT_BELOW must not be above CHIMERA_ACCEPT_ABOVE")
+        if self.express_slots >= self.slots > 1:
+            problems.append("CHIMERA_EXPRESS_SLOTS must be below CHIMERA_SLOTS")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def blob_location(self) -> str:
+        """Where blobs live, with the default filled in."""
+        return self.blob_url or str(self.state_dir / "blobs")
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads ``CHIMERA_<FIELD>_FILE`` for each secret that has no variable of its own."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        variable = f"{PREFIX}{field_name.upper()}_FILE"
+        path = os.environ.get(variable)
+        if path is None or not is_secret(field):
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except OSError as exc:
+            raise ConfigurationError(
+                f"{variable} names {path}, which cannot be read ({exc.strerror}): "
+                "create the file, or unset the variable"
+            ) from exc
+
+    def __call__(self) -> dict[str, Any]:
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a field holds a secret, which may come from a file and is never printed."""
+    return SecretStr in (field.annotation, *get_args(field.annotation))
+
+
+def load(**overrides: Any) -> Settings:
+    """Read and validate the environment.
+
+    Args:
+        overrides: values that a command's own flags set; they win over the environment.
+    Raises:
+        ConfigurationError: names every variable that is wrong, all at once.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        raise ConfigurationError(
+            "the environment is wrong; `chimera env` explains every variable:\n"
+            + "\n".join(f"  {_sentence(error)}" for error in exc.errors())
+        ) from exc
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    name = str(error["loc"][0])
+    field = Settings.model_fields.get(name)
+    shown = "" if field is None or is_secret(field) else f" (it is {error['input']!r})"
+    return f"{PREFIX}{name.upper()}: {message}{shown}"

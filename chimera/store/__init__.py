@@ -1,0 +1,1 @@
+"""The only code that knows Redis: its keys, its scripts, one store for each aggregate."""

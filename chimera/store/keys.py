@@ -1,0 +1,137 @@
+"""Every key in Redis: its name, type, writers and lifetime. The one place that names them.
+
+A tenant's keys carry the hash tag ``{tenant}``, so a script touches one slot. The letter after
+the tag is the **family**, and families are split by who may write them, because Redis checks an
+ACL inside scripts too:
+
+    h  hub       missions, task specs, tenants: workers only read
+    q  queue     claims, leases, counters, results on their way: workers, judge and hub write
+    j  judge     verdicts and commit records: a worker cannot write them
+    g  governor  the ledger: a worker can neither read nor write it
+    r  recorder  the flight recorder: workers may append
+
+============  ======  =================================================  =====================
+method        type    holds                                              lifetime
+============  ======  =================================================  =====================
+mission       hash    spec, state document, status                       until pruned
+missions      zset    mission → submitted at (µs)                        until pruned
+active        zset    mission that is not final → deadline (µs, +inf)    while not final
+sweep         set     final missions whose open tasks must still end     until swept
+ids           list    task ids of a mission, as planned                  with the mission
+spec          hash    a task's stage, input, dependencies                with the mission
+submitted     string  mission made under an idempotency key              24 h
+term          string  highest term seen of a role                        for ever
+task          hash    a task's run state                                 with the mission
+counts        hash    tasks of a mission by status, and other tallies    with the mission
+ready         list    a mission's READY tasks                            while any
+high, normal  zset    missions with READY tasks → rank (µs)              while any
+later         zset    READY tasks with a not-before → that instant (µs)  while any
+leases        zset    PENDING task → lease's end (µs)                    while any
+review        list    tasks in REVIEW that no judge holds                while any
+judging       zset    tasks in REVIEW with a judge → lease's end (µs)    while any
+fallen        list    FAILED or CANCELLED tasks others wait for          until passed on
+dirty         set     missions the hub should look at                    until looked at
+bell          list    one element for each worker worth waking           capped
+workers       zset    worker → heartbeat's end (µs)                      while alive
+worker        hash    a worker's slots, last claim, drain order          while alive, + 1 h
+requests      list    reservations and settlements for the governor      until answered
+answers       list    the governor's answers to one worker               60 s
+verdicts      list    every verdict on a task, oldest first              with the mission
+commit        hash    the accepted result: the commit record             with the mission
+inbox         zset    ESCALATED task → since (µs)                        while any
+limits        hash    the tenant's limits by window (µ$)                 for ever
+ledger        hash    settled by window, held (µ$)                       for ever
+spend         hash    settled and held of one mission (µ$)               with the mission
+hold          hash    one reservation                                    1 h after its end
+holds         zset    open hold → its end (µs)                           while any
+sequence      string  number of the recorder's last entry                for ever
+log           stream  the flight recorder                                until sunk
+============  ======  =================================================  =====================
+
+``lua/include/keys.lua`` assembles the same names inside scripts; a test compares the two.
+"""
+
+from __future__ import annotations
+
+SCHEMA = "chimera:schema"
+"""String: the layout's version, written by the first to come."""
+TENANTS = "chimera:tenants"
+"""Hash: tenant → JSON record."""
+API_KEYS = "chimera:keys"
+"""Hash: SHA-256 of a key → JSON record."""
+AGENTS = "chimera:agents"
+"""Hash: registered agent → JSON record."""
+WAKE = "chimera:wake"
+"""Channel: the name of a tenant whose hub-side work changed."""
+MONEY = "chimera:money"
+"""Channel: the name of a tenant with requests for the governor."""
+SCHEMA_VERSION = "1"
+
+
+def leader(role: str) -> str:
+    """String: who leads a role, with an expiry."""
+    return f"chimera:leader:{role}"
+
+
+def last_term(role: str) -> str:
+    """String: the last term given out for a role."""
+    return f"chimera:term:{role}"
+
+
+class TenantKeys:
+    """The keys of one tenant."""
+
+    def __init__(self, tenant: str) -> None:
+        self.tenant = tenant
+        self.root = f"{{{tenant}}}:"
+
+    def __getattr__(self, name: str) -> str:
+        """A key that has no id of its own: `keys.leases`."""
+        try:
+            return self.root + PLAIN[name]
+        except KeyError as exc:
+            raise AttributeError(f"no key is named {name!r}") from exc
+
+    def of(self, name: str, identity: str) -> str:
+        """A key that belongs to one mission, task, worker or hold: `keys.of("task", task_id)`."""
+        return f"{self.root}{OWNED[name]}{identity}"
+
+
+PLAIN = {
+    "missions": "h:missions",
+    "active": "h:active",
+    "sweep": "h:sweep",
+    "high": "q:high",
+    "normal": "q:normal",
+    "later": "q:later",
+    "leases": "q:leases",
+    "review": "q:review",
+    "judging": "q:judging",
+    "fallen": "q:fallen",
+    "dirty": "q:dirty",
+    "bell": "q:bell",
+    "workers": "q:workers",
+    "requests": "q:requests",
+    "inbox": "j:inbox",
+    "limits": "g:limits",
+    "ledger": "g:ledger",
+    "holds": "g:holds",
+    "sequence": "r:seq",
+    "log": "r:log",
+}
+OWNED = {
+    "mission": "h:m:",
+    "ids": "h:ids:",
+    "spec": "h:t:",
+    "submitted": "h:idem:",
+    "term": "h:term:",
+    "task": "q:t:",
+    "counts": "q:m:",
+    "ready": "q:ready:",
+    "worker": "q:w:",
+    "answers": "q:answers:",
+    "verdicts": "j:v:",
+    "commit": "j:t:",
+    "spend": "g:m:",
+    "hold": "g:hold:",
+}

@@ -1,0 +1,156 @@
+"""The ledger: holds reserved, settled, expired; limits; what was spent. The governor's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from chimera.core.money import Window
+from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
+from chimera.store.connection import Redis, translated
+from chimera.store.keys import TenantKeys
+from chimera.store.scripts import Refusal, Scripts, lease_lost
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The worst case of one paid call, asked for under a task's lease or a judge's review."""
+
+    hold_id: str
+    task_id: str
+    token: int
+    amount_microusd: int
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a call really cost; `cost_microusd` None: it was never sent."""
+
+    hold_id: str
+    cost_microusd: int | None
+    charge_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A tenant's money: limits and what is settled in each window; what is held."""
+
+    limits: dict[Window, int]
+    settled: dict[str, int]
+    """By window id: ``lifetime``, ``day:2026-11-22`` …"""
+    held: int
+
+
+class OldTerm(Exception):
+    """A newer governor acts: this one must stop."""
+
+
+class Ledger:
+    """One tenant's ledger."""
+
+    def __init__(self, redis: Redis, tenant: str) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis)
+        self.keys = TenantKeys(tenant)
+
+    async def reserve(
+        self, reservations: Sequence[Reservation], *, term: int, by: str
+    ) -> list[BudgetExceeded | LeaseLost | None]:
+        """Reserve. Per reservation: None when granted, else why not. Idempotent by hold id.
+
+        Raises:
+            OldTerm: a newer governor acts.
+        """
+        answers = await self._scripts.run(
+            "reserve_holds",
+            [self.keys.root],
+            term,
+            by,
+            *(
+                field
+                for one in reservations
+                for field in (
+                    one.hold_id,
+                    one.task_id,
+                    one.token,
+                    one.amount_microusd,
+                    round(one.ttl_s * 1e6),
+                )
+            ),
+        )
+        if answers == Refusal.OLD_TERM:
+            raise OldTerm
+        return [_refusal(one, answer) for one, answer in zip(reservations, answers, strict=True)]
+
+    async def settle(self, settlements: Sequence[Settlement], *, term: int, by: str) -> list[bool]:
+        """End holds. Per settlement: False when there is no such hold. Idempotent.
+
+        Raises:
+            OldTerm: a newer governor acts.
+        """
+        answers = await self._scripts.run(
+            "settle_holds",
+            [self.keys.root],
+            term,
+            by,
+            *(
+                field
+                for one in settlements
+                for field in (
+                    one.hold_id,
+                    "" if one.cost_microusd is None else one.cost_microusd,
+                    one.charge_json,
+                )
+            ),
+        )
+        if answers == Refusal.OLD_TERM:
+            raise OldTerm
+        return [answer >= 0 for answer in answers]
+
+    async def expire(self, *, term: int, by: str, most: int = 200) -> int:
+        """Charge holds that ran out at their worst case. Returns how many."""
+        answer = int(await self._scripts.run("expire_holds", [self.keys.root], term, by, most))
+        if answer == Refusal.OLD_TERM:
+            raise OldTerm
+        return answer
+
+    async def set_limits(self, limits: Mapping[Window, int], *, by: str) -> None:
+        """Make exactly these the tenant's limits (µ$)."""
+        await self._scripts.run(
+            "set_limits",
+            [self.keys.root],
+            by,
+            *(field for window, limit in limits.items() for field in (window.value, limit)),
+        )
+
+    async def balance(self) -> Balance:
+        """Limits, settled and held."""
+        with translated():
+            limits = await self._redis.hgetall(self.keys.limits)
+            ledger = await self._redis.hgetall(self.keys.ledger)
+            return Balance(
+                limits={Window(window): int(limit) for window, limit in limits.items()},
+                settled={
+                    name.removeprefix("settled:"): int(value)
+                    for name, value in ledger.items()
+                    if name.startswith("settled:")
+                },
+                held=int(ledger.get("held", 0)),
+            )
+
+
+def _refusal(one: Reservation, answer: Sequence[str | int]) -> BudgetExceeded | LeaseLost | None:
+    if answer[0] == Refusal.OVER_LIMIT:
+        return BudgetExceeded(
+            RefusalKind(str(answer[1])),
+            str(answer[2]),
+            int(answer[3]),
+            int(answer[4]),
+            int(answer[5]),
+            one.amount_microusd,
+            float(answer[6]),
+        )
+    if answer[0] == Refusal.LOST:
+        return lease_lost(one.task_id, one.token, answer)
+    return None

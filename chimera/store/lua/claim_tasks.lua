@@ -1,0 +1,85 @@
+-- Claim READY tasks under leases: high priority first, missions in turn.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   worker
+-- ARGV[2]   claim id: the same id again gives the same tasks, for the reply may have been lost
+-- ARGV[3]   lease, µs
+-- ARGV[4]   most tasks of any priority
+-- ARGV[5]   most tasks of high priority, express slots included (>= ARGV[4])
+-- ARGV[6]   most leases to rescue on the way
+-- ARGV[7]   crashes that make a task poisoned
+-- Returns   {now_us, tasks}; a task is
+--           {id, token, attempt, expires_us, mission, state_version, stage, input, depends_on, feedback}
+--- include keys
+--- include clock
+--- include record
+--- include work
+--- include rescue
+local k = keys(KEYS[1])
+local now = now_us()
+local worker, lease = ARGV[1], tonumber(ARGV[3])
+local out = {}
+local function hand_out(id, token, attempt, expires)
+  local s = redis.call("HMGET", k.of_spec(id), "stage", "input", "depends_on")
+  local feedback = redis.call("HGET", k.of_task(id), "feedback") or "[]"
+  local mid = mission_of(id)
+  out[#out + 1] = { id, token, int(attempt), int(expires), mid, mission(k, mid).version, s[1], s[2], s[3], feedback }
+end
+
+local last = redis.call("HMGET", k.of_worker(worker), "claim", "claimed")
+if last[1] == ARGV[2] then
+  for id, token in string.gmatch(last[2] or "", "([^ ]+)=([^ ]+)") do
+    local t = redis.call("HMGET", k.of_task(id), "status", "token", "attempt", "expires")
+    if t[1] == "PENDING" and t[2] == token then hand_out(id, token, t[3], t[4]) end
+  end
+  return { int(now), out }
+end
+
+rescue(k, now, tonumber(ARGV[6]), tonumber(ARGV[7]))
+promote(k, now, 100)
+
+local names, expires = {}, now + lease
+local function take(set, most)
+  local got, visits = 0, 0
+  while got < most and visits < 4 * most + 64 do
+    visits = visits + 1
+    local mid = redis.call("ZRANGE", set, 0, 0)[1]
+    if not mid then break end
+    local m = mission(k, mid)
+    local quantum = math.max(1, math.ceil((most - got) / redis.call("ZCARD", set)))
+    local ids = (m.status == "RUNNING" or m.status == "WAITING_REVIEW")
+      and redis.call("LPOP", k.of_ready(mid), quantum) or nil
+    if not ids then
+      redis.call("ZREM", set, mid)
+    else
+      for _, id in ipairs(ids) do
+        local t = redis.call("HMGET", k.of_task(id), "status", "token", "attempt")
+        if t[1] == "READY" then
+          local token = int(math.max((tonumber(t[2]) or 0) + 1, now))
+          local attempt = (tonumber(t[3]) or 0) + 1
+          move(k, id, mid, "READY", "PENDING", "token", token, "attempt", attempt, "worker", worker,
+            "claimed_at", int(now), "expires", int(expires))
+          redis.call("ZADD", k.leases, int(expires), id)
+          note("task.claimed", mid, id, { attempt = attempt })
+          names[#names + 1] = id .. "=" .. token
+          hand_out(id, token, attempt, expires)
+          got = got + 1
+        end
+      end
+      -- Behind the missions that wait: turns go round.
+      if redis.call("LLEN", k.of_ready(mid)) == 0 then redis.call("ZREM", set, mid)
+      else redis.call("ZADD", set, int(rank(m, now) + visits), mid) end
+    end
+  end
+  return got
+end
+local most, most_high = tonumber(ARGV[4]), tonumber(ARGV[5])
+local high = take(k.high, most_high)
+take(k.normal, math.min(most, most_high - high))
+
+redis.call("HSET", k.of_worker(worker), "claim", ARGV[2], "claimed", table.concat(names, " "))
+write_counts(k)
+-- There is more than this worker could take: wake the next.
+if woken == 0 and redis.call("ZCARD", k.high) + redis.call("ZCARD", k.normal) > 0 then woken = 1 end
+ring(k)
+write_log(k, worker, now)
+return { int(now), out }

@@ -1,0 +1,58 @@
+-- Commit verdicts: the only way to ACCEPTED but for a human's.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   judge
+-- ARGV[2]   stale results that make a human look
+-- ARGV[3..] stride 6: task id, judge token, decision (accept | reject | escalate), confidence, verdict (JSON),
+--           feedback
+-- Returns   per task: 1 committed · 0 committed before under this token · -1 the review is lost ·
+--           -4 stale: the mission's state moved on, planned again
+--- include keys
+--- include clock
+--- include record
+--- include work
+--- include accept
+local k = keys(KEYS[1])
+local now = now_us()
+local out, touched = {}, {}
+for i = 3, #ARGV, 6 do
+  local id, token, decision = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local t = redis.call("HMGET", k.of_task(id), "status", "judge_token", "judged_token", "version", "attempt", "feedback")
+  if t[3] == token then
+    out[#out + 1] = 0
+  elseif t[1] ~= "REVIEW" or t[2] ~= token or not redis.call("ZSCORE", k.judging, id) then
+    out[#out + 1] = -1
+  else
+    local mid = mission_of(id)
+    touched[mid] = true
+    redis.call("ZREM", k.judging, id)
+    redis.call("HSET", k.of_task(id), "judged_token", token)
+    if mission(k, mid).version ~= t[4] then
+      refuse_stale(k, id, "REVIEW", tonumber(ARGV[2]), now)
+      out[#out + 1] = -4
+    else
+      redis.call("RPUSH", k.of_verdicts(id), ARGV[i + 4])
+      local details = { attempt = tonumber(t[5]), confidence = tonumber(ARGV[i + 3]) }
+      if decision == "accept" then
+        note("task.accepted", mid, id, details)
+        accept(k, id, "REVIEW", ARGV[1], ARGV[i + 3], now)
+      elseif decision == "escalate" then
+        move(k, id, mid, "REVIEW", "ESCALATED", "reason", "judge")
+        redis.call("ZADD", k.inbox, int(now), id)
+        note("task.escalated", mid, id, details)
+      else
+        local feedback = cjson.decode(t[6] or "[]")
+        feedback[#feedback + 1] = ARGV[i + 5]
+        redis.call("HSET", k.of_task(id), "feedback", cjson.encode(feedback))
+        end_attempt(k, id, "REVIEW", "task.rejected", "rejections", "rejected", true, 0, details, now)
+      end
+      out[#out + 1] = 1
+    end
+  end
+end
+write_counts(k)
+local dirty = false
+for mid in pairs(touched) do dirty = mark_if_idle(k, mid) or dirty end
+ring(k)
+write_log(k, ARGV[1], now)
+if dirty then wake_hub(k) end
+return out

@@ -1,0 +1,26 @@
+-- Change a mission's goal or context: its state_version grows, so results of the old state are refused.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   mission id
+-- ARGV[2]   operation id: the same again changes nothing
+-- ARGV[3]   who edits
+-- ARGV[4]   goal, or "" to keep it
+-- ARGV[5]   context (JSON), or "" to keep it
+-- Returns   the state_version after it · -1 the mission is final · -2 there is no such mission
+--- include keys
+--- include clock
+--- include record
+--- include work
+local k = keys(KEYS[1])
+local now = now_us()
+local mid = ARGV[1]
+local v = redis.call("HMGET", k.of_mission(mid), "status", "state_version", "edited")
+if not v[1] then return -2 end
+if v[3] == ARGV[2] then return tonumber(v[2]) end
+if FINAL_MISSION[v[1]] then return -1 end
+local version = redis.call("HINCRBY", k.of_mission(mid), "state_version", 1)
+redis.call("HSET", k.of_mission(mid), "edited", ARGV[2])
+if ARGV[4] ~= "" then redis.call("HSET", k.of_mission(mid), "goal", ARGV[4]) end
+if ARGV[5] ~= "" then redis.call("HSET", k.of_mission(mid), "context", ARGV[5]) end
+note("mission.edited", mid, "", { state_version = version })
+write_log(k, ARGV[3], now)
+return version

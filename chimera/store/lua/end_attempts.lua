@@ -1,0 +1,41 @@
+-- End attempts that have no result: errors and timeouts count, tasks handed back do not.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   worker
+-- ARGV[2..] stride 5: task id, token, kind (error | timeout | return), delay before it may run again (µs),
+--           detail for the record
+-- Returns   per task: {1, status} ended · {0} ended before under this token ·
+--           {-1, holder, since_ms, status} the lease is lost
+--- include keys
+--- include clock
+--- include record
+--- include work
+local k = keys(KEYS[1])
+local now = now_us()
+local KINDS = {
+  error = { "task.erred", "errors", "agent_error", true },
+  timeout = { "task.timed_out", "timeouts", "timeout", true },
+  ["return"] = { "task.returned", nil, "", false },
+}
+local out = {}
+for i = 2, #ARGV, 5 do
+  local id = ARGV[i]
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "ended_token", "attempt")
+  if t[5] == ARGV[i + 1] then
+    out[#out + 1] = { 0 }
+  elseif t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
+    local held = t[1] == "PENDING"
+    out[#out + 1] = { -1, held and t[3] or "", held and int(math.floor(tonumber(t[4]) / 1000)) or "0", t[1] or "" }
+  else
+    local kind = KINDS[ARGV[i + 2]]
+    redis.call("ZREM", k.leases, id)
+    redis.call("HSET", k.of_task(id), "ended_token", ARGV[i + 1], "last_error", ARGV[i + 4])
+    local status = end_attempt(k, id, "PENDING", kind[1], kind[2], kind[3], kind[4], tonumber(ARGV[i + 3]),
+      { attempt = tonumber(t[6]), detail = ARGV[i + 4] }, now)
+    out[#out + 1] = { 1, status }
+  end
+end
+write_counts(k)
+ring(k)
+write_log(k, ARGV[1], now)
+wake_hub(k)
+return out

@@ -1,0 +1,29 @@
+-- Holds that ran out: their call may have been sent, so they are charged at their worst case.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   the governor's term
+-- ARGV[2]   the governor
+-- ARGV[3]   most holds
+-- Returns   how many expired; or -5 an older term
+--- include keys
+--- include clock
+--- include record
+--- include work
+--- include term
+--- include ledger
+local k = keys(KEYS[1])
+local now = now_us()
+if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
+local c = calendar(now)
+local due = redis.call("ZRANGEBYSCORE", k.holds, "-inf", int(now), "LIMIT", 0, ARGV[3])
+for _, hold in ipairs(due) do
+  redis.call("ZREM", k.holds, hold)
+  local h = redis.call("HMGET", k.of_hold(hold), "task", "amount")
+  local amount = tonumber(h[2])
+  charge(k, mission_of(h[1]), amount, amount, c)
+  redis.call("HSET", k.of_hold(hold), "state", "expired")
+  redis.call("EXPIRE", k.of_hold(hold), 3600)
+  redis.call("HINCRBY", k.of_task(h[1]), "spent", int(amount))
+  note("spend.expired", mission_of(h[1]), h[1], { hold = hold, cost = amount })
+end
+write_log(k, ARGV[2], now)
+return #due

@@ -1,0 +1,123 @@
+-- Moving tasks: counters, ready lists, bells. Every status change goes through move(), whose pairs of
+-- literals a test checks against core.task.TRANSITIONS.
+local tallies = {} -- mission -> field -> change, written once by write_counts()
+local woken = 0    -- tasks that became claimable in this call
+local function tally(mission, field, change)
+  local t = tallies[mission]
+  if not t then t = {}; tallies[mission] = t end
+  t[field] = (t[field] or 0) + change
+end
+local function write_counts(k)
+  for mission, fields in pairs(tallies) do
+    for field, change in pairs(fields) do
+      if change ~= 0 then redis.call("HINCRBY", k.of_counts(mission), field, change) end
+    end
+  end
+  tallies = {}
+end
+local function mission_of(task_id) return string.match(task_id, "^([^.]+)%.") end
+
+local missions = {} -- read once a call
+local function mission(k, id)
+  local m = missions[id]
+  if not m then
+    local v = redis.call("HMGET", k.of_mission(id), "status", "state_version", "priority", "timeout_us",
+      "max_attempts", "planned_all")
+    m = { status = v[1], version = v[2], priority = v[3], timeout_us = tonumber(v[4] or 0),
+          max_attempts = tonumber(v[5] or 1), planned_all = v[6] == "1" }
+    missions[id] = m
+  end
+  return m
+end
+local FINAL_MISSION = { COMPLETED = true, FAILED = true, CANCELLED = true }
+local FINAL_TASK = { ACCEPTED = true, FAILED = true, CANCELLED = true }
+
+-- Medium passes low by this much waiting; low passes newer medium after it. High has its own set.
+local MEDIUM_BONUS_US = 30000000
+local function rank(m, now) return m.priority == "medium" and now - MEDIUM_BONUS_US or now end
+
+-- The only place where a task's status is written after its birth.
+local function move(k, task_id, mission_id, from, to, ...)
+  redis.call("HSET", k.of_task(task_id), "status", to, ...)
+  tally(mission_id, from, -1)
+  tally(mission_id, to, 1)
+end
+
+-- Put READY tasks where workers find them: at the tail, or at the head for another attempt.
+local function make_ready(k, task_id, mission_id, now, first)
+  local m = mission(k, mission_id)
+  redis.call(first and "LPUSH" or "RPUSH", k.of_ready(mission_id), task_id)
+  local set = m.priority == "high" and k.high or k.normal
+  if m.status == "RUNNING" or m.status == "WAITING_REVIEW" then
+    redis.call("ZADD", set, "NX", int(rank(m, now)), mission_id)
+    woken = woken + 1
+  end
+end
+local function make_ready_later(k, task_id, at)
+  redis.call("HSET", k.of_task(task_id), "not_before", int(at))
+  redis.call("ZADD", k.later, int(at), task_id)
+end
+
+-- Wake as many workers as there is work for, never more than there are.
+local function ring(k)
+  if woken == 0 then return end
+  local workers = redis.call("ZCARD", k.workers)
+  local waiting = redis.call("LLEN", k.bell)
+  for _ = waiting + 1, math.min(workers, waiting + woken) do redis.call("RPUSH", k.bell, "1") end
+end
+local function wake_hub(k) redis.call("PUBLISH", "chimera:wake", k.tenant) end
+
+-- The hub looks at a mission when something there may end it, unblock it or want more planning.
+local function mark_dirty(k, mission_id) redis.call("SADD", k.dirty, mission_id) end
+
+-- Promote READY tasks whose not-before has come; at most `most`.
+local function promote(k, now, most)
+  local due = redis.call("ZRANGEBYSCORE", k.later, "-inf", int(now), "LIMIT", 0, most)
+  for _, id in ipairs(due) do
+    redis.call("ZREM", k.later, id)
+    redis.call("HDEL", k.of_task(id), "not_before")
+    if redis.call("HGET", k.of_task(id), "status") == "READY" then
+      make_ready(k, id, mission_of(id), now, true)
+    end
+  end
+  return #due
+end
+
+-- An attempt ended without a result that counts. `count` = it uses up one of max_attempts.
+local function end_attempt(k, id, from, kind, field, reason, count, delay_us, details, now)
+  local mid = mission_of(id)
+  local m = mission(k, mid)
+  local used = redis.call("HINCRBY", k.of_task(id), "used", count and 1 or 0)
+  if field then
+    redis.call("HINCRBY", k.of_task(id), field, 1)
+    tally(mid, field, 1)
+  end
+  redis.call("HDEL", k.of_task(id), "worker", "result", "expires", "judge")
+  note(kind, mid, id, details)
+  if count and used >= m.max_attempts then
+    move(k, id, mid, from, "FAILED", "reason", reason)
+    note("task.failed", mid, id, { reason = reason })
+    redis.call("RPUSH", k.fallen, id)
+    mark_dirty(k, mid)
+    return "FAILED"
+  end
+  move(k, id, mid, from, "READY")
+  if delay_us > 0 then make_ready_later(k, id, now + delay_us) else make_ready(k, id, mid, now, true) end
+  return "READY"
+end
+
+-- A result made under an older state: plan it again, or ask a human when the state churns.
+local function refuse_stale(k, id, from, max_stale, now)
+  local mid = mission_of(id)
+  local stale = redis.call("HINCRBY", k.of_task(id), "stale", 1)
+  tally(mid, "stale", 1)
+  if stale >= max_stale and from ~= "ESCALATED" then
+    note("task.stale", mid, id, { stale = stale })
+    move(k, id, mid, from, "ESCALATED", "reason", "state_churn")
+    redis.call("ZADD", k.inbox, int(now), id)
+    note("task.escalated", mid, id, { reason = "state_churn" })
+    mark_dirty(k, mid)
+    return
+  end
+  end_attempt(k, id, from, "task.stale", nil, "", false, 0, { stale = stale }, now)
+end

@@ -1,0 +1,46 @@
+-- Make a window of a mission's tasks; the first window sets it RUNNING.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   mission id
+-- ARGV[2]   the planner's term
+-- ARGV[3]   cursor this window starts from: refused unless the mission stands there
+-- ARGV[4]   cursor after it
+-- ARGV[5]   1 when the mission is then wholly planned, else 0
+-- ARGV[6]   who plans
+-- ARGV[7..] stride 7: name, stage, input (JSON or ""), depends_on, needed_by (names, space between),
+--           waits_for, partial (0/1)
+-- Returns   1 planned · 0 this window was planned before · -5 an older term · -2 the mission is final
+--- include keys
+--- include clock
+--- include record
+--- include work
+--- include term
+local k = keys(KEYS[1])
+local now = now_us()
+local mid = ARGV[1]
+if not hold_term(k, "orchestrator", tonumber(ARGV[2])) then return -5 end
+local m = mission(k, mid)
+if not m.status or FINAL_MISSION[m.status] then return -2 end
+if redis.call("HGET", k.of_mission(mid), "planned") ~= ARGV[3] then return 0 end
+if m.status == "PLANNING" then
+  m.status = "RUNNING"
+  redis.call("HSET", k.of_mission(mid), "status", "RUNNING")
+  note("mission.running", mid, "")
+end
+for i = 7, #ARGV, 7 do
+  local id = mid .. "." .. ARGV[i]
+  redis.call("HSET", k.of_spec(id), "stage", ARGV[i + 1], "input", ARGV[i + 2], "depends_on", ARGV[i + 3],
+    "needed_by", ARGV[i + 4], "partial", ARGV[i + 6])
+  local waits = tonumber(ARGV[i + 5])
+  local status = waits > 0 and "BLOCKED" or "READY"
+  redis.call("HSET", k.of_task(id), "status", status, "waits_for", waits, "planned_at", int(now))
+  redis.call("RPUSH", k.of_ids(mid), id)
+  tally(mid, status, 1)
+  if waits == 0 then make_ready(k, id, mid, now, false) end
+end
+redis.call("HSET", k.of_mission(mid), "planned", ARGV[4], "planned_all", ARGV[5])
+note("mission.planned", mid, "", { tasks = (#ARGV - 6) / 7, cursor = tonumber(ARGV[4]) })
+write_counts(k)
+ring(k)
+write_log(k, ARGV[6], now)
+wake_hub(k)
+return 1

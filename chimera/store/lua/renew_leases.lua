@@ -1,0 +1,42 @@
+-- A worker's heartbeat: renew its leases, hear its orders.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   worker
+-- ARGV[2]   lease, µs: for the tasks and for the worker itself
+-- ARGV[3]   its slots
+-- ARGV[4]   its busy slots
+-- ARGV[5]   its process id
+-- ARGV[6..] stride 2: task id, token
+-- Returns   {now_us, drain (0/1), answers}; an answer is {1, expires_us} renewed ·
+--           {-1, holder, since_ms, status} the lease is lost · {-3} the attempt's time is up
+--- include keys
+--- include clock
+--- include record
+--- include work
+local k = keys(KEYS[1])
+local now = now_us()
+local worker, lease = ARGV[1], tonumber(ARGV[2])
+local expires = now + lease
+if redis.call("ZADD", k.workers, int(expires), worker) == 1 then
+  note("worker.started", "", "", { worker = worker, slots = tonumber(ARGV[3]) })
+end
+redis.call("HSET", k.of_worker(worker), "slots", ARGV[3], "busy", ARGV[4], "beat", int(now),
+  "pid", ARGV[5])
+redis.call("EXPIRE", k.of_worker(worker), 3600)
+local answers = {}
+for i = 6, #ARGV, 2 do
+  local id = ARGV[i]
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at")
+  if t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
+    local held = t[1] == "PENDING"
+    answers[#answers + 1] = { -1, held and t[3] or "", held and int(math.floor(tonumber(t[4]) / 1000)) or "0",
+      t[1] or "" }
+  elseif now >= tonumber(t[4]) + mission(k, mission_of(id)).timeout_us then
+    answers[#answers + 1] = { -3 }
+  else
+    redis.call("HSET", k.of_task(id), "expires", int(expires))
+    redis.call("ZADD", k.leases, int(expires), id)
+    answers[#answers + 1] = { 1, int(expires) }
+  end
+end
+write_log(k, worker, now)
+return { int(now), redis.call("HGET", k.of_worker(worker), "drain") == "1" and 1 or 0, answers }

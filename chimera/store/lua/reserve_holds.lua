@@ -1,0 +1,81 @@
+-- Reserve the worst case of paid calls: every level at once, all or nothing, never over a limit.
+-- The check at each level: settled in its window + all held + amount <= limit.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   the governor's term
+-- ARGV[2]   the governor
+-- ARGV[3..] stride 5: hold id, task id, token (a worker's lease or a judge's review), amount (µ$), life (µs)
+-- Returns   per hold: {1} granted, also when asked again · {-1, holder, since_ms, status} the lease is lost ·
+--           {-7, kind, level, limit, settled, held, retry_after_s} refused; or -5 an older term
+--- include keys
+--- include clock
+--- include record
+--- include work
+--- include term
+--- include ledger
+local k = keys(KEYS[1])
+local now = now_us()
+if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
+local c = calendar(now)
+local limits = {}
+for _, window in ipairs(WINDOWS) do
+  local limit = redis.call("HGET", k.limits, window)
+  if limit then
+    limits[#limits + 1] = { window = window, limit = tonumber(limit),
+      settled = tonumber(redis.call("HGET", k.ledger, "settled:" .. window_id(window, c)) or 0) }
+  end
+end
+-- The first level that refuses, the hopeless kind before the others.
+local function refusal(mid, amount)
+  local found
+  local function look(level, window, limit, settled, held)
+    if settled + held + amount <= limit then return end
+    local kind = "contended"
+    if amount > limit or (window == "lifetime" and settled + amount > limit) then kind = "exhausted"
+    elseif settled + amount > limit then kind = "window" end
+    if not found or kind == "exhausted" then
+      found = found and found[2] == "exhausted" and found or
+        { -7, kind, level, int(limit), int(settled), int(held), int(kind == "window" and resets_in(window, c) or 0) }
+    end
+  end
+  local s = redis.call("HMGET", k.of_spend(mid), "settled", "held")
+  local budget = tonumber(redis.call("HGET", k.of_mission(mid), "budget") or 0)
+  look("mission", "lifetime", budget, tonumber(s[1] or 0), tonumber(s[2] or 0))
+  local held = tonumber(redis.call("HGET", k.ledger, "held") or 0)
+  for _, l in ipairs(limits) do look("tenant/" .. l.window, l.window, l.limit, l.settled, held) end
+  return found
+end
+local out, dirty = {}, false
+for i = 3, #ARGV, 5 do
+  local hold, id, token, amount = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "judge_token", "worker", "claimed_at")
+  local mine = (t[1] == "PENDING" and t[2] == token) or (t[1] == "REVIEW" and t[3] == token)
+  if redis.call("EXISTS", k.of_hold(hold)) == 1 then
+    out[#out + 1] = { 1 }
+  elseif not mine then
+    local held = t[1] == "PENDING"
+    out[#out + 1] = { -1, held and t[4] or "", held and int(math.floor(tonumber(t[5]) / 1000)) or "0", t[1] or "" }
+  else
+    local mid = mission_of(id)
+    local refused = refusal(mid, amount)
+    if refused then
+      note("spend.refused", mid, id, { kind = refused[2], level = refused[3], amount = amount })
+      if refused[2] == "exhausted" and refused[3] == "mission" then
+        redis.call("HSET", k.of_spend(mid), "exhausted", "1", "wanted", int(amount))
+        mark_dirty(k, mid)
+        dirty = true
+      end
+      out[#out + 1] = refused
+    else
+      local ends = now + tonumber(ARGV[i + 4])
+      redis.call("HSET", k.of_hold(hold), "task", id, "amount", int(amount), "state", "open")
+      redis.call("ZADD", k.holds, int(ends), hold)
+      redis.call("HINCRBY", k.ledger, "held", int(amount))
+      redis.call("HINCRBY", k.of_spend(mid), "held", int(amount))
+      note("spend.held", mid, id, { hold = hold, amount = amount })
+      out[#out + 1] = { 1 }
+    end
+  end
+end
+write_log(k, ARGV[2], now)
+if dirty then wake_hub(k) end
+return out

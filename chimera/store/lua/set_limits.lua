@@ -1,0 +1,18 @@
+-- Set the tenant's limits: exactly those given stand afterwards. A lowered limit binds new grants.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   who sets
+-- ARGV[2..] stride 2: window, limit (µ$)
+-- Returns   1
+--- include keys
+--- include clock
+--- include record
+local k = keys(KEYS[1])
+redis.call("DEL", k.limits)
+local details = {}
+for i = 2, #ARGV, 2 do
+  redis.call("HSET", k.limits, ARGV[i], ARGV[i + 1])
+  details[ARGV[i]] = tonumber(ARGV[i + 1])
+end
+note("limits.set", "", "", details)
+write_log(k, ARGV[1], now_us())
+return 1

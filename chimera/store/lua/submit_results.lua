@@ -1,0 +1,44 @@
+-- Hand in results for review. A worker cannot accept its own work.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   worker
+-- ARGV[2]   stale results that make a human look
+-- ARGV[3..] stride 4: task id, token, state_version the work was done under, result (JSON)
+-- Returns   per task: {1} in review · {0} handed in before under this token · {-4} stale, planned again ·
+--           {-1, holder, since_ms, status} the lease is lost
+--- include keys
+--- include clock
+--- include record
+--- include work
+local k = keys(KEYS[1])
+local now = now_us()
+local out, reviews = {}, 0
+for i = 3, #ARGV, 4 do
+  local id = ARGV[i]
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "submitted_token")
+  if t[5] == ARGV[i + 1] then
+    out[#out + 1] = { 0 }
+  elseif t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
+    local held = t[1] == "PENDING"
+    out[#out + 1] = { -1, held and t[3] or "", held and int(math.floor(tonumber(t[4]) / 1000)) or "0", t[1] or "" }
+  else
+    local mid = mission_of(id)
+    redis.call("ZREM", k.leases, id)
+    redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1])
+    if mission(k, mid).version ~= ARGV[i + 2] then
+      refuse_stale(k, id, "PENDING", tonumber(ARGV[2]), now)
+      out[#out + 1] = { -4 }
+    else
+      move(k, id, mid, "PENDING", "REVIEW", "result", ARGV[i + 3], "version", ARGV[i + 2])
+      redis.call("HDEL", k.of_task(id), "expires")
+      redis.call("RPUSH", k.review, id)
+      note("task.submitted", mid, id, { attempt = tonumber(redis.call("HGET", k.of_task(id), "attempt")) })
+      reviews = reviews + 1
+      out[#out + 1] = { 1 }
+    end
+  end
+end
+write_counts(k)
+ring(k)
+write_log(k, ARGV[1], now)
+if reviews > 0 then wake_hub(k) end
+return out

@@ -1,0 +1,43 @@
+-- End the open tasks of a final mission, a bounded batch at a time; resumes where it stopped.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   mission id
+-- ARGV[2]   the orchestrator's term
+-- ARGV[3]   most tasks to look at
+-- ARGV[4]   who sweeps
+-- Returns   {tasks still to look at, tasks cancelled}; or -5 an older term
+--- include keys
+--- include clock
+--- include record
+--- include work
+--- include term
+local k = keys(KEYS[1])
+local now = now_us()
+local mid = ARGV[1]
+if not hold_term(k, "orchestrator", tonumber(ARGV[2])) then return -5 end
+local m = mission(k, mid)
+if not FINAL_MISSION[m.status] then redis.call("SREM", k.sweep, mid); return { 0, 0 } end
+local from = tonumber(redis.call("HGET", k.of_mission(mid), "swept") or 0)
+local ids = redis.call("LRANGE", k.of_ids(mid), from, from + tonumber(ARGV[3]) - 1)
+local cancelled = 0
+for _, id in ipairs(ids) do
+  local status = redis.call("HGET", k.of_task(id), "status")
+  if status and not FINAL_TASK[status] then
+    move(k, id, mid, status, "CANCELLED", "reason", "mission_" .. string.lower(m.status), "finished_at", int(now))
+    redis.call("ZREM", k.leases, id)
+    redis.call("ZREM", k.judging, id)
+    redis.call("ZREM", k.later, id)
+    redis.call("ZREM", k.inbox, id)
+    redis.call("HDEL", k.of_task(id), "worker", "judge", "expires", "result")
+    note("task.cancelled", mid, id, { from = status })
+    cancelled = cancelled + 1
+  end
+end
+local left = redis.call("LLEN", k.of_ids(mid)) - from - #ids
+redis.call("HSET", k.of_mission(mid), "swept", from + #ids)
+if left <= 0 then
+  redis.call("SREM", k.sweep, mid)
+  redis.call("DEL", k.of_ready(mid))
+end
+write_counts(k)
+write_log(k, ARGV[4], now)
+return { math.max(0, left), cancelled }

@@ -1,0 +1,287 @@
+"""Missions: submitted, planned, settled, edited, cancelled, swept, read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chimera.core.mission import MissionBase, MissionStatus
+from chimera.core.plan import Window
+from chimera.errors import AlreadyExists, Conflict, InvalidTransition, NotFound
+from chimera.store.connection import Redis, translated
+from chimera.store.keys import TenantKeys
+from chimera.store.scripts import Refusal, Scripts
+
+STATUSES = ("BLOCKED", "READY", "PENDING", "REVIEW", "ESCALATED", "ACCEPTED", "FAILED", "CANCELLED")
+
+
+@dataclass(frozen=True, slots=True)
+class MissionState:
+    """The state document: what tasks are done under. Its version grows with every edit."""
+
+    version: int
+    goal: str
+    context: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MissionRecord:
+    """A mission as stored."""
+
+    mission_id: str
+    status: MissionStatus
+    reason: str
+    state: MissionState
+    spec: MissionBase
+    """As submitted; `state` holds goal and context as they are now."""
+    inputs: int
+    planned: int
+    """Inputs (or dag nodes) planned so far."""
+    planned_all: bool
+    total_tasks: int
+    counts: dict[str, int]
+    """Tasks by status; those not yet planned are in none."""
+    tallies: dict[str, int]
+    """Crashes, lapses, errors, timeouts, rejections, stale results."""
+    submitted_at_us: int
+    finished_at_us: int
+    deadline_us: int | None
+    budget_microusd: int
+    settled_microusd: int
+    held_microusd: int
+    wanted_microusd: int
+    """The reservation that found the budget exhausted; 0 when none did."""
+
+
+class MissionStore:
+    """One tenant's missions."""
+
+    def __init__(self, redis: Redis, tenant: str) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis)
+        self.keys = TenantKeys(tenant)
+
+    async def submit(
+        self,
+        mission_id: str,
+        spec: MissionBase,
+        *,
+        inputs: int,
+        total_tasks: int,
+        timeout_s: float,
+        max_attempts: int,
+        by: str,
+        idempotency_key: str = "",
+    ) -> tuple[str, bool]:
+        """Acknowledge a mission whose inputs are already in the blob store.
+
+        Returns the mission's id and whether it is new: the same idempotency key gives the same.
+
+        Raises:
+            AlreadyExists: the key came before with another request.
+        """
+        body = spec.model_dump_json(exclude={"inputs"})
+        code, made = await self._scripts.run(
+            "submit_mission",
+            [self.keys.root],
+            mission_id,
+            _digest(idempotency_key) if idempotency_key else "",
+            _digest(body + str(inputs)),
+            by,
+            "" if spec.deadline_s is None else round(spec.deadline_s * 1e6),
+            *("spec", body),
+            *("goal", spec.goal),
+            *("context", json.dumps(spec.context)),
+            *("priority", spec.priority.value),
+            *("timeout_us", round(timeout_s * 1e6)),
+            *("max_attempts", max_attempts),
+            *("budget", spec.budget_microusd),
+            *("inputs", inputs),
+            *("total_tasks", total_tasks),
+            *("on_task_failure", spec.on_task_failure),
+            *("min_accepted", spec.min_accepted),
+        )
+        if code == Refusal.LOST:
+            raise AlreadyExists(
+                f"this Idempotency-Key made mission {made} from another request: use a new key"
+            )
+        return str(made), code == 1
+
+    async def plan(self, mission_id: str, window: Window, *, cursor: int, term: int, by: str) -> bool:
+        """Make a window of tasks. False: it was made before, the mission is over, or the term is old."""
+        answer = await self._scripts.run(
+            "plan_tasks",
+            [self.keys.root],
+            mission_id,
+            term,
+            cursor,
+            window.cursor,
+            int(window.done),
+            by,
+            *(
+                field
+                for task in window.tasks
+                for field in (
+                    task.name,
+                    task.stage,
+                    "" if task.input is None else json.dumps(task.input, ensure_ascii=False),
+                    " ".join(task.depends_on),
+                    " ".join(task.needed_by),
+                    task.waits_for,
+                    int(task.partial),
+                )
+            ),
+        )
+        return bool(answer == 1)
+
+    async def settle(self, mission_id: str, *, term: int, by: str) -> MissionStatus | None:
+        """Look whether it is over or waits. None: an older term, or no such mission."""
+        answer = await self._scripts.run("settle_mission", [self.keys.root], mission_id, term, by)
+        return None if isinstance(answer, int) else MissionStatus(answer)
+
+    async def sweep(self, mission_id: str, *, term: int, by: str, most: int = 500) -> int:
+        """End open tasks of a final mission. Returns how many are still to look at."""
+        answer = await self._scripts.run("sweep_mission", [self.keys.root], mission_id, term, most, by)
+        return 0 if isinstance(answer, int) else int(answer[0])
+
+    async def pass_failures(self, *, term: int, by: str, most: int = 200) -> int:
+        """Tell dependants of failed tasks. Returns how many are still to tell."""
+        answer = await self._scripts.run("pass_failures", [self.keys.root], term, most, by)
+        return max(0, int(answer))
+
+    async def cancel(self, mission_id: str, *, by: str, reason: str) -> None:
+        """End a mission; idempotent.
+
+        Raises:
+            NotFound: there is none.
+            InvalidTransition: it is COMPLETED or FAILED.
+        """
+        code = await self._scripts.run(
+            "cancel_mission", [self.keys.root], mission_id, by, reason or "cancelled by its owner"
+        )
+        if code == Refusal.MISSING:
+            raise NotFound(f"there is no mission {mission_id!r}")
+        if code == Refusal.LOST:
+            raise InvalidTransition(f"mission {mission_id} is over: it cannot be cancelled")
+
+    async def edit(
+        self,
+        mission_id: str,
+        operation: str,
+        *,
+        by: str,
+        goal: str | None = None,
+        context: dict[str, Any] | None = None,
+    ) -> int:
+        """Change goal or context. Returns the new state_version.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is final.
+        """
+        version = await self._scripts.run(
+            "edit_mission",
+            [self.keys.root],
+            mission_id,
+            operation,
+            by,
+            goal or "",
+            "" if context is None else json.dumps(context),
+        )
+        if version == Refusal.MISSING:
+            raise NotFound(f"there is no mission {mission_id!r}")
+        if version == Refusal.LOST:
+            raise Conflict(f"mission {mission_id} is over: it cannot be changed")
+        return int(version)
+
+    async def get(self, mission_id: str) -> MissionRecord:
+        """One mission.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return (await self.get_many([mission_id]))[0]
+
+    async def get_many(self, mission_ids: Sequence[str]) -> list[MissionRecord]:
+        """Missions, in the order asked."""
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for mission_id in mission_ids:
+                    pipe.hgetall(self.keys.of("mission", mission_id))
+                    pipe.hgetall(self.keys.of("counts", mission_id))
+                    pipe.hgetall(self.keys.of("spend", mission_id))
+                rows = await pipe.execute()
+            return [
+                _record(mission_id, *rows[3 * index : 3 * index + 3])
+                for index, mission_id in enumerate(mission_ids)
+            ]
+
+    async def list_ids(self, *, offset: int = 0, most: int = 50) -> list[str]:
+        """Mission ids, newest first."""
+        with translated():
+            return list(await self._redis.zrevrange(self.keys.missions, offset, offset + most - 1))
+
+    async def task_ids(self, mission_id: str, *, offset: int = 0, most: int = 100) -> list[str]:
+        """Ids of its tasks in the order planned."""
+        with translated():
+            return list(await self._redis.lrange(self.keys.of("ids", mission_id), offset, offset + most - 1))
+
+    async def active(self) -> list[str]:
+        """Missions that are not final."""
+        with translated():
+            return list(await self._redis.zrange(self.keys.active, 0, -1))
+
+    async def due(self, now_us: int) -> list[str]:
+        """Missions whose deadline has come."""
+        with translated():
+            return list(await self._redis.zrangebyscore(self.keys.active, "-inf", now_us))
+
+    async def take_dirty(self, most: int = 100) -> list[str]:
+        """Missions the hub should look at; looking again does no harm."""
+        with translated():
+            return list(await self._redis.spop(self.keys.dirty, most))
+
+    async def to_sweep(self) -> list[str]:
+        """Final missions whose open tasks must still end."""
+        with translated():
+            return list(await self._redis.smembers(self.keys.sweep))
+
+    async def now_us(self) -> int:
+        """The store's clock."""
+        with translated():
+            seconds, micros = await self._redis.time()
+        return int(seconds) * 1_000_000 + int(micros)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _record(
+    mission_id: str, mission: dict[str, str], counts: dict[str, str], spend: dict[str, str]
+) -> MissionRecord:
+    if not mission:
+        raise NotFound(f"there is no mission {mission_id!r}")
+    return MissionRecord(
+        mission_id=mission_id,
+        status=MissionStatus(mission["status"]),
+        reason=mission.get("reason", ""),
+        state=MissionState(int(mission["state_version"]), mission["goal"], json.loads(mission["context"])),
+        spec=MissionBase.model_validate_json(mission["spec"]),
+        inputs=int(mission["inputs"]),
+        planned=int(mission["planned"]),
+        planned_all=mission["planned_all"] == "1",
+        total_tasks=int(mission["total_tasks"]),
+        counts={status: int(counts.get(status, 0)) for status in STATUSES},
+        tallies={name: int(value) for name, value in counts.items() if name not in STATUSES and int(value)},
+        submitted_at_us=int(mission["submitted_at"]),
+        finished_at_us=int(mission.get("finished_at", 0)),
+        deadline_us=int(mission["deadline"]) if mission.get("deadline") else None,
+        budget_microusd=int(mission["budget"]),
+        settled_microusd=int(spend.get("settled", 0)),
+        held_microusd=int(spend.get("held", 0)),
+        wanted_microusd=int(spend.get("wanted", 0)),
+    )

@@ -1,0 +1,81 @@
+"""Loads the Lua transitions, runs them, and turns their refusals into errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import IntEnum
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from chimera.errors import LeaseLost
+from chimera.store.connection import Redis, SyncRedis, translated
+
+_INCLUDE = re.compile(r"^--- include (\w+)$", re.MULTILINE)
+
+
+class Refusal(IntEnum):
+    """Every negative code a script answers with."""
+
+    LOST = -1
+    """Not the holder any more; or not in the state the request needs."""
+    MISSING = -2
+    """There is no such thing, or it is final."""
+    OVERDUE = -3
+    """The attempt's time is up."""
+    STALE = -4
+    """The mission's state moved on."""
+    OLD_TERM = -5
+    """A newer leader acts."""
+    NO_RESULT = -6
+    """There is nothing to accept."""
+    OVER_LIMIT = -7
+    """A limit refuses the spend."""
+
+
+@cache
+def source(name: str) -> str:
+    """A script's whole text, its includes spliced in."""
+    root = files("chimera.store") / "lua"
+    text = (root / f"{name}.lua").read_text(encoding="utf-8")
+    return _INCLUDE.sub(
+        lambda match: (root / "include" / f"{match[1]}.lua").read_text(encoding="utf-8"), text
+    )
+
+
+class Scripts:
+    """Runs scripts by name. A flushed script cache heals itself: the text is sent again."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._loaded: dict[str, Any] = {}
+
+    async def run(self, name: str, keys: Sequence[str], *args: str | int | float) -> Any:
+        """Run ``lua/<name>.lua`` and give its raw answer."""
+        script = self._loaded.get(name)
+        if script is None:
+            script = self._loaded[name] = self._redis.register_script(source(name))
+        with translated():
+            return await script(keys=keys, args=args)
+
+
+class SyncScripts:
+    """The same, for a thread of its own."""
+
+    def __init__(self, redis: SyncRedis) -> None:
+        self._redis = redis
+        self._loaded: dict[str, Any] = {}
+
+    def run(self, name: str, keys: Sequence[str], *args: str | int | float) -> Any:
+        """Run ``lua/<name>.lua`` and give its raw answer."""
+        script = self._loaded.get(name)
+        if script is None:
+            script = self._loaded[name] = self._redis.register_script(source(name))
+        with translated():
+            return script(keys=keys, args=args)
+
+
+def lease_lost(task_id: str, token: int, answer: Sequence[Any]) -> LeaseLost:
+    """The error of an answer ``{-1, holder, since_ms, status}``."""
+    return LeaseLost(task_id, token, str(answer[1]), int(answer[2]), str(answer[3]))

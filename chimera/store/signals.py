@@ -1,0 +1,69 @@
+"""Waking: bells for workers, channels for the hub. Signals only hasten; sweeps make sure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from chimera.errors import StoreError
+from chimera.store.connection import Redis, translated
+from chimera.store.keys import TenantKeys
+
+
+class Bell:
+    """A worker's wait for claimable work, on a connection of its own."""
+
+    def __init__(self, blocking: Redis, tenant: str) -> None:
+        self._redis = blocking
+        self._key = TenantKeys(tenant).bell
+
+    async def wait(self, timeout_s: float) -> bool:
+        """True when rung within the time."""
+        with translated():
+            return await self._redis.blpop([self._key], timeout=max(0.01, timeout_s)) is not None
+
+
+class Wakeups:
+    """The tenants named on a channel, gathered until asked for."""
+
+    def __init__(self, blocking: Redis, channel: str) -> None:
+        self._redis = blocking
+        self._channel = channel
+        self._names: set[str] = set()
+        self._named = asyncio.Event()
+        self._listener: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Wakeups:
+        self._listener = asyncio.create_task(self._listen(), name=f"listen {self._channel}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+
+    async def wait(self, timeout_s: float) -> set[str]:
+        """Tenants named since the last call; empty when the time passes without one."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._named.wait()
+        except TimeoutError:
+            return set()
+        self._named.clear()
+        names, self._names = self._names, set()
+        return names
+
+    async def _listen(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                with translated():
+                    async with self._redis.pubsub() as pubsub:
+                        await pubsub.subscribe(self._channel)
+                        async for message in pubsub.listen():
+                            if message["type"] == "message":
+                                self._names.add(str(message["data"]))
+                                self._named.set()
+            except StoreError:
+                # The store is away: whoever waits sweeps meanwhile; do not spin while it is.
+                await asyncio.sleep(max(0.0, 0.5 - (time.monotonic() - started)))

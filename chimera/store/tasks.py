@@ -1,0 +1,303 @@
+"""Tasks: claimed, renewed, handed in, handed back, rescued, read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from chimera.core.lease import Claim, Renewal
+from chimera.core.verdict import Verdict
+from chimera.errors import LeaseLost, NotFound
+from chimera.store.connection import Redis, translated
+from chimera.store.keys import TenantKeys
+from chimera.store.scripts import Refusal, Scripts, SyncScripts, lease_lost
+
+MAX_CRASHES = 5
+"""Workers that died with a task before it counts as poisoned."""
+MAX_BATCH = 500
+"""Tasks one script call may touch."""
+
+EndKind = Literal["error", "timeout", "return"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that ends without a result."""
+
+    task_id: str
+    token: int
+    kind: EndKind
+    detail: str = ""
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task as stored, for people to read."""
+
+    task_id: str
+    mission_id: str
+    stage: str
+    status: str
+    attempt: int
+    reason: str
+    worker: str
+    input: Any
+    depends_on: tuple[str, ...]
+    result: Any
+    """The accepted result, or the one under review; None when there is none."""
+    has_result: bool
+    feedback: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    spent_microusd: int
+    last_error: str
+    tallies: dict[str, int]
+    """Crashes, lapses, errors, timeouts, rejections, stale results."""
+    planned_at_us: int
+    finished_at_us: int
+
+
+class TaskStore:
+    """One tenant's tasks."""
+
+    def __init__(self, redis: Redis, tenant: str) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis)
+        self.keys = TenantKeys(tenant)
+
+    async def claim(
+        self, worker: str, claim_id: str, *, lease_s: float, general: int, high: int
+    ) -> list[Claim]:
+        """Claim READY tasks: at most `high` of high priority, of these and others `general`.
+
+        The same claim id again gives the same tasks.
+        """
+        _, tasks = await self._scripts.run(
+            "claim_tasks",
+            [self.keys.root],
+            worker,
+            claim_id,
+            round(lease_s * 1e6),
+            min(general, MAX_BATCH),
+            min(high, MAX_BATCH),
+            10,
+            MAX_CRASHES,
+        )
+        with translated():
+            return [
+                Claim(
+                    task_id=task[0],
+                    token=int(task[1]),
+                    attempt=int(task[2]),
+                    expires_at_us=int(task[3]),
+                    mission_id=task[4],
+                    state_version=int(task[5]),
+                    stage=task[6],
+                    input_json=task[7],
+                    depends_on=tuple(task[8].split()),
+                    feedback=tuple(json.loads(task[9])),
+                )
+                for task in tasks
+            ]
+
+    async def submit(
+        self, worker: str, results: Sequence[tuple[str, int, int, str]], *, max_stale: int
+    ) -> list[Refusal | LeaseLost | None]:
+        """Hand in ``(task_id, token, state_version, result_json)`` for review.
+
+        Returns, per result: None when it is in review (also when handed in before),
+        `Refusal.STALE`, or the `LeaseLost`.
+        """
+        answers = await self._scripts.run(
+            "submit_results",
+            [self.keys.root],
+            worker,
+            max_stale,
+            *(field for result in results for field in result),
+        )
+        return [
+            None
+            if answer[0] >= 0
+            else Refusal.STALE
+            if answer[0] == Refusal.STALE
+            else lease_lost(result[0], result[1], answer)
+            for result, answer in zip(results, answers, strict=True)
+        ]
+
+    async def end(self, worker: str, ended: Sequence[Ended]) -> list[str | LeaseLost]:
+        """End attempts without a result. Returns the task's status now ("" when repeated)."""
+        answers = await self._scripts.run("end_attempts", [self.keys.root], worker, *_end_fields(ended))
+        return [
+            lease_lost(one.task_id, one.token, answer)
+            if answer[0] == Refusal.LOST
+            else str(answer[1] if len(answer) > 1 else "")
+            for one, answer in zip(ended, answers, strict=True)
+        ]
+
+    async def rescue(self, by: str, most: int = 200) -> tuple[int, int, int]:
+        """Give expired leases back to work. Returns (rescued, workers forgotten, promoted)."""
+        rescued, gone, promoted = await self._scripts.run(
+            "rescue_leases", [self.keys.root], by, most, MAX_CRASHES
+        )
+        return int(rescued), int(gone), int(promoted)
+
+    async def next_expiry_us(self) -> int | None:
+        """When the first lease, worker or delayed task comes due; None when there is none."""
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in ("leases", "later", "workers", "judging"):
+                    pipe.zrange(getattr(self.keys, name), 0, 0, withscores=True)
+                first = [int(found[0][1]) for found in await pipe.execute() if found]
+        return min(first, default=None)
+
+    async def leave(self, worker: str, reason: str) -> None:
+        """The worker leaves the swarm of its own accord."""
+        await self._scripts.run("leave_worker", [self.keys.root], worker, reason)
+
+    async def workers(self) -> dict[str, dict[str, str]]:
+        """Live workers and what each said at its last heartbeat."""
+        with translated():
+            names = await self._redis.zrange(self.keys.workers, 0, -1)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hgetall(self.keys.of("worker", name))
+                return dict(zip(names, await pipe.execute(), strict=True))
+
+    async def load(self) -> tuple[int, int]:
+        """(READY tasks of missions that may run now, tasks under lease)."""
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zrange(self.keys.high, 0, -1)
+                pipe.zrange(self.keys.normal, 0, -1)
+                pipe.zcard(self.keys.leases)
+                high, normal, running = await pipe.execute()
+            if not high and not normal:
+                return 0, int(running)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for mission_id in (*high, *normal):
+                    pipe.llen(self.keys.of("ready", mission_id))
+                return sum(await pipe.execute()), int(running)
+
+    async def drain(self, worker: str) -> None:
+        """Ask a worker to take no more work and leave; it hears so at its next heartbeat."""
+        with translated():
+            await self._redis.hset(self.keys.of("worker", worker), "drain", "1")
+
+    async def results(self, task_ids: Sequence[str]) -> dict[str, Any]:
+        """Accepted results by task id, in the order asked; those not accepted are left out."""
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for task_id in task_ids:
+                    pipe.hget(self.keys.of("commit", task_id), "result")
+                found = await pipe.execute()
+            return {
+                task_id: json.loads(text)
+                for task_id, text in zip(task_ids, found, strict=True)
+                if text is not None
+            }
+
+    async def get(self, task_id: str) -> TaskRecord:
+        """One task.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return (await self.get_many([task_id]))[0]
+
+    async def get_many(self, task_ids: Sequence[str]) -> list[TaskRecord]:
+        """Tasks, in the order asked.
+
+        Raises:
+            NotFound: one of them does not exist.
+        """
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for task_id in task_ids:
+                    pipe.hgetall(self.keys.of("spec", task_id))
+                    pipe.hgetall(self.keys.of("task", task_id))
+                    pipe.hgetall(self.keys.of("commit", task_id))
+                    pipe.lrange(self.keys.of("verdicts", task_id), 0, -1)
+                rows = await pipe.execute()
+            return [
+                _record(task_id, *rows[4 * index : 4 * index + 4]) for index, task_id in enumerate(task_ids)
+            ]
+
+
+class Heartbeat:
+    """Renews a worker's leases from a thread of its own, so that no agent can hold it up."""
+
+    def __init__(self, scripts: SyncScripts, tenant: str, worker: str, *, pid: int) -> None:
+        self._scripts = scripts
+        self._pid = pid
+        self._keys = TenantKeys(tenant)
+        self.worker = worker
+
+    def renew(self, leases: Sequence[tuple[str, int]], *, lease_s: float, slots: int, busy: int) -> Renewal:
+        """Renew ``(task_id, token)`` pairs and say that the worker lives."""
+        now, drain, answers = self._scripts.run(
+            "renew_leases",
+            [self._keys.root],
+            self.worker,
+            round(lease_s * 1e6),
+            slots,
+            busy,
+            self._pid,
+            *(field for lease in leases for field in lease),
+        )
+        lost: dict[str, Exception] = {}
+        overdue: list[str] = []
+        for (task_id, token), answer in zip(leases, answers, strict=True):
+            if answer[0] == Refusal.OVERDUE:
+                overdue.append(task_id)
+            elif answer[0] == Refusal.LOST:
+                lost[task_id] = lease_lost(task_id, token, answer)
+        return Renewal(int(now), bool(drain), lost, tuple(overdue))
+
+    def end(self, ended: Sequence[Ended]) -> None:
+        """End attempts from this thread: for those whose agent holds the event loop."""
+        self._scripts.run("end_attempts", [self._keys.root], self.worker, *_end_fields(ended))
+
+
+def _end_fields(ended: Sequence[Ended]) -> list[str | int]:
+    return [
+        field
+        for one in ended
+        for field in (one.task_id, one.token, one.kind, round(one.delay_s * 1e6), one.detail[:2000])
+    ]
+
+
+_TALLIES = ("crashes", "lapses", "errors", "timeouts", "rejections", "stale", "judge_errors")
+
+
+def _record(
+    task_id: str,
+    spec: dict[str, str],
+    task: dict[str, str],
+    commit: dict[str, str],
+    verdicts: list[str],
+) -> TaskRecord:
+    if not task:
+        raise NotFound(f"there is no task {task_id!r}")
+    result = commit.get("result", task.get("result"))
+    return TaskRecord(
+        task_id=task_id,
+        mission_id=task_id.partition(".")[0],
+        stage=spec.get("stage", ""),
+        status=task["status"],
+        attempt=int(task.get("attempt", 0)),
+        reason=task.get("reason", "") if task["status"] != "ACCEPTED" else "",
+        worker=task.get("worker", ""),
+        input=json.loads(spec["input"]) if spec.get("input") else None,
+        depends_on=tuple(spec.get("depends_on", "").split()),
+        result=None if result is None else json.loads(result),
+        has_result=result is not None,
+        feedback=tuple(json.loads(task.get("feedback", "[]"))),
+        verdicts=tuple(Verdict.model_validate_json(verdict) for verdict in verdicts),
+        spent_microusd=int(task.get("spent", 0)),
+        last_error=task.get("last_error", ""),
+        tallies={name: int(task[name]) for name in _TALLIES if int(task.get(name, 0))},
+        planned_at_us=int(task.get("planned_at", 0)),
+        finished_at_us=int(task.get("finished_at", 0)),
+    )

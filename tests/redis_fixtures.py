@@ -1,0 +1,51 @@
+"""Fixtures for tests that need a real Redis: one server a test process, a tenant a test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from chimera.runtime.base import Base, open_base
+from chimera.serving.local.redis_server import RedisServer
+from chimera.settings import Settings, load
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real server on a free loopback port."""
+    with RedisServer(tmp_path_factory.mktemp("redis"), fsync="no") as server:
+        yield server
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant no other test uses."""
+    return f"t{next(_numbers)}"
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, tmp_path: Path) -> Settings:
+    """Settings against that server, quick enough for tests."""
+    return load(
+        redis_url=redis_server.url,
+        state_dir=tmp_path,
+        lease_s=0.6,
+        heartbeat_s=0.1,
+        reserve_wait_s=0.2,
+        idle_s=0.5,
+    )
+
+
+@pytest.fixture
+async def base(settings: Settings, tenant: str) -> AsyncIterator[Base]:
+    """Connections, with the test's tenant made."""
+    opened = await open_base(settings)
+    await opened.tenants.add(tenant)
+    yield opened
+    await opened.tenants.remove(tenant)
+    await opened.close()

@@ -1,0 +1,108 @@
+"""Drives a mission through the store by hand: short steps for tests to build on."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from chimera.core.lease import Claim, Review
+from chimera.core.mission import MissionSpec
+from chimera.core.plan import next_window, total_tasks
+from chimera.core.verdict import Decision, Verdict
+from chimera.runtime.base import Base, TenantStores
+from chimera.store.scripts import Refusal
+
+TERM = 1_000_000
+"""Above any term an election in the same test server gives out."""
+
+
+def spec(**fields: Any) -> MissionSpec:
+    """A small mission; fields override."""
+    return MissionSpec(
+        **{"goal": "try", "agent": "echo", "inputs": [1, 2, 3], "budget_usd": Decimal(1), **fields}
+    )
+
+
+async def submit(base: Base, tenant: str, mission: MissionSpec, mission_id: str = "m1", **more: Any) -> str:
+    """Submit; the mission's id."""
+    await base.blobs.write_inputs(tenant, mission_id, mission.inputs)
+    made, _ = await base.of(tenant).missions.submit(
+        mission_id,
+        mission,
+        inputs=len(mission.inputs),
+        total_tasks=total_tasks(mission, len(mission.inputs), 20),
+        timeout_s=mission.task_timeout_s or 60,
+        max_attempts=mission.max_attempts or 3,
+        by="test",
+        **more,
+    )
+    return made
+
+
+async def plan(
+    base: Base, tenant: str, mission: MissionSpec, mission_id: str = "m1", width: int = 20
+) -> bool:
+    """Plan it whole."""
+    window = next_window(mission, mission.inputs, cursor=0, inputs=len(mission.inputs), width=width)
+    return await base.of(tenant).missions.plan(mission_id, window, cursor=0, term=TERM, by="test")
+
+
+async def begin(base: Base, tenant: str, mission: MissionSpec, mission_id: str = "m1") -> TenantStores:
+    """Submit and plan."""
+    await submit(base, tenant, mission, mission_id)
+    assert await plan(base, tenant, mission, mission_id)
+    return base.of(tenant)
+
+
+async def claim(
+    stores: TenantStores, n: int = 1, worker: str = "w1", claim_id: str = "", lease_s: float = 5
+) -> list[Claim]:
+    """Claim n tasks."""
+    claim.number += 1  # type: ignore[attr-defined]
+    return await stores.tasks.claim(
+        worker,
+        claim_id or f"c{claim.number}",
+        lease_s=lease_s,
+        general=n,
+        high=n,  # type: ignore[attr-defined]
+    )
+
+
+claim.number = 0  # type: ignore[attr-defined]
+
+
+async def hand_in(stores: TenantStores, one: Claim, result: Any = "done", worker: str = "w1") -> Any:
+    """Hand in a result."""
+    return (
+        await stores.tasks.submit(
+            worker, [(one.task_id, one.token, one.state_version, json.dumps(result))], max_stale=5
+        )
+    )[0]
+
+
+async def review(stores: TenantStores, n: int = 10, judge: str = "j1", lease_s: float = 5) -> list[Review]:
+    """Take reviews."""
+    review.number += 1  # type: ignore[attr-defined]
+    return await stores.reviews.claim(judge, f"r{review.number}", lease_s=lease_s, most=n)  # type: ignore[attr-defined]
+
+
+review.number = 0  # type: ignore[attr-defined]
+
+
+def verdict(decision: str = "accept", confidence: float = 1.0, feedback: str = "") -> Verdict:
+    """A verdict."""
+    return Verdict(decision=Decision(decision), confidence=confidence, feedback=feedback)
+
+
+async def judge(stores: TenantStores, one: Review, made: Verdict | None = None) -> Refusal | None:
+    """Commit a verdict."""
+    return (await stores.reviews.commit("j1", [(one, made or verdict())], max_stale=5))[0]
+
+
+async def finish(stores: TenantStores, n: int, result: Any = "done") -> None:
+    """Claim n tasks, hand them in, accept them."""
+    for one in await claim(stores, n):
+        assert await hand_in(stores, one, result) is None
+    for one in await review(stores, n):
+        assert await judge(stores, one) is None
