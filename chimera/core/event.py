@@ -22,7 +22,6 @@ KINDS: dict[str, str] = {
     "mission.failed": "it ended early or with too little accepted",
     "mission.cancelled": "its owner ended it",
     "mission.edited": "goal or context changed: state_version grew",
-    "mission.budget_raised": "its budget was raised",
     "task.unblocked": "everything it depends on is there",
     "task.claimed": "a worker took it under a lease",
     "task.submitted": "a worker handed in a result",

@@ -19,7 +19,7 @@ import structlog
 from chimera.agents.purse import Charge
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind, StoreError, StoreUnavailable
 from chimera.runtime.service import backoff_s
-from chimera.store.connection import Redis
+from chimera.store.connection import Redis, end
 from chimera.store.requests import Requests
 
 log = structlog.get_logger(__name__)
@@ -63,9 +63,7 @@ class Desk:
             except TimeoutError:
                 log.warning("desk.unsent", requests=self._outbox.qsize())
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
     async def reserve(self, task_id: str, token: int, amount_microusd: int, ttl_s: float) -> str:
         """Hold money for one call. Returns the hold's id.

@@ -9,20 +9,24 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
+from typing import Any
 
 import structlog
 
 from chimera.agents.models.client import ModelClient, Models
+from chimera.core.judge import LlmPolicy
 from chimera.core.lease import Review
+from chimera.core.mission import Stage
 from chimera.core.verdict import Verdict
 from chimera.errors import BackendError, BudgetExceeded, LeaseLost, StoreError
 from chimera.judging.boundaries import Boundaries
-from chimera.judging.evaluate import Evaluator
+from chimera.judging.evaluate import Asker, Askers, evaluate
 from chimera.judging.policy import Submission
 from chimera.runtime.base import Base
 from chimera.runtime.briefs import Briefs
 from chimera.runtime.desk import Desk, LeasedPurse
 from chimera.runtime.service import Service
+from chimera.store.connection import end
 from chimera.store.scripts import Refusal
 from chimera.store.signals import Wakeups
 
@@ -47,11 +51,7 @@ class Judge(Service):
         self.judge_id = judge_id
         self._wakeups = wakeups
         self._named: set[str] = set()
-        self._evaluator = Evaluator(
-            boundaries,
-            accept_above=base.settings.accept_above,
-            reject_below=base.settings.reject_below,
-        )
+        self._detector = boundaries.detector()
         self._models = Models(base.settings)
         self._briefs: dict[str, Briefs] = {}
         self._desks: dict[str, Desk] = {}
@@ -71,11 +71,8 @@ class Judge(Service):
     async def stop(self) -> None:
         """End. What is held is left: its leases run out and another judge takes it."""
         await super().stop()
-        tasks = [*self._helpers, *self._judging]
-        self._helpers = []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        helpers, self._helpers = self._helpers, []
+        await end(*helpers, *self._judging)
         for desk in self._desks.values():
             await desk.stop()
         self._desks = {}
@@ -139,13 +136,31 @@ class Judge(Service):
             result=review.result,
             attempt=review.attempt,
         )
-        return await self._evaluator.evaluate(
-            stage.judge,
+        return await evaluate(
             submission,
+            stage.judge,
+            detector=self._detector,
+            accept_above=self._base.settings.accept_above,
+            reject_below=self._base.settings.reject_below,
             judge=self.judge_id,
-            model=self._model_for(tenant, review),
-            author_model=str(stage.options.get("model", "")),
+            askers=self._askers(tenant, review, stage),
         )
+
+    def _askers(self, tenant: str, review: Review, stage: Stage) -> Askers:
+        settings = self._base.settings
+        author = str(stage.options.get("model", "")) or settings.model
+
+        def asker(policy: LlmPolicy) -> Asker:
+            client = self._model_for(tenant, review)
+            model = policy.model or settings.judge_model or settings.model
+
+            async def ask(prompt: str, schema: dict[str, Any]) -> dict[str, Any]:
+                answer = await client.structured(prompt, schema, model=model or None)
+                return dict(answer)
+
+            return Asker(ask, self_judging=model == author)
+
+        return asker
 
     def _model_for(self, tenant: str, review: Review) -> ModelClient:
         desk = self._desks.get(tenant)

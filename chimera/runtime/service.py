@@ -8,6 +8,7 @@ import random
 import structlog
 
 from chimera.errors import StoreError
+from chimera.store.connection import end
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +45,7 @@ class Service:
         """End; nothing happens when it has not begun or has ended."""
         task, self._loop_task = self._loop_task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
 
     @property
     def running(self) -> bool:

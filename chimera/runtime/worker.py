@@ -29,7 +29,7 @@ from chimera.runtime.executor import Done, Dropped, Executor, Outcome, Stopped
 from chimera.runtime.renewer import Renewer
 from chimera.runtime.service import backoff_s
 from chimera.settings import Settings
-from chimera.store.connection import Redis, SyncRedis
+from chimera.store.connection import Redis, SyncRedis, end
 from chimera.store.missions import MissionStore
 from chimera.store.scripts import SyncScripts
 from chimera.store.signals import Bell
@@ -127,9 +127,7 @@ class Worker:
                     await self._wait()
             await self._finish()
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            await end(*helpers)
             await self._desk.stop()
             await self._renewer.stop()
             self._executor.close()

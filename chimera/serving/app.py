@@ -25,7 +25,7 @@ from chimera.runtime.orchestrator import Orchestrator as OrchestratorService
 from chimera.runtime.orchestrator import Rescuer
 from chimera.runtime.service import Service
 from chimera.serving.backend import RayBackend
-from chimera.serving.gateway import Hub, create_app
+from chimera.serving.gateway import Hub, create_app, leads
 from chimera.serving.keepers import GovernorKeeper, publish_catalogue
 from chimera.serving.loopback import bind_loopback
 from chimera.settings import Settings
@@ -96,14 +96,8 @@ class Gateway(Replica):
         await self.open()
 
     def __serve_build_asgi_app__(self) -> Any:
-        return create_app(
-            Hub(
-                settings=self.settings,
-                redis=self.base.redis,
-                blocking=self.base.blocking,
-                blobs=self.base.blobs,
-            )
-        )
+        roles = ("orchestrator", "governor", "judge")
+        return create_app(Hub(self.base, probes={role: leads(self.base.election(role)) for role in roles}))
 
 
 class Orchestrator(Replica):

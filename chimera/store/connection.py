@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -49,12 +50,16 @@ def connect(settings: Settings, *, blocking: bool = False) -> Redis:
     Driver retries are off: a script whose reply was lost must be repeated by us, under the same
     operation id. A client for blocking reads has no socket timeout of its own.
     """
-    return aioredis.Redis.from_url(
+    pool = aioredis.BlockingConnectionPool.from_url(
         url(settings),
         **_options(settings),
         socket_timeout=None if blocking else 5,
         retry=aioredis.retry.Retry(NoBackoff(), 0),
+        # A burst of callers waits for a connection instead of opening thousands.
+        max_connections=1_000 if blocking else 32,
+        timeout=10,
     )
+    return aioredis.Redis.from_pool(pool)
 
 
 def connect_sync(settings: Settings) -> SyncRedis:
@@ -100,6 +105,19 @@ def translated() -> Iterator[None]:
         raise StoreError(f"Redis refused a command: {exc}") from exc
     except (KeyError, ValueError, TypeError) as exc:
         raise CorruptRecord(f"a record in Redis cannot be read: {exc!r}") from exc
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended.
+
+    The driver swallows a cancellation that meets it at the wrong moment (seen with redis-py 8.1),
+    and the task goes on as if nothing had been said: so it is said again until it is heard.
+    """
+    waiting = {task for task in tasks if not task.done()}
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=0.2)
 
 
 async def prepare(redis: Redis) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from chimera.errors import StoreError
-from chimera.store.connection import Redis, translated
+from chimera.store.connection import Redis, end, translated
 from chimera.store.keys import TenantKeys
 
 
@@ -39,8 +39,7 @@ class Wakeups:
 
     async def __aexit__(self, *_: object) -> None:
         if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
+            await end(self._listener)
 
     async def wait(self, timeout_s: float) -> set[str]:
         """Tenants named since the last call; empty when the time passes without one."""

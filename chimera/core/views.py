@@ -1,0 +1,256 @@
+"""The wire: what the HTTP API answers, and what the client gives back.
+
+Requests are strict; answers are not: a client that is older than its hub reads what it knows and
+passes over what it does not, so these models ignore fields they were not told of. Money is µ$,
+every instant is aware and UTC.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from chimera.core.event import Event
+from chimera.core.mission import MISSION_FINAL, MissionStatus
+from chimera.core.money import Window
+from chimera.core.task import FINAL, Priority, Task, TaskStatus
+from chimera.core.verdict import Verdict
+
+EventView = Event
+"""An event travels as it is recorded."""
+
+T = TypeVar("T")
+
+
+class View(BaseModel):
+    """A frozen answer of the API."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Page(View, Generic[T]):
+    """Part of a list. `next` goes into `after` for the part that follows; None at the end."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+
+
+class MissionView(View):
+    """A mission as it stands now."""
+
+    mission_id: str
+    tenant: str
+    status: MissionStatus
+    reason: str = Field(description="Why it failed or was cancelled; empty otherwise.")
+    goal: str
+    context: dict[str, Any]
+    state_version: int = Field(description="Grows with each change of goal or context, from 1.")
+    agent: str
+    priority: Priority
+    strategy: Literal["map", "map_reduce", "dag"]
+    budget_microusd: int
+    spent_microusd: int
+    held_microusd: int = Field(description="Reserved by calls that are under way.")
+    wanted_microusd: int = Field(
+        description="The reservation that found the budget exhausted; 0 when none did."
+    )
+    total_tasks: int
+    planned: int = Field(description="Tasks made so far, of `total_tasks`.")
+    counts: dict[TaskStatus, int] = Field(description="Planned tasks by status; every status is there.")
+    tallies: dict[str, int] = Field(
+        description="What went wrong on the way: crashes, lapses, errors, timeouts, rejections, stale, "
+        "judge_errors. Those at zero are left out."
+    )
+    submitted_at: datetime
+    finished_at: datetime | None
+    deadline_at: datetime | None
+    next_step: str = Field(
+        description="For a mission that failed or waits for a human: one sentence, what to do. Else empty."
+    )
+
+    @property
+    def final(self) -> bool:
+        """Whether it will not move on any more."""
+        return self.status in MISSION_FINAL
+
+    @property
+    def accepted(self) -> int:
+        """Tasks with an accepted result."""
+        return self.counts.get(TaskStatus.ACCEPTED, 0)
+
+    @property
+    def failed(self) -> int:
+        """Tasks that gave up."""
+        return self.counts.get(TaskStatus.FAILED, 0)
+
+    @property
+    def left(self) -> int:
+        """Tasks that are not final, those not yet planned included."""
+        return self.total_tasks - sum(self.counts.get(status, 0) for status in FINAL)
+
+
+class TaskView(Task):
+    """A task on the wire, with what became of it so far.
+
+    In lists, ``context.inputs`` (results of other tasks) is left empty: ask for the one task.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    mission_id: str
+    stage: str = Field(description="Which kind of task of its mission: map, reduce, or a dag node's name.")
+    depends_on: tuple[str, ...] = Field((), description="Ids of the tasks whose results it takes.")
+    attempt: int = Field(description="The present or last attempt, from 1; 0 before the first.")
+    tallies: dict[str, int] = Field(
+        {}, description="Attempts that did not count or went wrong, by kind; those at zero are left out."
+    )
+    reason: str = Field("", description="Why it failed, was cancelled or waits for a human.")
+    worker: str = Field("", description="Who holds its lease.")
+    result: Any = Field(None, description="The accepted result, or the one under review.")
+    has_result: bool = False
+    verdicts: tuple[Verdict, ...] = Field((), description="Every verdict, oldest first.")
+    spent_microusd: int = 0
+    last_error: str = ""
+    planned_at: datetime
+    finished_at: datetime | None = None
+
+
+class ResultView(View):
+    """One accepted result."""
+
+    task_id: str
+    stage: str
+    agent: str
+    result: Any
+    confidence: float = Field(description="Of the verdict that accepted it, 0 to 1.")
+    verdict: Verdict | None = Field(description="The verdict that accepted it.")
+    attempts: int
+    spent_microusd: int
+    finished_at: datetime | None
+
+
+class ReviewView(View):
+    """A task that waits for a human's answer."""
+
+    task_id: str
+    mission_id: str
+    agent: str
+    goal: str
+    input: Any
+    result: Any = Field(description="What would be accepted.")
+    has_result: bool = Field(description="Without a result, it can only be rejected (tried again).")
+    reason: str = Field(description="judge (unsure, or a sensitive topic), judge_error or state_churn.")
+    attempt: int
+    verdicts: tuple[Verdict, ...]
+    spent_microusd: int
+    last_error: str
+
+
+class AgentView(View):
+    """A registered agent."""
+
+    name: str
+    description: str = ""
+    blocking: bool = False
+    source: str = ""
+    input_schema: dict[str, Any] | None = None
+    output_schema: dict[str, Any] | None = None
+    options_schema: dict[str, Any] | None = None
+
+
+class SpendView(View):
+    """A tenant's money."""
+
+    tenant: str
+    limits_microusd: dict[Window, int] = Field(description="Limits by window; a window without is free.")
+    settled_microusd: dict[str, int] = Field(
+        description="Spent by window: `lifetime`, `year:2026`, `month:2026-11`, `day:2026-11-22` …, UTC."
+    )
+    held_microusd: int = Field(description="Reserved by calls that are under way.")
+
+
+class Health(View):
+    """Whether one part of the hub is well, and if not what to do."""
+
+    ok: bool
+    detail: str = ""
+
+
+class WorkerView(View):
+    """A live worker of the caller's swarm."""
+
+    worker: str
+    slots: int
+    busy: int
+    draining: bool
+    seen_at: datetime | None = Field(description="Its last heartbeat, by the store's clock.")
+
+
+class FleetView(View):
+    """The caller's swarm, and the hub it hangs on. Other tenants' workers are not shown."""
+
+    tenant: str
+    workers: tuple[WorkerView, ...]
+    slots: int
+    busy: int
+    reviews: int = Field(description="Results that wait for a judge.")
+    inbox: int = Field(description="Tasks that wait for a human.")
+    hub: dict[str, Health] = Field(description="orchestrator, judge, governor, redis: as far as known.")
+
+
+class ReadyView(View):
+    """Whether the hub can take work and do it."""
+
+    ready: bool
+    parts: dict[str, Health]
+
+
+class VersionView(View):
+    """What answers here."""
+
+    version: str
+    api: str = "v1"
+
+
+class Problem(BaseModel):
+    """An error on the wire (RFC 9457, ``application/problem+json``).
+
+    Beside the members of the standard it carries the fields of the error it was made from, such
+    as ``limit_microusd`` or ``problems``; `model_extra` has them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    """``urn:chimera:problem:<kind>``."""
+    title: str
+    status: int
+    detail: str = ""
+    """What is wrong and what to do next, in words."""
+    request_id: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The last part of `type`: ``budget-exceeded``."""
+        return self.type.rpartition(":")[2]
+
+
+def problem_kind(error: type[Exception]) -> str:
+    """An error class's name on the wire: ``BudgetExceeded`` → ``budget-exceeded``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", error.__name__).lower()
+
+
+def problem_fields(error: type[Exception]) -> tuple[str, ...]:
+    """The fields an error class is made from, in order; none for those that are one sentence."""
+    if error.__init__ is Exception.__init__:
+        return ()
+    return tuple(inspect.signature(error).parameters)
+
+
+def problem_member(field: str) -> str:
+    """What a field of an error is called in its document, where the standard's names come first."""
+    return f"error_{field}" if field in Problem.model_fields else field

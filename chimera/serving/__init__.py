@@ -1,0 +1,1 @@
+"""The Ray edge: the only importer of ray. This package itself imports nothing."""

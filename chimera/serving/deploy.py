@@ -1,0 +1,98 @@
+"""Deploys the hub's Serve application on a running or starting head, then ends; the application stays.
+
+    python -m chimera.serving.deploy --address 127.0.0.1:PORT --app chimera.serving.app:build
+
+Imports take seconds, so it is started together with the head and waits for it. Each step is one
+JSON line on stdout: ``{"event": "connected"}``, ``{"event": "deployed"}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import ray
+from ray import serve
+
+from chimera.errors import BackendError, ChimeraError, ConfigurationError
+
+NAME = "chimera"
+"""The application's name, and the Ray namespace of the hub's actors."""
+
+HEAD_S = 90.0
+POLL_S = 0.1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; 0 when the application is healthy, 1 with the reason on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m chimera.serving.deploy")
+    parser.add_argument("--address", required=True, help="host:port of Ray's GCS")
+    parser.add_argument("--app", required=True, help="module:function that builds the application")
+    parser.add_argument("--http-host", default="127.0.0.1")
+    parser.add_argument("--http-port", type=int, default=8000)
+    options = parser.parse_args(arguments)
+    try:
+        build = load(options.app)
+        wait_for_node(options.address, HEAD_S)
+        ray.init(address=options.address, namespace=NAME, log_to_driver=False, configure_logging=False)
+        _say("connected")
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": options.http_host, "port": options.http_port},
+        )
+        serve.run(build({}), name=NAME, route_prefix="/", blocking=False)
+    except ChimeraError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+    _say("deployed")
+    ray.shutdown()
+    return 0
+
+
+def load(path: str) -> Any:
+    """The builder that ``module:function`` names.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as exc:
+        raise ConfigurationError(f"no Serve application at {path}: {exc}") from exc
+
+
+def wait_for_node(address: str, timeout_s: float) -> None:
+    """Wait until the head's raylet has registered; its GCS answers long before that.
+
+    Raises:
+        BackendError: it has not in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    gcs_client: Any = importlib.import_module("ray._raylet").GcsClient  # untyped
+    host, _, port = address.rpartition(":")
+    while time.monotonic() < deadline:
+        nodes = {}
+        # A closed port is tried first: Ray's client takes 40 s to give up on one.
+        with suppress(OSError, ray.exceptions.RpcError), socket.create_connection((host, int(port)), 1):
+            nodes = gcs_client(address=address).get_all_node_info(timeout=1.0)
+        if any(node.state == 0 for node in nodes.values()):  # GcsNodeInfo.ALIVE
+            return
+        time.sleep(POLL_S)
+    raise BackendError(f"the Ray head at {address} has no node after {timeout_s:g} s")
+
+
+def _say(event: str) -> None:
+    sys.stdout.write(json.dumps({"event": event}) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

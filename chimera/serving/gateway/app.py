@@ -1,0 +1,37 @@
+"""The app: routes, errors and envelope put together."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from chimera.serving.gateway import problems
+from chimera.serving.gateway.envelope import Envelope
+from chimera.serving.gateway.hub import Hub
+from chimera.serving.gateway.routes import hub as hub_routes
+from chimera.serving.gateway.routes import missions, probes, streams, tasks
+from chimera.serving.gateway.streams import Streams
+from chimera.version import __version__
+
+DESCRIPTION = (
+    "Fleets of AI agents for many tenants: kept alive, judged and within budget. "
+    "Errors are `application/problem+json`; money is in micro-dollars; instants are UTC."
+)
+
+
+def create_app(hub: Hub) -> FastAPI:
+    """The HTTP API over a hub. It owns nothing of it: whoever opened the hub closes it."""
+    app = FastAPI(title="Chimera", version=__version__, description=DESCRIPTION)
+    app.state.hub = hub
+    app.state.streams = Streams(hub.base, hub.max_streams, hub.max_tenant_streams)
+    problems.install(app)
+    app.add_middleware(Envelope, metrics=hub.metrics)
+    for router in (
+        probes.router,
+        missions.router,
+        streams.router,
+        tasks.tasks,
+        tasks.reviews,
+        hub_routes.router,
+    ):
+        app.include_router(router)
+    return app

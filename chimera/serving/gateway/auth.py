@@ -1,0 +1,130 @@
+"""Who calls: a tenant's key, before anything else of the request is looked at.
+
+The key is checked before the body is read, so that a stranger cannot make us hold one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from email.message import Message
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Request, Response, Security
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+
+from chimera.errors import InvalidRequest, PayloadTooLarge, Unauthorized
+from chimera.runtime.base import TenantStores
+from chimera.serving.gateway.hub import Hub, promptly
+from chimera.store.tenants import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request, and all of the store they may see."""
+
+    hub: Hub
+    principal: Principal
+    stores: TenantStores
+
+    @property
+    def tenant(self) -> str:
+        """Their tenant."""
+        return self.principal.tenant
+
+
+def hub_of(request: Request) -> Hub:
+    """The hub this app was made for."""
+    hub: Hub = request.app.state.hub
+    return hub
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller that `Guarded` recognised."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+FromHub = Annotated[Hub, Depends(hub_of)]
+ByCaller = Annotated[Caller, Depends(caller_of)]
+KEY = Security(HTTPBearer(auto_error=False, description="A tenant's key: `Authorization: Bearer chi_…`."))
+"""For the OpenAPI document; `Guarded` does the work."""
+
+
+async def recognise(request: Request) -> Caller:
+    """Who calls.
+
+    Raises:
+        Unauthorized: the same whether the key is missing or wrong.
+    """
+    hub = hub_of(request)
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    try:
+        if scheme.lower() != "bearer" or not key.strip():
+            raise Unauthorized
+        async with promptly():
+            principal = await hub.base.tenants.authenticate(key.strip())
+    except Unauthorized:
+        raise Unauthorized(
+            "this call needs the key of a tenant, as `Authorization: Bearer KEY`: clients take it from "
+            "CHIMERA_API_KEY, and `chimera up` prints how to set it"
+        ) from None
+    return Caller(hub, principal, hub.base.of(principal.tenant))
+
+
+class Guarded(APIRoute):
+    """A route for tenants: the key first, then a body of bounded size, read fast."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            request.state.caller = await recognise(request)
+            bounded = JsonRequest(request.scope, request.receive)
+            await bounded.take_body(hub_of(request).base.settings.max_request_bytes)
+            return await handler(bounded)
+
+        return handle
+
+
+class JsonRequest(Request):
+    """A request whose body is JSON of bounded size."""
+
+    async def take_body(self, limit: int) -> None:
+        """Read the body, and stop as soon as it is over the limit.
+
+        Raises:
+            PayloadTooLarge: naming the size as far as it was read or declared.
+            InvalidRequest: there is a body and it does not say that it is JSON.
+        """
+        declared = self.headers.get("content-length", "0")
+        size = int(declared) if declared.isdecimal() else 0
+        chunks: list[bytes] = []
+        if size <= limit:
+            size = 0
+            async for chunk in self.stream():
+                size += len(chunk)
+                if size > limit:
+                    break
+                chunks.append(chunk)
+        if size > limit:
+            raise PayloadTooLarge("the request", size, limit, "CHIMERA_MAX_REQUEST_BYTES")
+        self._body = b"".join(chunks)
+        if self._body and not is_json(self.headers.get("content-type", "")):
+            raise InvalidRequest(
+                "the body must be JSON and say so, with Content-Type: application/json; nothing was changed"
+            )
+
+    async def json(self) -> Any:
+        """The body's value."""
+        return orjson.loads(self._body)
+
+
+def is_json(content_type: str) -> bool:
+    """``application/json``, ``application/*+json``."""
+    message = Message()
+    message["content-type"] = content_type
+    kind = message.get_content_type()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))

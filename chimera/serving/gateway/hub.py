@@ -1,0 +1,109 @@
+"""What the gateway stands on: one process's connections, probes of the hub's parts, its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+from prometheus_client import CollectorRegistry
+
+from chimera.core.views import Health
+from chimera.errors import ChimeraError, StoreTimeout
+from chimera.runtime.base import Base
+from chimera.store.connection import translated
+from chimera.store.elections import Election
+from chimera.telemetry.metrics import Metrics
+
+T = TypeVar("T")
+
+Probe: TypeAlias = Callable[[], Awaitable[Health]]
+"""Asks one part of the hub how it is. It may raise a `ChimeraError`, which counts as ill."""
+
+STORE_S = 2.5
+"""A caller hears within this time that the store does not answer."""
+PROBE_S = 2.0
+"""A part that takes longer to say how it is counts as ill."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hub:
+    """The gateway's surroundings.
+
+    Args:
+        base: settings, connections and stores of this process.
+        probes: parts of the hub by name (``orchestrator``, ``judge``, ``governor``), beside
+            ``redis``, which is always asked. The hub is ready when all are well.
+        metrics: the instruments; `/metrics` shows their registry.
+        max_streams: event streams open at once in this process.
+        max_tenant_streams: of these, by one tenant.
+    """
+
+    base: Base
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
+    max_streams: int = 512
+    max_tenant_streams: int = 64
+
+    async def health(self) -> dict[str, Health]:
+        """Every part's health, all asked at once."""
+        probes = {"redis": self._redis, **self.probes}
+        answers = await asyncio.gather(*(_ask(name, probe) for name, probe in probes.items()))
+        return dict(zip(probes, answers, strict=True))
+
+    async def _redis(self) -> Health:
+        with translated():
+            await self.base.redis.ping()
+        return Health(ok=True)
+
+
+def leads(election: Election) -> Probe:
+    """A probe of a role that is led by one replica: well while somebody leads."""
+
+    async def probe() -> Health:
+        leader = await election.leader()
+        if leader is None:
+            return Health(ok=False, detail=f"nobody leads as {election.role}: a replica takes it in seconds")
+        return Health(ok=True, detail=leader)
+
+    return probe
+
+
+@asynccontextmanager
+async def promptly(seconds: float = STORE_S) -> AsyncIterator[None]:
+    """Bounds what is awaited inside: a store that accepts and never answers becomes an error.
+
+    Raises:
+        StoreTimeout: the time is up.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as exc:
+        raise StoreTimeout(
+            f"the store did not answer within {seconds:g} s: try again; a repeated request with the same "
+            "Idempotency-Key is done once"
+        ) from exc
+
+
+async def each_promptly(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """The same items, each within the time of `promptly`."""
+    while True:
+        try:
+            async with promptly():
+                item = await anext(items)
+        except StopAsyncIteration:
+            return
+        yield item
+
+
+async def _ask(name: str, probe: Probe) -> Health:
+    try:
+        async with asyncio.timeout(PROBE_S):
+            return await probe()
+    except TimeoutError:
+        return Health(ok=False, detail=f"{name} did not answer within {PROBE_S:g} s")
+    except ChimeraError as exc:
+        return Health(ok=False, detail=str(exc))

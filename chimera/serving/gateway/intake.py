@@ -1,0 +1,167 @@
+"""Taking a mission in: checked whole, its inputs stored, then acknowledged, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+from referencing import Registry
+
+from chimera.core.judge import JudgePolicy, RulesPolicy, SchemaPolicy
+from chimera.core.mission import DagPlan, MapReducePlan, MissionSpec
+from chimera.core.plan import total_tasks
+from chimera.errors import InvalidRequest, PayloadTooLarge
+from chimera.judging.patterns import compiled
+from chimera.judging.schema import check_schema
+from chimera.serving.gateway.auth import Caller
+from chimera.serving.gateway.hub import promptly
+from chimera.serving.gateway.ids import new_mission_id
+from chimera.settings import Settings
+
+ITEM_SETTING = "CHIMERA_MAX_INPUT_BYTES"
+
+
+async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tuple[str, bool]:
+    """Submit a mission. Returns its id, and whether it is new (else the key made it before).
+
+    Raises:
+        InvalidRequest: with every problem; nothing was stored.
+        PayloadTooLarge: naming the item.
+        AlreadyExists: the key came before with another request.
+        StoreError: not acknowledged; with an idempotency key it may safely be sent again.
+    """
+    base = caller.hub.base
+    settings = base.settings
+    check_sizes(spec, settings)
+    async with promptly():
+        agents = await base.catalogue.all()
+    if problems := [*agent_problems(spec, agents), *judge_problems(spec)]:
+        raise InvalidRequest("the mission cannot be taken; nothing was submitted", tuple(problems))
+    mission_id = new_mission_id()
+    if spec.inputs:
+        await base.blobs.write_inputs(caller.tenant, mission_id, spec.inputs)
+    async with promptly():
+        return await caller.stores.missions.submit(
+            mission_id,
+            spec,
+            inputs=len(spec.inputs),
+            total_tasks=total_tasks(spec, len(spec.inputs), settings.reduce_width),
+            timeout_s=spec.task_timeout_s or settings.task_timeout_s,
+            max_attempts=spec.max_attempts or settings.max_attempts,
+            by=str(caller.principal),
+            idempotency_key=idempotency_key,
+        )
+
+
+def check_sizes(spec: MissionSpec, settings: Settings) -> None:
+    """Refuse too many inputs, or one that is too large.
+
+    Raises:
+        InvalidRequest, PayloadTooLarge: see `take_in`.
+    """
+    if len(spec.inputs) > settings.max_inputs:
+        raise InvalidRequest(
+            "the mission cannot be taken; nothing was submitted",
+            (
+                f"inputs: {len(spec.inputs):,} items, over the limit of {settings.max_inputs:,}: "
+                "split the mission, or raise CHIMERA_MAX_INPUTS",
+            ),
+        )
+    for where, value in documents(spec):
+        check_size(where, value, settings.max_input_bytes)
+
+
+def check_size(where: str, value: Any, limit: int) -> None:
+    """Refuse one document that is over the limit or that cannot be stored as JSON.
+
+    Raises:
+        PayloadTooLarge, InvalidRequest: naming the place.
+    """
+    try:
+        size = len(orjson.dumps(value))
+    except orjson.JSONEncodeError as exc:
+        raise InvalidRequest(
+            "the request cannot be taken; nothing was changed",
+            (f"{where}: it cannot be stored as JSON ({exc}): make it flatter or simpler",),
+        ) from exc
+    if size > limit:
+        raise PayloadTooLarge(where, size, limit, ITEM_SETTING)
+
+
+def documents(spec: MissionSpec) -> Iterator[tuple[str, Any]]:
+    """Everything of free size in a mission, with its place."""
+    for index, item in enumerate(spec.inputs):
+        yield f"inputs[{index}]", item
+    yield "context", spec.context
+    yield "options", spec.options
+    if isinstance(spec.plan, MapReducePlan):
+        yield "plan.reduce.options", spec.plan.reduce.options
+    if isinstance(spec.plan, DagPlan):
+        for index, node in enumerate(spec.plan.nodes):
+            yield f"plan.nodes[{index}].input", node.input
+            yield f"plan.nodes[{index}].options", node.options
+
+
+def agent_problems(spec: MissionSpec, agents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Agents that are not registered, and options that do not fit those that are."""
+    for where, (agent, options) in uses(spec).items():
+        if agent not in agents:
+            known = ", ".join(sorted(agents)) or "none yet: the fleet is starting, or CHIMERA_AGENTS is wrong"
+            yield f"{where}agent: no agent is named {agent!r}; registered: {known}"
+        elif schema := agents[agent].get("options_schema"):
+            # An empty registry: a schema's $ref is never fetched from anywhere.
+            validator = Draft202012Validator(schema, registry=Registry())
+            for error in validator.iter_errors(options):
+                path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.path)
+                yield f"{where}options{path}: {error.message} (options of agent {agent!r})"
+
+
+def uses(spec: MissionSpec) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Each agent a mission names, with its options, by the place that names it."""
+    if isinstance(spec.plan, DagPlan):
+        # The mission's own agent matters only where a node does not name another.
+        return {
+            f"plan.nodes[{index}].": (
+                node.agent or spec.agent,
+                spec.options if node.options is None else node.options,
+            )
+            for index, node in enumerate(spec.plan.nodes)
+        }
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {"": (spec.agent, spec.options)}
+    if isinstance(spec.plan, MapReducePlan):
+        found["plan.reduce."] = (spec.plan.reduce.agent, spec.plan.reduce.options)
+    return found
+
+
+def judge_problems(spec: MissionSpec) -> Iterator[str]:
+    """Policies that no judge could apply."""
+    places = {"judge": spec.judge}
+    if isinstance(spec.plan, MapReducePlan) and spec.plan.reduce.judge:
+        places["plan.reduce.judge"] = spec.plan.reduce.judge
+    if isinstance(spec.plan, DagPlan):
+        places |= {
+            f"plan.nodes[{index}].judge": node.judge
+            for index, node in enumerate(spec.plan.nodes)
+            if node.judge
+        }
+    for where, policies in places.items():
+        for index, policy in enumerate(policies):
+            yield from policy_problems(f"{where}[{index}]", policy)
+
+
+def policy_problems(where: str, policy: JudgePolicy) -> Iterator[str]:
+    """What keeps a policy from being applied: a schema or a pattern that its engine does not take."""
+    if isinstance(policy, SchemaPolicy):
+        try:
+            check_schema(policy.json_schema)
+        except ValueError as exc:
+            yield f"{where}.schema: {exc}"
+    if isinstance(policy, RulesPolicy):
+        for name, patterns in (("required", policy.required), ("forbidden", policy.forbidden)):
+            for index, pattern in enumerate(patterns):
+                try:
+                    compiled(pattern)
+                except ValueError as exc:
+                    yield f"{where}.{name}[{index}]: {exc}"

@@ -1,0 +1,169 @@
+"""Missions: submitted, listed, read, changed, ended; their tasks and results."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from chimera.core.mission import MissionBase, MissionSpec
+from chimera.core.task import TaskStatus
+from chimera.core.views import MissionView, Page, TaskView
+from chimera.runtime.base import TenantStores
+from chimera.serving.gateway.answers import After, Limit, Operation, answer, position
+from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
+from chimera.serving.gateway.hub import promptly
+from chimera.serving.gateway.intake import check_size, take_in
+from chimera.serving.gateway.render import mission_view, result_view, task_view
+
+router = APIRouter(prefix="/v1/missions", tags=["missions"], route_class=Guarded, dependencies=[KEY])
+
+SCAN = 200
+"""Tasks read from the store at once."""
+SCANS = 10
+"""Such reads in one page of a list by status: a page is bounded even when nothing matches."""
+
+
+class Cancellation(BaseModel):
+    """Why a mission is ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: str = Field("", max_length=2_000, description="In words; shown as the mission's reason.")
+
+
+class Edit(BaseModel):
+    """What of a mission changes; what is left out stays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    goal: str | None = Field(None, min_length=1, max_length=20_000)
+    context: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Edit:
+        if self.goal is None and self.context is None:
+            raise ValueError("nothing to change: give goal, context or both")
+        return self
+
+
+async def _view(caller: Caller, mission_id: str) -> MissionView:
+    async with promptly():
+        return mission_view(await caller.stores.missions.get(mission_id), caller.tenant)
+
+
+@router.post("", status_code=201, response_model=MissionView)
+async def submit(spec: MissionSpec, caller: ByCaller, operation: Operation = None) -> Response:
+    """Submit a mission. 201: it is stored and will be done. 200: this Idempotency-Key made it before."""
+    mission_id, new = await take_in(spec, caller, operation or "")
+    view = await _view(caller, mission_id)
+    return answer(view, 201 if new else 200, {"Location": f"/v1/missions/{mission_id}"})
+
+
+@router.get("", response_model=Page[MissionView])
+async def missions(caller: ByCaller, limit: Limit = 50, after: After = "") -> Response:
+    """Missions, newest first."""
+    start, store = position(after), caller.stores.missions
+    async with promptly():
+        ids = await store.list_ids(offset=start, most=limit + 1)
+        records = await store.get_many(ids[:limit])
+    views = tuple(mission_view(record, caller.tenant) for record in records)
+    return answer(Page[MissionView](items=views, next=str(start + limit) if len(ids) > limit else None))
+
+
+@router.get("/{mission_id}", response_model=MissionView)
+async def mission(mission_id: str, caller: ByCaller) -> Response:
+    """One mission as it stands now."""
+    return answer(await _view(caller, mission_id))
+
+
+@router.patch("/{mission_id}", response_model=MissionView)
+async def edit(mission_id: str, change: Edit, caller: ByCaller, operation: Operation = None) -> Response:
+    """Change goal or context: state_version grows, and work done under the old state is done again."""
+    check_size("context", change.context, caller.hub.base.settings.max_input_bytes)
+    async with promptly():
+        await caller.stores.missions.edit(
+            mission_id,
+            operation or uuid.uuid4().hex,
+            by=str(caller.principal),
+            goal=change.goal,
+            context=change.context,
+        )
+    return answer(await _view(caller, mission_id))
+
+
+@router.post("/{mission_id}/cancel", response_model=MissionView)
+async def cancel(mission_id: str, caller: ByCaller, why: Cancellation | None = None) -> Response:
+    """End a mission: nothing more starts, what is accepted stays. Twice is fine."""
+    reason = why.reason if why else ""
+    async with promptly():
+        await caller.stores.missions.cancel(mission_id, by=str(caller.principal), reason=reason)
+    return answer(await _view(caller, mission_id))
+
+
+@router.get("/{mission_id}/tasks", response_model=Page[TaskView])
+async def tasks(
+    mission_id: str,
+    caller: ByCaller,
+    status: Annotated[TaskStatus | None, Query(description="Only those of this status.")] = None,
+    limit: Limit = 50,
+    after: After = "",
+) -> Response:
+    """Its tasks in the order planned.
+
+    With a status, a page may hold fewer than `limit`, even none, and still have a `next`.
+    ``context.inputs`` is empty here: ask for the one task.
+    """
+    stores, at, found, more = caller.stores, position(after), [], True
+    async with promptly():
+        owner = await stores.missions.get(mission_id)
+    for _ in range(1 if status is None else SCANS):
+        size = limit if status is None else SCAN
+        async with promptly():
+            ids = await stores.missions.task_ids(mission_id, offset=at, most=size)
+            records = await stores.tasks.get_many(ids)
+        for record in records:
+            at += 1
+            if status is None or record.status == status:
+                found.append(task_view(record, owner, {}))
+            if len(found) == limit:
+                break
+        more = len(ids) == size or len(found) == limit
+        if not more or len(found) == limit:
+            break
+    return answer(Page[TaskView](items=tuple(found), next=str(at) if more else None))
+
+
+@router.get("/{mission_id}/results", response_class=StreamingResponse)
+async def results(mission_id: str, caller: ByCaller) -> StreamingResponse:
+    """What is accepted so far, in the order planned: one ResultView a line (NDJSON).
+
+    A connection that closes without its end means that the store went away: ask again.
+    """
+    async with promptly():
+        owner = await caller.stores.missions.get(mission_id)
+    return StreamingResponse(
+        _results(caller.stores, mission_id, owner.spec), media_type="application/x-ndjson"
+    )
+
+
+async def _results(stores: TenantStores, mission_id: str, spec: MissionBase) -> AsyncGenerator[bytes, None]:
+    start = 0
+    while True:
+        async with promptly():
+            ids = await stores.missions.task_ids(mission_id, offset=start, most=SCAN)
+            records = await stores.tasks.get_many(ids)
+        lines = [
+            result_view(record, spec).model_dump_json()
+            for record in records
+            if record.status == TaskStatus.ACCEPTED
+        ]
+        if lines:
+            yield ("\n".join(lines) + "\n").encode()
+        if len(ids) < SCAN:
+            return
+        start += SCAN

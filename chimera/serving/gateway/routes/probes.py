@@ -1,0 +1,39 @@
+"""For machines that look after the hub: alive, ready, metrics, version. No key is needed."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from chimera.core.views import Health, ReadyView, VersionView
+from chimera.serving.gateway.answers import answer
+from chimera.serving.gateway.auth import FromHub
+from chimera.version import __version__
+
+router = APIRouter(tags=["probes"])
+
+
+@router.get("/healthz", response_model=Health)
+async def alive() -> Response:
+    """200 while this process answers at all; it asks nothing else."""
+    return answer(Health(ok=True))
+
+
+@router.get("/readyz", response_model=ReadyView, responses={503: {"model": ReadyView}})
+async def ready(hub: FromHub) -> Response:
+    """200 when the store answers and every part of the hub is well; else 503, with the parts."""
+    parts = await hub.health()
+    well = all(health.ok for health in parts.values())
+    return answer(ReadyView(ready=well, parts=parts), 200 if well else 503)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(hub: FromHub) -> Response:
+    """This process's figures in Prometheus' text format."""
+    return Response(generate_latest(hub.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/version", response_model=VersionView)
+async def version() -> Response:
+    """What answers here."""
+    return answer(VersionView(version=__version__))

@@ -1,0 +1,130 @@
+"""A mission's event streams: its snapshots, and its flight recorder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import StreamingResponse
+
+from chimera.core.mission import MISSION_FINAL
+from chimera.core.task import OPEN
+from chimera.errors import InvalidRequest
+from chimera.serving.gateway.auth import KEY, ByCaller, Guarded
+from chimera.serving.gateway.hub import each_promptly, promptly
+from chimera.serving.gateway.render import mission_view
+from chimera.serving.gateway.streams import BEAT, END, HEARTBEAT_S, EventStream, Streams, Tail, frame
+from chimera.store.missions import MissionRecord
+
+router = APIRouter(prefix="/v1/missions", tags=["streams"], route_class=Guarded, dependencies=[KEY])
+
+IDENTITY = re.compile(r"(\d{1,19})-(\d{1,19})/(\d{1,19})")
+"""An event's id: its entry in the recorder, and its own sequence number within the tenant."""
+LAST_OF_MS = 2**64 - 1
+
+LastEventId = Annotated[
+    str | None, Header(alias="Last-Event-ID", description="Go on after this event; sent by EventSource.")
+]
+
+
+@router.get("/{mission_id}/watch", response_class=StreamingResponse)
+async def watch(mission_id: str, caller: ByCaller, request: Request) -> StreamingResponse:
+    """Server-sent events named `mission`: a MissionView now, and again whenever something changed,
+    at most five a second. Ends with an event `end` once the mission is final."""
+    async with promptly():
+        await caller.stores.missions.get(mission_id)
+
+    async def snapshots(tail: Tail) -> AsyncGenerator[bytes, None]:
+        shown = ""
+        while True:
+            seen = tail.seen
+            async with promptly():
+                record = await caller.stores.missions.get(mission_id)
+            snapshot = mission_view(record, caller.tenant).model_dump_json()
+            if snapshot != shown:
+                shown = snapshot
+                yield frame("mission", snapshot)
+            if record.status in MISSION_FINAL:
+                yield END
+                return
+            while not await tail.changed(seen, HEARTBEAT_S):
+                yield BEAT
+
+    streams: Streams = request.app.state.streams
+    return EventStream(streams, caller.tenant, snapshots, await streams.join(caller.tenant))
+
+
+@router.get("/{mission_id}/events", response_class=StreamingResponse)
+async def events(
+    mission_id: str,
+    caller: ByCaller,
+    request: Request,
+    follow: Annotated[bool, Query(description="Wait for new events; else end with the newest.")] = True,
+    last: LastEventId = None,
+) -> StreamingResponse:
+    """Server-sent events of the mission's flight recorder, oldest first: the name is the event's kind,
+    the data an Event, the id what `Last-Event-ID` takes. Ends with an event `end` once the mission and
+    all its tasks are final."""
+    async with promptly():
+        record = await caller.stores.missions.get(mission_id)
+    cursor, after = resume(last) if last else beginning(record)
+
+    async def entries(tail: Tail) -> AsyncGenerator[bytes, None]:
+        position, done = cursor, False
+        while True:
+            seen = tail.seen
+            async with promptly():
+                record = await caller.stores.missions.get(mission_id)
+                newest = await caller.stores.recorder.last()
+            read = caller.stores.recorder.read(after=position, mission_id=mission_id)
+            async for entry, event in each_promptly(read):
+                if event.seq > after:
+                    yield frame(event.kind, event.model_dump_json(), f"{entry}/{event.seq}")
+                position = entry
+            # All up to the newest was looked at, though little of it may be of this mission.
+            position = max(position, newest, key=_order)
+            done = settled(record)
+            if done or not follow:
+                yield END
+                return
+            while not await tail.changed(seen, HEARTBEAT_S):
+                yield BEAT
+
+    streams: Streams = request.app.state.streams
+    return EventStream(streams, caller.tenant, entries, await streams.join(caller.tenant))
+
+
+def settled(record: MissionRecord) -> bool:
+    """Whether the mission and all its tasks are final: nothing of note will follow."""
+    return record.status in MISSION_FINAL and not any(record.counts[status] for status in OPEN)
+
+
+def beginning(record: MissionRecord) -> tuple[str, int]:
+    """Where a mission's first event may be: entries are named by the ms they were written in."""
+    return f"{record.submitted_at_us // 1000 - 1}-0", 0
+
+
+def resume(last: str) -> tuple[str, int]:
+    """An event's id → the entry before its own, and its number.
+
+    An entry holds several events. Reading it again and passing over those up to the number skips
+    none and repeats none.
+
+    Raises:
+        InvalidRequest: it is no id of ours.
+    """
+    match = IDENTITY.fullmatch(last)
+    if match is None:
+        raise InvalidRequest(
+            f"Last-Event-ID {last[:80]!r} is no event's id: take it from an event of this stream"
+        )
+    ms, part, seq = (int(group) for group in match.groups())
+    before = f"{ms}-{part - 1}" if part else f"{max(0, ms - 1)}-{LAST_OF_MS}"
+    return before, seq
+
+
+def _order(entry: str) -> tuple[int, int]:
+    ms, _, part = entry.partition("-")
+    return int(ms), int(part or 0)

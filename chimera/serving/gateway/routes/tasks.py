@@ -1,0 +1,116 @@
+"""Tasks, and the reviews of those that wait for a human."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from chimera.core.task import TaskStatus
+from chimera.core.verdict import Decision, Verdict
+from chimera.core.views import Page, ReviewView, TaskView
+from chimera.errors import Conflict
+from chimera.serving.gateway.answers import Limit, Operation, answer
+from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
+from chimera.serving.gateway.hub import promptly
+from chimera.serving.gateway.render import dependencies, review_view, task_view
+
+tasks = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=Guarded, dependencies=[KEY])
+reviews = APIRouter(prefix="/v1/reviews", tags=["reviews"], route_class=Guarded, dependencies=[KEY])
+
+
+class Answer(BaseModel):
+    """A human's answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    comment: str = Field(
+        "",
+        max_length=20_000,
+        description="Kept with the verdict; of a rejection, feedback to the next attempt.",
+    )
+
+
+async def _task(caller: Caller, task_id: str) -> TaskView:
+    async with promptly():
+        record = await caller.stores.tasks.get(task_id)
+        mission = await caller.stores.missions.get(record.mission_id)
+        inputs = await caller.stores.tasks.results(dependencies(record))
+    return task_view(record, mission, inputs)
+
+
+@tasks.get("/{task_id}", response_model=TaskView)
+async def task(task_id: str, caller: ByCaller) -> Response:
+    """One task, with the results it takes in, its verdicts and what it cost."""
+    return answer(await _task(caller, task_id))
+
+
+@reviews.get("", response_model=Page[ReviewView])
+async def inbox(caller: ByCaller, limit: Limit = 100) -> Response:
+    """What waits for a human, longest waiting first. Answer some to see more than a hundred."""
+    stores = caller.stores
+    async with promptly():
+        records = await stores.tasks.get_many(await stores.reviews.inbox(limit))
+        ids = list(dict.fromkeys(record.mission_id for record in records))
+        missions = dict(zip(ids, await stores.missions.get_many(ids), strict=True))
+    views = [review_view(record, missions[record.mission_id]) for record in records]
+    return answer(Page[ReviewView](items=tuple(views)))
+
+
+@reviews.get("/{task_id}", response_model=ReviewView)
+async def review(task_id: str, caller: ByCaller) -> Response:
+    """One task that waits for a human."""
+    async with promptly():
+        record = await caller.stores.tasks.get(task_id)
+        mission = await caller.stores.missions.get(record.mission_id)
+    if record.status != TaskStatus.ESCALATED:
+        raise Conflict(
+            f"task {task_id} does not wait for a human: it is {record.status}; "
+            "`chimera review list` shows what waits"
+        )
+    return answer(review_view(record, mission))
+
+
+@reviews.post("/{task_id}/approve", response_model=TaskView)
+async def approve(
+    task_id: str, caller: ByCaller, said: Answer | None = None, operation: Operation = None
+) -> Response:
+    """Accept the result: it is committed in the same step. Answers with the task."""
+    return await _answer(caller, task_id, Decision.ACCEPT, said, operation)
+
+
+@reviews.post("/{task_id}/reject", response_model=TaskView)
+async def reject(
+    task_id: str, caller: ByCaller, said: Answer | None = None, operation: Operation = None
+) -> Response:
+    """Reject the result: it is tried again with the comment as feedback, or fails on its last attempt."""
+    return await _answer(caller, task_id, Decision.REJECT, said, operation)
+
+
+async def _answer(
+    caller: Caller,
+    task_id: str,
+    decision: Literal[Decision.ACCEPT, Decision.REJECT],
+    said: Answer | None,
+    operation: str | None,
+) -> Response:
+    base = caller.hub.base
+    async with promptly():
+        now_us = await caller.stores.missions.now_us()
+        verdict = Verdict(
+            decision=decision,
+            confidence=1.0 if decision is Decision.ACCEPT else 0.0,
+            feedback=said.comment if said else "",
+            judge=f"human:{caller.principal}",
+            at_ms=now_us // 1000,
+        )
+        await caller.stores.reviews.answer(
+            task_id,
+            operation or uuid.uuid4().hex,
+            verdict=verdict,
+            by=str(caller.principal),
+            max_stale=base.settings.max_stale,
+        )
+    return answer(await _task(caller, task_id))

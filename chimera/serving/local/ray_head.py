@@ -1,0 +1,164 @@
+"""The Ray head of a local fleet: one node on loopback, with its Serve application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+
+from chimera.errors import BackendError
+from chimera.serving.local import child
+from chimera.serving.local.ports import LOOPBACK, free_ports
+from chimera.serving.local.process import spawn
+from chimera.serving.local.state import StateDir
+
+ATTEMPTS = 3
+"""Ray gives its node 30 s to register, which a busy machine may miss."""
+
+OBJECT_STORE_BYTES = 100_000_000
+START_S, SERVE_S = 90.0, 120.0
+SPARE_WORKERS = 1
+"""Room for a worker's replacement beside the one that is going."""
+
+
+class RayHead:
+    """`ray start --head --block` and what is deployed on it.
+
+    Args:
+        state: directories and the token.
+        port: of Ray's GCS.
+        dashboard_port: of the dashboard and Jobs server.
+        workers: how many worker actors may live at once.
+        env: the environment of the head and of all it starts.
+        on_retry: called with a sentence before a further attempt.
+    """
+
+    def __init__(
+        self,
+        state: StateDir,
+        *,
+        port: int,
+        dashboard_port: int,
+        workers: int,
+        env: Mapping[str, str],
+        on_retry: Callable[[str], None],
+    ) -> None:
+        self.address, self._state, self._env = f"{LOOPBACK}:{port}", state, env
+        self.dashboard_url = f"http://{LOOPBACK}:{dashboard_port}"
+        self._port, self._dashboard_port, self._workers = port, dashboard_port, workers
+        self._on_retry = on_retry
+        self.log, self.serve_log = state.logs / "ray.log", state.logs / "serve.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.deploying: asyncio.subprocess.Process | None = None
+
+    async def prepare_deploy(self, app: str, http_host: str, http_port: int) -> None:
+        """Start the process that deploys; it imports while the head comes up."""
+        arguments = ["--address", self.address, "--app", app]
+        arguments += ["--http-host", http_host, "--http-port", str(http_port)]
+        with self.serve_log.open("ab") as log:
+            self.deploying = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "chimera.serving.deploy",
+                *arguments,
+                env=dict(self._env),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+
+    async def start(self) -> None:
+        """Start the head and wait until the deploying process has connected to its node.
+
+        Raises:
+            BackendError: not after three attempts; with the end of the log.
+        """
+        connected = asyncio.ensure_future(self._said("connected"))
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                self.process = spawn(self._command(), env=self._env, log=self.log)
+                ended = asyncio.ensure_future(child.exited(self.process))
+                await asyncio.wait({connected, ended}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+                ended.cancel()
+                if connected.done():
+                    return connected.result()
+                await child.end(self.process, grace_s=2)
+                if attempt < ATTEMPTS:
+                    self._on_retry(f"Ray did not start at attempt {attempt} of {ATTEMPTS}")
+            raise BackendError(f"Ray did not start; {child.last_lines(self.log)}")
+        finally:
+            connected.cancel()
+
+    async def serve(self, url: str) -> None:
+        """Wait until the application is deployed and its ``/readyz`` answers 200.
+
+        Raises:
+            BackendError: it was refused or is not healthy in time; with the end of the log.
+        """
+        try:
+            async with asyncio.timeout(SERVE_S):
+                await self._said("deployed")
+                await self._ready(url)
+        except TimeoutError as exc:
+            raise BackendError(
+                f"the hub was not ready within {SERVE_S:g} s; {child.last_lines(self.serve_log)}"
+            ) from exc
+
+    async def stop(self) -> None:
+        """End the head and what deploys; its workers and agents follow or are swept."""
+        if self.deploying is not None and self.deploying.returncode is None:
+            with suppress(ProcessLookupError):
+                self.deploying.kill()
+            await self.deploying.wait()
+        await child.end(self.process, grace_s=4)
+
+    async def _said(self, event: str) -> None:
+        if self.deploying is None or self.deploying.stdout is None:
+            raise BackendError("nothing deploys: call prepare_deploy first")
+        async for line in self.deploying.stdout:
+            if line == json.dumps({"event": event}).encode() + b"\n":
+                return
+        code = await self.deploying.wait()
+        raise BackendError(f"deploying the hub ended with code {code}; {child.last_lines(self.serve_log)}")
+
+    async def _ready(self, url: str) -> None:
+        # `ray job submit` needs the dashboard too.
+        while not await asyncio.to_thread(_answers, url, "/readyz", HTTPStatus.OK):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # another process' state
+        while not await asyncio.to_thread(_answers, self.dashboard_url, "/api/version"):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+    def _command(self) -> list[str]:
+        metrics, agent = free_ports(2)
+        resources = {"hub": 1, "swarm": self._workers + SPARE_WORKERS}
+        return [
+            *(sys.executable, "-c", "from ray.scripts.scripts import main; main()"),
+            *("start", "--head", "--block", "--no-monitor", "--disable-usage-stats"),
+            *(f"--port={self._port}", f"--node-ip-address={LOOPBACK}"),
+            *(f"--dashboard-host={LOOPBACK}", f"--dashboard-port={self._dashboard_port}"),
+            *("--include-dashboard=true", "--include-log-monitor=false"),
+            *(f"--metrics-export-port={metrics}", f"--dashboard-agent-listen-port={agent}"),
+            # The kernel chooses workers' ports: Ray's fixed range is every other fleet's range too.
+            *("--min-worker-port=0", "--max-worker-port=0"),
+            *(f"--object-store-memory={OBJECT_STORE_BYTES}", f"--resources={json.dumps(resources)}"),
+            *("--num-cpus=1", f"--temp-dir={self._state.ray_temp}"),
+        ]
+
+
+def _answers(url: str, path: str, status: HTTPStatus | None = None) -> bool:
+    """Whether an HTTP server answers there, with this status if one is given."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    connection = HTTPConnection(host, int(port), timeout=5)
+    try:
+        connection.request("GET", path)
+        found = connection.getresponse().status
+        return status is None or found == status
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

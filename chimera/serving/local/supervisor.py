@@ -1,0 +1,310 @@
+"""The supervisor: one process that starts a local fleet, keeps it alive and ends it.
+
+    redis ─┬─ model
+           └─ ray ── serve
+
+Redis and the model are restarted on their old ports when they die, Ray with the hub on it as well:
+all state is in Redis. Too many deaths in a row end the fleet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from chimera.errors import BackendError, ChimeraError, ConfigurationError, StoreUnavailable
+from chimera.serving.local import child, environment, remains
+from chimera.serving.local.model_server import ModelServer
+from chimera.serving.local.ports import LOOPBACK, free_port, require_free
+from chimera.serving.local.process import ProcessId
+from chimera.serving.local.ray_head import RayHead
+from chimera.serving.local.redis_server import RedisServer
+from chimera.serving.local.stages import Stage, StageEvent, StageLog, Status
+from chimera.serving.local.state import TENANT, Fleet, StateDir
+from chimera.settings import Settings
+from chimera.store import connection
+from chimera.store.tenants import TenantStore
+from chimera.version import __version__
+
+MAXMEMORY_BYTES = 1 << 30
+"""Of the embedded Redis: room for more than a million unfinished tasks."""
+
+DEATHS, DEATHS_S = 5, 60.0
+"""A child that dies more often than this within so many seconds ends the fleet."""
+
+STOP_S = 12.0
+"""A whole stop takes less; `down` kills after this."""
+
+HUB = "chimera.serving.app:build"
+
+
+class Supervisor:
+    """One local fleet, from its start to its end.
+
+    Args:
+        settings: the environment, validated.
+        state: its directory, prepared and locked by the caller.
+        app: ``module:function`` that builds the Serve application.
+        reaper: the process that sweeps when this one was killed; spared until then.
+    """
+
+    def __init__(
+        self, settings: Settings, state: StateDir, *, app: str = HUB, reaper: ProcessId | None = None
+    ) -> None:
+        self._settings, self._state, self._app = settings, state, app
+        self._reaper = {reaper} if reaper else set()
+        self._log = StageLog(state.progress)
+        self._stopping = asyncio.Event()
+        self._children: dict[str, ProcessId] = {}
+        self._ready, self._started_at = False, datetime.now(UTC)
+        embedded_model = not settings.model and not settings.model_url
+        given_key = settings.model_api_key.get_secret_value() if settings.model_api_key else ""
+        self._model_key = given_key or (secrets.token_urlsafe(24) if embedded_model else "")
+        marked = environment.of_supervisor(settings, state)
+        self._redis = (
+            RedisServer(state.redis, fsync=settings.fsync, maxmemory_bytes=MAXMEMORY_BYTES, env=marked)
+            if settings.redis_url is None
+            else None
+        )
+        self._redis_url = (
+            self._redis.url
+            if self._redis
+            else settings.redis_url.get_secret_value()
+            if settings.redis_url
+            else ""
+        )
+        model_env = {**marked, "CHIMERA_MODEL_API_KEY": self._model_key}
+        self._model = (
+            ModelServer(free_port(), state.logs / "model.log", model_env) if embedded_model else None
+        )
+        self._ray = self._ray_head()
+
+    def stop(self) -> None:
+        """Ask for the end; `run` returns when nothing is left."""
+        self._stopping.set()
+
+    async def run(self) -> int:
+        """Start everything, keep it alive until `stop`, end everything.
+
+        Returns:
+            0 after an orderly end, 1 when the fleet failed, 2 when the environment is wrong.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        code, stopping = 0, asyncio.ensure_future(self._stopping.wait())
+        living = asyncio.ensure_future(self._live())
+        try:
+            await asyncio.wait({stopping, living}, return_when=asyncio.FIRST_COMPLETED)
+            if living.done():
+                await living
+        except ConfigurationError:
+            code = 2
+        except ChimeraError:
+            code = 1
+        finally:
+            living.cancel()
+            stopping.cancel()
+            await asyncio.gather(living, stopping, return_exceptions=True)
+            await self._end()
+        return code
+
+    async def _live(self) -> None:
+        async with self._log.stage(Stage.FLEET) as note:
+            self._record()
+            await self._stage(Stage.REDIS, self._start_redis)
+            model = [self._stage(Stage.MODEL, self._start_model)] if self._model else []
+            await _together(self._start_hub(), *model)
+            self._ready = True
+            self._record()
+            note.detail = self._url
+        guards = [self._guard(Stage.RAY, self._ray_ended, self._restart_hub)]
+        if self._redis:
+            guards.append(self._guard(Stage.REDIS, self._redis_ended, self._start_redis))
+        if self._model:
+            guards.append(self._guard(Stage.MODEL, self._model_ended, self._start_model))
+        await _together(*guards)
+
+    async def _stage(self, stage: Stage, start: Callable[[], Awaitable[str]]) -> None:
+        async with self._log.stage(stage) as note:
+            note.detail = await start()
+            self._record()
+
+    async def _start_redis(self) -> str:
+        """Start the embedded Redis if there is one; see that either is usable; let the local key in."""
+        if self._redis:
+            process = self._redis.spawn()
+            self._children["redis"] = child.identity(process)
+            await asyncio.to_thread(self._redis.wait_ready)
+        url = self._redis_url
+        chosen = self._settings.model_copy(update={"redis_url": SecretStr(url)})
+        client = connection.connect(chosen)
+        try:
+            await connection.prepare(client)
+            tenants = TenantStore(client)
+            await tenants.add(TENANT)
+            await tenants.set_key(TENANT, self._state.api_key.read_text(encoding="utf-8").strip())
+        except StoreUnavailable as exc:
+            raise ConfigurationError(f"{exc} (it is {_without_password(url)})") from exc
+        finally:
+            await client.aclose()
+        return _without_password(url)
+
+    async def _start_model(self) -> str:
+        if self._model is None:
+            raise BackendError("no embedded model belongs to this fleet")
+        self._children["model"] = child.identity(await self._model.start())
+        return self._model.url
+
+    async def _start_hub(self) -> None:
+        settings = self._settings
+        await self._ray.prepare_deploy(self._app, settings.http_host, settings.http_port)
+        await self._stage(Stage.RAY, self._start_ray)
+        await self._stage(Stage.SERVE, self._start_serve)
+
+    async def _start_ray(self) -> str:
+        await self._ray.start()
+        if self._ray.process:
+            self._children["ray"] = child.identity(self._ray.process)
+        return f"{self._ray.dashboard_url} (dashboard)"
+
+    async def _start_serve(self) -> str:
+        await self._ray.serve(self._url)
+        return self._url
+
+    async def _restart_hub(self) -> str:
+        await self._ray.stop()
+        spared = self._reaper | {process for name, process in self._children.items() if name != "ray"}
+        await asyncio.to_thread(remains.sweep, self._state, spare=spared)
+        await self._ray.prepare_deploy(self._app, self._settings.http_host, self._settings.http_port)
+        await self._start_ray()
+        return await self._start_serve()
+
+    async def _redis_ended(self) -> int:
+        return await child.exited(self._redis.process) if self._redis else 0
+
+    async def _model_ended(self) -> int:
+        return await child.exited(self._model.process) if self._model and self._model.process else 0
+
+    async def _ray_ended(self) -> int:
+        return await child.exited(self._ray.process) if self._ray.process else 0
+
+    async def _guard(
+        self, stage: Stage, ended: Callable[[], Awaitable[int]], start: Callable[[], Awaitable[str]]
+    ) -> None:
+        """Start a child again whenever it dies.
+
+        Raises:
+            BackendError: it dies too often.
+        """
+        deaths: deque[float] = deque(maxlen=DEATHS)
+        while True:
+            code = await ended()
+            deaths.append(time.monotonic())
+            said = f"it ended with code {code}"
+            self._log.write(StageEvent(stage=stage, status=Status.STOPPED, detail=said))
+            if len(deaths) == DEATHS and deaths[-1] - deaths[0] < DEATHS_S:
+                raise BackendError(
+                    f"{stage} ended {DEATHS} times within {DEATHS_S:g} s: see {self._state.logs}"
+                )
+            await self._stage(stage, start)
+
+    async def _end(self) -> None:
+        """End everything; Redis last, for the others still write to it."""
+        began = time.monotonic()
+        await self._ray.stop()
+        if self._model:
+            await child.end(self._model.process, grace_s=2)
+        spared = self._reaper | {process for name, process in self._children.items() if name == "redis"}
+        await asyncio.to_thread(remains.sweep, self._state, spare=spared)
+        if self._redis:
+            await asyncio.to_thread(self._redis.stop)
+        self._state.forget()
+        seconds = round(time.monotonic() - began, 2)
+        self._log.write(StageEvent(stage=Stage.FLEET, status=Status.STOPPED, seconds=seconds))
+
+    @property
+    def _url(self) -> str:
+        return f"http://{self._settings.http_host}:{self._settings.http_port}"
+
+    def _ray_head(self) -> RayHead:
+        settings = self._settings
+        env = environment.of_hub(
+            settings,
+            self._state,
+            redis_url=self._redis_url,
+            model_url=self._model.url if self._model else "",
+            model_api_key=self._model_key,
+        )
+        return RayHead(
+            self._state,
+            port=settings.ray_port or free_port(),
+            dashboard_port=settings.dashboard_port or free_port(),
+            workers=settings.max_workers,
+            env=env,
+            on_retry=lambda said: self._log.write(
+                StageEvent(stage=Stage.RAY, status=Status.STARTED, detail=said)
+            ),
+        )
+
+    def _record(self) -> None:
+        supervisor = ProcessId.of(os.getpid())
+        if supervisor is None:
+            raise BackendError("/proc does not show this process: a local fleet needs Linux's /proc")
+        self._state.write(
+            Fleet(
+                id=self._state.id,
+                version=__version__,
+                ready=self._ready,
+                started_at=self._started_at,
+                processes={"supervisor": supervisor, **self._children},
+                url=self._url,
+                dashboard_url=self._ray.dashboard_url,
+                ray_address=self._ray.address,
+                redis_url=self._redis_url,
+                model_url=self._model.url if self._model else "",
+                api_key_file=self._state.api_key,
+                ray_token_file=self._state.ray_token,
+                directory=self._state.path,
+            )
+        )
+
+
+async def _together(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all at once; the first failure ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+def check_ports(settings: Settings) -> None:
+    """Refuse before anything starts when a port that was asked for is taken.
+
+    Raises:
+        ConfigurationError: names the port, its holder and the variable.
+    """
+    require_free(settings.http_host, settings.http_port, "CHIMERA_HTTP_PORT")
+    for port, variable in (
+        (settings.ray_port, "CHIMERA_RAY_PORT"),
+        (settings.dashboard_port, "CHIMERA_DASHBOARD_PORT"),
+    ):
+        if port:
+            require_free(LOOPBACK, port, variable)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

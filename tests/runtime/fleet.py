@@ -1,0 +1,129 @@
+"""A whole fleet in one event loop: real services over a real Redis, without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import ModuleType
+
+from chimera.agents.registry import Registry, agent
+from chimera.core.mission import MISSION_FINAL, MissionSpec, MissionStatus
+from chimera.judging.boundaries import load_boundaries
+from chimera.runtime.base import Base
+from chimera.runtime.controller import FleetController
+from chimera.runtime.elector import Elector
+from chimera.runtime.governor import Governor
+from chimera.runtime.judge import Judge
+from chimera.runtime.orchestrator import Orchestrator, Rescuer
+from chimera.runtime.worker import Worker
+from chimera.settings import Settings
+from chimera.store import keys
+from chimera.store.connection import connect, connect_sync, end
+from chimera.store.missions import MissionRecord
+from chimera.store.signals import Wakeups
+from tests.store import drive
+
+RESTING = MISSION_FINAL | {MissionStatus.WAITING_REVIEW}
+
+
+def registry(**agents: Callable[..., object]) -> Registry:
+    """A registry of functions by name."""
+    module = ModuleType("test_agents")
+    for name, function in agents.items():
+        function.__module__ = module.__name__
+        setattr(module, name, agent(name)(function))
+    made = Registry()
+    made.add(module, "the test")
+    return made
+
+
+class Workers:
+    """A backend whose workers are tasks of this event loop."""
+
+    def __init__(self, settings: Settings, agents: Registry) -> None:
+        self.settings, self.agents = settings, agents
+        self.running: dict[str, tuple[str, asyncio.Task[str]]] = {}
+        self.started: list[str] = []
+
+    async def start(self, tenant: str, worker_id: str) -> None:
+        self.started.append(worker_id)
+        self.running[worker_id] = (tenant, asyncio.create_task(self._run(tenant, worker_id)))
+
+    async def _run(self, tenant: str, worker_id: str) -> str:
+        redis, blocking = connect(self.settings), connect(self.settings, blocking=True)
+        sync = connect_sync(self.settings)
+        try:
+            worker = Worker(
+                self.settings, tenant, worker_id, self.agents, redis=redis, blocking=blocking, sync=sync
+            )
+            return await worker.run()
+        finally:
+            sync.close()
+            await redis.aclose()
+            await blocking.aclose()
+
+    async def list(self) -> dict[str, str]:
+        return {worker: tenant for worker, (tenant, task) in self.running.items() if not task.done()}
+
+    async def end(self, tenant: str, worker_id: str) -> None:
+        await end(self.running[worker_id][1])
+
+    async def close(self) -> None:
+        for worker, (tenant, _) in list(self.running.items()):
+            await self.end(tenant, worker)
+
+
+class Fleet:
+    """Handles on the parts."""
+
+    def __init__(self, base: Base, workers: Workers, tenant: str) -> None:
+        self.base, self.workers, self.tenant = base, workers, tenant
+        self.stores = base.of(tenant)
+        self.governor: Governor
+        self.judge: Judge
+
+    async def submit(self, mission: MissionSpec, mission_id: str = "m1") -> str:
+        return await drive.submit(self.base, self.tenant, mission, mission_id)
+
+    async def rest(self, mission_id: str = "m1", timeout_s: float = 20) -> MissionRecord:
+        """Wait until the mission is over or waits for a human: told by the recorder, not by a clock."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                seen = await self.stores.recorder.last()
+                mission = await self.stores.missions.get(mission_id)
+                if mission.status in RESTING:
+                    return mission
+                await self.base.of(self.tenant).recorder.__class__(self.base.blocking, self.tenant).wait(
+                    after=seen, timeout_s=1
+                )
+
+
+@asynccontextmanager
+async def running(base: Base, tenant: str, agents: Registry) -> AsyncIterator[Fleet]:
+    """The fleet of one tenant, until the block ends."""
+    async with AsyncExitStack() as stack:
+        elector = Elector(base.election(f"orchestrator of {tenant}"), "replica")
+        money = Elector(base.election(f"governor of {tenant}"), "governor")
+        wake = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
+        for_judge = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
+        for_fleet = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
+        for_money = await stack.enter_async_context(Wakeups(base.blocking, keys.MONEY))
+        workers = Workers(base.settings, agents)
+        fleet = Fleet(base, workers, tenant)
+        fleet.governor = Governor(base, money, for_money)
+        fleet.judge = Judge(base, "judge", for_judge, load_boundaries(None))
+        services = (
+            elector,
+            money,
+            Orchestrator(base, elector, wake),
+            Rescuer(base, "replica"),
+            fleet.governor,
+            fleet.judge,
+            FleetController(base, elector, workers, for_fleet),
+        )
+        for service in services:
+            service.start()
+            stack.push_async_callback(service.stop)
+        stack.push_async_callback(workers.close)
+        yield fleet

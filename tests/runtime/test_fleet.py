@@ -1,0 +1,197 @@
+"""The whole main path in one event loop: real services, real Redis, no Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from decimal import Decimal
+from typing import Any
+
+from chimera.agents.context import Context
+from chimera.agents.purse import Charge
+from chimera.core.mission import MissionStatus
+from chimera.core.task import Task
+from chimera.runtime.base import Base
+from tests.runtime.fleet import registry, running
+from tests.store import drive
+
+
+async def echo(task: Task, ctx: Context) -> Any:
+    """Gives back its input."""
+    return {"text": f"this is {task.input}"}
+
+
+async def spend(task: Task, ctx: Context) -> Any:
+    """Makes one paid call of 300 µ$, held at 500."""
+    hold = await ctx.model.purse.reserve(amount_microusd=500, model="m", agent="spend", ttl_s=60)
+    charge = Charge("m", 1, 1, 300, "test")
+    await ctx.model.purse.settle(hold, cost_microusd=300, charge=charge)
+    return f"paid for {task.input}"
+
+
+async def test_a_mission_is_planned_worked_judged_and_completed(base: Base, tenant: str) -> None:
+    async with running(base, tenant, registry(echo=echo)) as fleet:
+        await fleet.submit(drive.spec(inputs=list(range(40))))
+        mission = await fleet.rest()
+        assert mission.status is MissionStatus.COMPLETED
+        assert mission.counts["ACCEPTED"] == 40
+        assert (await fleet.stores.tasks.get("m1.7")).result == {"text": "this is 7"}
+
+
+async def test_a_reduce_brings_results_together(base: Base, tenant: str) -> None:
+    async def total(task: Task, ctx: Context) -> Any:
+        return sum(task.context.inputs.values())
+
+    async def number(task: Task, ctx: Context) -> Any:
+        return task.input
+
+    mission = drive.spec(
+        agent="number",
+        inputs=list(range(10)),
+        plan={"strategy": "map_reduce", "width": 3, "reduce": {"agent": "total"}},
+    )
+    async with running(base, tenant, registry(total=total, number=number)) as fleet:
+        await fleet.submit(mission)
+        assert (await fleet.rest()).status is MissionStatus.COMPLETED
+        tops = [
+            await fleet.stores.tasks.get(task_id)
+            for task_id in await fleet.stores.missions.task_ids("m1")
+            if task_id.startswith("m1.r3")
+        ]
+        assert [top.result for top in tops] == [45]
+
+
+async def test_an_agent_that_raises_is_tried_again_and_then_fails(base: Base, tenant: str) -> None:
+    async def broken(task: Task, ctx: Context) -> Any:
+        raise RuntimeError("no idea")
+
+    async with running(base, tenant, registry(broken=broken)) as fleet:
+        await fleet.submit(drive.spec(agent="broken", inputs=["x"], max_attempts=2))
+        mission = await fleet.rest()
+        assert (mission.status, mission.reason) == (MissionStatus.FAILED, "min_accepted")
+        task = await fleet.stores.tasks.get("m1.0")
+        assert task.tallies["errors"] == 2
+        assert "RuntimeError: no idea" in task.last_error
+
+
+async def test_a_mission_ends_when_its_budget_is_exhausted_and_keeps_what_is_accepted(
+    base: Base, tenant: str
+) -> None:
+    async with running(base, tenant, registry(spend=spend)) as fleet:
+        await fleet.submit(drive.spec(agent="spend", inputs=list(range(6)), budget_usd=Decimal("0.001")))
+        mission = await fleet.rest()
+        assert (mission.status, mission.reason) == (MissionStatus.FAILED, "budget_exceeded")
+        assert mission.settled_microusd <= 1000
+        assert mission.counts["ACCEPTED"] >= 1
+        assert mission.wanted_microusd == 500
+
+
+async def test_callers_on_a_tight_budget_wait_in_turn_and_all_finish(base: Base, tenant: str) -> None:
+    async def cheap(task: Task, ctx: Context) -> Any:
+        hold = await ctx.model.purse.reserve(amount_microusd=100, model="m", agent="cheap", ttl_s=60)
+        await ctx.model.purse.settle(hold, cost_microusd=5, charge=Charge("m", 1, 1, 5, "test"))
+        return "done"
+
+    async with running(base, tenant, registry(cheap=cheap)) as fleet:
+        # 60 tasks hold 100 each on a budget of 500: they contend, and no one ends the mission.
+        await fleet.submit(drive.spec(agent="cheap", inputs=list(range(60)), budget_usd=Decimal("0.0005")))
+        mission = await fleet.rest(timeout_s=40)
+        assert mission.status is MissionStatus.COMPLETED
+        assert (mission.counts["ACCEPTED"], mission.settled_microusd) == (60, 300)
+
+
+async def test_a_blocking_agent_costs_no_neighbour_its_lease(base: Base, tenant: str) -> None:
+    async def blocks(task: Task, ctx: Context) -> Any:
+        if task.input == 0:
+            # Longer than many leases: the loop stands still, the renewer does not.
+            time.sleep(3 * base.settings.lease_s)  # noqa: ASYNC251
+        else:
+            await asyncio.sleep(0.05)
+        return "done"
+
+    base = _one_worker(base)
+    async with running(base, tenant, registry(blocks=blocks)) as fleet:
+        await fleet.submit(drive.spec(agent="blocks", inputs=list(range(16))))
+        mission = await fleet.rest()
+        assert mission.status is MissionStatus.COMPLETED
+        assert "lapses" not in mission.tallies
+        assert "crashes" not in mission.tallies
+
+
+def _one_worker(base: Base) -> Base:
+    return base
+
+
+async def test_a_killed_workers_tasks_are_done_by_another(base: Base, tenant: str) -> None:
+    begun = asyncio.Event()
+    release = asyncio.Event()
+
+    async def slow(task: Task, ctx: Context) -> Any:
+        begun.set()
+        await release.wait()
+        return "done"
+
+    async with running(base, tenant, registry(slow=slow)) as fleet:
+        await fleet.submit(drive.spec(agent="slow", inputs=list(range(4))))
+        await begun.wait()
+        victim = fleet.workers.started[0]
+        await fleet.workers.end(tenant, victim)
+        release.set()
+        mission = await fleet.rest()
+        assert mission.status is MissionStatus.COMPLETED
+        assert len(fleet.workers.started) >= 2
+
+
+async def test_an_edited_goal_refuses_the_old_result_and_does_it_again(base: Base, tenant: str) -> None:
+    goals: list[str] = []
+    begun, edited = asyncio.Event(), asyncio.Event()
+
+    async def states_goal(task: Task, ctx: Context) -> Any:
+        goals.append(task.context.goal)
+        begun.set()
+        await edited.wait()
+        return task.context.goal
+
+    async with running(base, tenant, registry(states_goal=states_goal)) as fleet:
+        await fleet.submit(drive.spec(agent="states_goal", inputs=["x"]))
+        await begun.wait()
+        await fleet.stores.missions.edit("m1", "op", by="me", goal="the new goal")
+        edited.set()
+        mission = await fleet.rest()
+        assert goals == ["try", "the new goal"]
+        assert (await fleet.stores.tasks.get("m1.0")).result == "the new goal"
+        assert mission.tallies == {"stale": 1}
+
+
+async def test_an_attempt_that_never_returns_ends_at_its_time(base: Base, tenant: str) -> None:
+    async def never(task: Task, ctx: Context) -> Any:
+        await asyncio.Event().wait()
+
+    async with running(base, tenant, registry(never=never)) as fleet:
+        await fleet.submit(drive.spec(agent="never", inputs=["x"], task_timeout_s=0.3, max_attempts=2))
+        mission = await fleet.rest()
+        assert mission.tallies["timeouts"] == 2
+        assert "errors" not in mission.tallies
+
+
+async def test_idle_workers_drain_to_zero_and_wake_again(base: Base, tenant: str) -> None:
+    async with running(base, tenant, registry(echo=echo)) as fleet:
+        await fleet.submit(drive.spec())
+        await fleet.rest()
+        async with asyncio.timeout(15):
+            await asyncio.gather(*(task for _, task in fleet.workers.running.values()))
+        assert await fleet.workers.list() == {}
+        await fleet.submit(drive.spec(), "m2")
+        assert (await fleet.rest("m2")).status is MissionStatus.COMPLETED
+
+
+async def test_a_sensitive_result_waits_for_a_human(base: Base, tenant: str) -> None:
+    async def advises(task: Task, ctx: Context) -> Any:
+        return "You should vote for the Green Party in the coming parliamentary election."
+
+    async with running(base, tenant, registry(advises=advises)) as fleet:
+        await fleet.submit(drive.spec(agent="advises", inputs=["x"]))
+        mission = await fleet.rest()
+        assert mission.status is MissionStatus.WAITING_REVIEW
+        task = await fleet.stores.tasks.get("m1.0")
+        assert task.verdicts[0].topics == ("politics",)

@@ -1,0 +1,208 @@
+"""Money in the store: never over a limit at any level, every hold ends once, refusals of the right kind."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings, strategies
+
+from chimera.core.money import Window
+from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
+from chimera.runtime.base import Base, TenantStores
+from chimera.store.ledger import Ledger, OldTerm, Reservation, Settlement
+from chimera.store.scripts import source
+from tests.store import drive
+
+
+async def leased(base: Base, tenant: str, budget_usd: str = "0.001", inputs: int = 1) -> TenantStores:
+    """A mission with leased tasks and a budget (µ$ 1,000 unless said)."""
+    mission = drive.spec(inputs=list(range(inputs)), budget_usd=Decimal(budget_usd))
+    return await drive.begin(base, tenant, mission)
+
+
+async def reserve(
+    ledger: Ledger, task: str, token: int, hold: str, amount: int, ttl_s: float = 60
+) -> BudgetExceeded | LeaseLost | None:
+    (answer,) = await ledger.reserve([Reservation(hold, task, token, amount, ttl_s)], term=drive.TERM, by="g")
+    return answer
+
+
+async def settle(ledger: Ledger, hold: str, cost: int | None) -> bool:
+    (answer,) = await ledger.settle([Settlement(hold, cost)], term=drive.TERM, by="g")
+    return answer
+
+
+async def test_a_grant_is_held_then_settled_in_every_window(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    assert await reserve(stores.ledger, one.task_id, one.token, "h", 400) is None
+    assert (await stores.ledger.balance()).held == 400
+    assert await settle(stores.ledger, "h", 150)
+    balance = await stores.ledger.balance()
+    assert (balance.held, balance.settled["lifetime"], len(balance.settled)) == (0, 150, len(Window))
+    mission = await stores.missions.get("m1")
+    assert (mission.settled_microusd, mission.held_microusd) == (150, 0)
+    assert (await stores.tasks.get("m1.0")).spent_microusd == 150
+
+
+async def test_asking_and_settling_twice_has_one_effect(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    for _ in range(3):
+        assert await reserve(stores.ledger, one.task_id, one.token, "h", 400) is None
+    for _ in range(3):
+        assert await settle(stores.ledger, "h", 100)
+    assert (await stores.missions.get("m1")).settled_microusd == 100
+    assert not await settle(stores.ledger, "never", 1)
+
+
+async def test_a_refusal_says_its_kind_and_its_figures(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    await reserve(stores.ledger, one.task_id, one.token, "h1", 700)
+    contended = await reserve(stores.ledger, one.task_id, one.token, "h2", 400)
+    assert isinstance(contended, BudgetExceeded)
+    assert (contended.kind, contended.level, contended.held_microusd) == (
+        RefusalKind.CONTENDED,
+        "mission",
+        700,
+    )
+    await settle(stores.ledger, "h1", 700)
+    exhausted = await reserve(stores.ledger, one.task_id, one.token, "h2", 400)
+    assert isinstance(exhausted, BudgetExceeded)
+    assert exhausted.kind is RefusalKind.EXHAUSTED
+    mission = await stores.missions.get("m1")
+    assert mission.wanted_microusd == 400
+    status = await stores.missions.settle("m1", term=drive.TERM, by="t")
+    assert status is not None
+    assert (status.value, (await stores.missions.get("m1")).reason) == ("FAILED", "budget_exceeded")
+
+
+async def test_a_tenants_window_refuses_until_it_resets(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant, budget_usd="1")
+    await stores.ledger.set_limits({Window.DAY: 1000, Window.LIFETIME: 10**6}, by="t")
+    (one,) = await drive.claim(stores)
+    await reserve(stores.ledger, one.task_id, one.token, "h1", 900)
+    await settle(stores.ledger, "h1", 900)
+    refused = await reserve(stores.ledger, one.task_id, one.token, "h2", 200)
+    assert isinstance(refused, BudgetExceeded)
+    assert (refused.kind, refused.level) == (RefusalKind.WINDOW, "tenant/day")
+    assert 0 < refused.retry_after_s <= 86_400
+    assert (await stores.missions.get("m1")).wanted_microusd == 0, "the mission is not exhausted"
+    never = await reserve(stores.ledger, one.task_id, one.token, "h3", 1001)
+    assert isinstance(never, BudgetExceeded)
+    assert never.kind is RefusalKind.EXHAUSTED
+
+
+async def test_reserving_needs_the_lease_and_settling_does_not(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant)
+    (old,) = await drive.claim(stores)
+    assert await reserve(stores.ledger, old.task_id, old.token, "h1", 100) is None
+    await base.redis.zadd(stores.tasks.keys.leases, {old.task_id: 1})
+    (new,) = await drive.claim(stores, worker="w2")
+    lost = await reserve(stores.ledger, old.task_id, old.token, "h2", 100)
+    assert isinstance(lost, LeaseLost)
+    assert lost.holder == "w2"
+    assert await reserve(stores.ledger, new.task_id, new.token, "h3", 100) is None
+    assert await settle(stores.ledger, "h1", 80), "spent money is never refused"
+
+
+async def test_a_judge_reserves_under_its_review(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    await drive.hand_in(stores, one)
+    (held,) = await drive.review(stores)
+    assert await reserve(stores.ledger, held.task_id, held.token, "h", 100) is None
+    assert isinstance(await reserve(stores.ledger, held.task_id, one.token, "h2", 100), LeaseLost)
+
+
+async def test_a_hold_that_ran_out_is_charged_at_its_worst_case_and_corrected_late(
+    base: Base, tenant: str
+) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    await reserve(stores.ledger, one.task_id, one.token, "h", 400, ttl_s=0)
+    assert await stores.ledger.expire(term=drive.TERM, by="g") == 1
+    assert (await stores.missions.get("m1")).settled_microusd == 400
+    assert await settle(stores.ledger, "h", 30)
+    mission = await stores.missions.get("m1")
+    assert (mission.settled_microusd, mission.held_microusd) == (30, 0)
+    assert (await stores.tasks.get("m1.0")).spent_microusd == 30
+
+
+async def test_an_older_governor_is_refused(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    await reserve(stores.ledger, one.task_id, one.token, "h", 1)
+    for call in (
+        stores.ledger.reserve([Reservation("x", one.task_id, one.token, 1, 1)], term=1, by="old"),
+        stores.ledger.settle([Settlement("h", 1)], term=1, by="old"),
+        stores.ledger.expire(term=1, by="old"),
+    ):
+        with pytest.raises(OldTerm):
+            await call
+
+
+async def test_a_thousand_at_once_never_overshoot(base: Base, tenant: str) -> None:
+    """1,000 callers on a budget for about 200 worst cases: no instant has settled + held over it."""
+    stores = await leased(base, tenant, budget_usd="0.02", inputs=50)
+    claims = await drive.claim(stores, 50)
+    draw = random.Random(7)
+    granted = 0
+
+    async def call(number: int) -> None:
+        nonlocal granted
+        one = claims[number % 50]
+        if await reserve(stores.ledger, one.task_id, one.token, f"h{number}", 100) is None:
+            granted += 1
+            mission = await stores.missions.get("m1")
+            assert mission.settled_microusd + mission.held_microusd <= 20_000
+            await settle(stores.ledger, f"h{number}", draw.choice([None, 5, 100]))
+
+    await asyncio.gather(*(call(number) for number in range(1000)))
+    mission = await stores.missions.get("m1")
+    assert granted >= 200
+    assert mission.held_microusd == 0
+    assert mission.settled_microusd <= 20_000
+    balance = await stores.ledger.balance()
+    assert balance.settled["lifetime"] == mission.settled_microusd
+
+
+PROBE = (
+    source("expire_holds").partition("local k = keys")[0]
+    + """
+local c = calendar(tonumber(ARGV[1]))
+local out = {}
+for _, w in ipairs(WINDOWS) do out[#out + 1] = window_id(w, c); out[#out + 1] = resets_in(w, c) end
+return out
+"""
+)
+
+
+@given(moment=strategies.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1)))
+@settings(max_examples=60, deadline=None)
+def test_windows_follow_the_utc_calendar(redis_server: object, moment: datetime) -> None:
+    from redis import Redis  # noqa: PLC0415
+
+    client = Redis.from_url(redis_server.url, decode_responses=True)  # type: ignore[attr-defined]
+    at = moment.replace(tzinfo=UTC, microsecond=0)
+    answer = client.eval(PROBE, 0, int(at.timestamp() * 1e6))
+    found = dict(zip(answer[::2], answer[1::2], strict=True))
+    expected = {
+        f"minute:{at:%Y-%m-%dT%H:%M}": 60 - at.second,
+        f"hour:{at:%Y-%m-%dT%H}": 3600 - at.minute * 60 - at.second,
+        f"day:{at:%Y-%m-%d}": 86400 - (at.hour * 3600 + at.minute * 60 + at.second),
+        f"month:{at:%Y-%m}": _until(at, datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)),
+        f"year:{at:%Y}": _until(at, datetime(at.year + 1, 1, 1, tzinfo=UTC)),
+        "lifetime": 0,
+    }
+    assert found == expected
+    client.close()
+
+
+def _until(at: datetime, then: datetime) -> int:
+    return int((then - at).total_seconds())

@@ -1,0 +1,152 @@
+"""Reviews and verdicts: the only way to ACCEPTED."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chimera.core.mission import MissionStatus
+from chimera.errors import Conflict, NotFound, StaleVerdict
+from chimera.runtime.base import Base, TenantStores
+from chimera.store.scripts import Refusal
+from tests.store import drive
+
+
+async def in_review(base: Base, tenant: str, **fields: object) -> TenantStores:
+    """A mission of one task, its result handed in."""
+    stores = await drive.begin(base, tenant, drive.spec(**{"inputs": ["x"], **fields}))
+    (one,) = await drive.claim(stores)
+    await drive.hand_in(stores, one, {"text": "good"})
+    return stores
+
+
+async def test_a_rejected_task_is_tried_again_with_the_feedback(base: Base, tenant: str) -> None:
+    stores = await in_review(base, tenant)
+    (one,) = await drive.review(stores)
+    await drive.judge(stores, one, drive.verdict("reject", 0.2, "shorter"))
+    (again,) = await drive.claim(stores)
+    assert again.feedback == ("shorter",)
+    assert again.attempt == 2
+
+
+async def test_the_last_rejection_fails_the_task_and_keeps_every_verdict(base: Base, tenant: str) -> None:
+    stores = await in_review(base, tenant, max_attempts=2)
+    for number in range(2):
+        (one,) = await drive.review(stores)
+        await drive.judge(stores, one, drive.verdict("reject", 0.1, f"no {number}"))
+        for claim in await drive.claim(stores):
+            await drive.hand_in(stores, claim)
+    task = await stores.tasks.get("m1.0")
+    assert (task.status, task.reason) == ("FAILED", "rejected")
+    assert [verdict.feedback for verdict in task.verdicts] == ["no 0", "no 1"]
+
+
+async def test_a_verdict_sent_twice_is_one_commit(base: Base, tenant: str) -> None:
+    stores = await in_review(base, tenant)
+    (one,) = await drive.review(stores)
+    assert await drive.judge(stores, one) is None
+    assert await drive.judge(stores, one) is None
+    task = await stores.tasks.get("m1.0")
+    assert len(task.verdicts) == 1
+    assert (await stores.missions.get("m1")).counts["ACCEPTED"] == 1
+
+
+async def test_a_judge_whose_lease_ran_out_cannot_commit(base: Base, tenant: str) -> None:
+    stores = await in_review(base, tenant)
+    (late,) = await drive.review(stores, judge="late")
+    await base.redis.zadd(stores.tasks.keys.judging, {late.task_id: 1})
+    (now,) = await drive.review(stores, judge="now")
+    assert await drive.judge(stores, late) is Refusal.LOST
+    assert await stores.reviews.renew([(late.task_id, late.token)], lease_s=5) == [False]
+    assert await drive.judge(stores, now) is None
+
+
+async def test_a_verdict_on_an_older_state_is_refused(base: Base, tenant: str) -> None:
+    stores = await in_review(base, tenant)
+    (one,) = await drive.review(stores)
+    await stores.missions.edit("m1", "op", by="test", context={"new": True})
+    assert await drive.judge(stores, one) is Refusal.STALE
+    assert (await stores.tasks.get("m1.0")).status == "READY"
+
+
+async def test_siblings_accepted_make_no_result_stale(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=list(range(1000))))
+    await drive.finish(stores, 500)
+    await drive.finish(stores, 500)
+    while (await stores.missions.get("m1")).counts["ACCEPTED"] < 1000:
+        for one in await drive.review(stores, 500):
+            assert await drive.judge(stores, one) is None
+    mission = await stores.missions.get("m1")
+    assert mission.tallies == {}
+    assert mission.state.version == 1
+
+
+async def test_a_judge_that_breaks_is_tried_again_and_then_asks_a_human(base: Base, tenant: str) -> None:
+    stores = await in_review(base, tenant)
+    for _ in range(3):
+        (one,) = await drive.review(stores)
+        await stores.reviews.give_back("j1", [(one, "model down", True)], max_failures=3)
+        await base.redis.zadd(stores.tasks.keys.judging, {one.task_id: 1}, xx=True)
+    task = await stores.tasks.get("m1.0")
+    assert (task.status, task.reason) == ("ESCALATED", "judge_failed")
+    assert "rejections" not in task.tallies
+
+
+async def test_waiting_for_money_to_judge_never_asks_a_human(base: Base, tenant: str) -> None:
+    stores = await in_review(base, tenant)
+    for _ in range(5):
+        (one,) = await drive.review(stores)
+        await stores.reviews.give_back("j1", [(one, "no budget", False)], max_failures=3)
+        await base.redis.zadd(stores.tasks.keys.judging, {one.task_id: 1}, xx=True)
+    assert (await stores.tasks.get("m1.0")).status == "REVIEW"
+
+
+async def escalated(base: Base, tenant: str, **fields: object) -> TenantStores:
+    stores = await in_review(base, tenant, **fields)
+    (one,) = await drive.review(stores)
+    await drive.judge(stores, one, drive.verdict("escalate", 0.8, "unsure"))
+    return stores
+
+
+async def test_a_human_approves_once(base: Base, tenant: str) -> None:
+    stores = await escalated(base, tenant)
+    assert await stores.missions.settle("m1", term=drive.TERM, by="t") is MissionStatus.WAITING_REVIEW
+    assert await stores.reviews.inbox() == ["m1.0"]
+    for _ in range(2):
+        await stores.reviews.answer("m1.0", "op", verdict=drive.verdict(), by="key:me", max_stale=5)
+    assert await stores.missions.settle("m1", term=drive.TERM, by="t") is MissionStatus.COMPLETED
+    assert await stores.reviews.inbox() == []
+    with pytest.raises(Conflict, match="ACCEPTED"):
+        await stores.reviews.answer("m1.0", "other", verdict=drive.verdict(), by="key:me", max_stale=5)
+
+
+async def test_a_human_rejects_with_feedback(base: Base, tenant: str) -> None:
+    stores = await escalated(base, tenant)
+    await stores.reviews.answer(
+        "m1.0", "op", verdict=drive.verdict("reject", 0, "name the source"), by="key:me", max_stale=5
+    )
+    (again,) = await drive.claim(stores)
+    assert again.feedback == ("name the source",)
+
+
+async def test_approving_an_older_state_does_the_task_again(base: Base, tenant: str) -> None:
+    stores = await escalated(base, tenant)
+    await stores.missions.edit("m1", "op", by="test", goal="another")
+    with pytest.raises(StaleVerdict):
+        await stores.reviews.answer("m1.0", "op", verdict=drive.verdict(), by="key:me", max_stale=5)
+    assert (await stores.tasks.get("m1.0")).status == "READY"
+
+
+async def test_answering_what_does_not_exist_is_not_found(base: Base, tenant: str) -> None:
+    with pytest.raises(NotFound):
+        await base.of(tenant).reviews.answer("m9.0", "op", verdict=drive.verdict(), by="me", max_stale=5)
+
+
+async def test_two_judges_never_hold_the_same_review(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=list(range(30))))
+    for one in await drive.claim(stores, 30):
+        await drive.hand_in(stores, one)
+    taken = await asyncio.gather(*(drive.review(stores, 10, judge=f"j{n}") for n in range(4)))
+    ids = [one.task_id for batch in taken for one in batch]
+    assert len(ids) == len(set(ids)) == 30
