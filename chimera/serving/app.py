@@ -130,7 +130,11 @@ class Judge(Replica):
         Replica.__init__(self)
         await self.open()
         boundaries = load_boundaries(self.settings.boundaries_file)
-        await self.run(JudgeService(self.base, self.replica_id, await self.wakeups(keys.WAKE), boundaries))
+        await self.run(
+            # Judges share the work; that one of them holds this lead tells that there is one.
+            Elector(self.base.election("judge"), self.replica_id),
+            JudgeService(self.base, self.replica_id, await self.wakeups(keys.WAKE), boundaries),
+        )
 
 
 async def make_local_tenant(base: Base) -> None:

@@ -1,0 +1,75 @@
+"""What an agent is: one function of a task and a context.
+
+::
+
+    from chimera import Context, Task, agent
+
+    @agent("shout")
+    async def shout(task: Task, ctx: Context) -> str:
+        '''The input in capitals.'''
+        return str(task.input).upper()
+
+The result is any JSON value, or a pydantic model. It is handed to the judge: an agent cannot
+accept its own work. A plain `def` is allowed too: it runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chimera.core.task import Task
+
+if TYPE_CHECKING:  # the client pulls in a model library: only those who make one pay for it
+    from chimera.agents.models.client import ModelClient
+
+
+class Agent(Protocol):
+    """An agent: `async def agent(task, ctx) -> result`, or the same as a plain `def`."""
+
+    def __call__(self, task: Task, ctx: Context, /) -> Any: ...
+
+
+def unheard(_text: str) -> None:
+    """Where progress goes when nobody listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One attempt's surroundings. The executor makes it; agents read it.
+
+    Attributes:
+        tenant, mission_id, task_id: whose attempt this is.
+        attempt: 1 for the first.
+        model: the model client, bound to this attempt's budget, deadline and name.
+        options: the agent's own options as the mission states them, checked at submit.
+        deadline: when the attempt is ended from outside (aware), or None.
+        idempotency_key: the same for every run of this attempt's work: hand it to services that
+            take one, so that a re-run after a crash does nothing twice.
+        cancellation: set when the attempt's work is no longer wanted.
+        report: where `progress` goes; any thread may call it.
+    """
+
+    tenant: str
+    mission_id: str
+    task_id: str
+    attempt: int
+    model: ModelClient
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    deadline: datetime | None = None
+    idempotency_key: str = ""
+    cancellation: asyncio.Event = field(default_factory=asyncio.Event)
+    report: Callable[[str], None] = unheard
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the work is no longer wanted: a blocking agent looks here between steps."""
+        return self.cancellation.is_set()
+
+    def progress(self, text: str) -> None:
+        """Tell those who watch the mission what is being done now; never waits."""
+        self.report(text)

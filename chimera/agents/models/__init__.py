@@ -1,0 +1,1 @@
+"""Models: the client agents call, what calls cost, and the embedded model."""

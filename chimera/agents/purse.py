@@ -1,0 +1,109 @@
+"""The seam between a model call and money: reserve the worst case, call, settle the real cost."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Protocol
+
+from chimera.errors import BudgetExceeded, NotFound, RefusalKind
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one model call cost, and why: the ledger's line.
+
+    Token counts are the provider's own. `input_tokens` includes `cached_tokens`; `output_tokens`
+    includes `reasoning_tokens`. A call whose real usage will never be known (it timed out after it
+    was sent) is charged at its hold, with its worst case as tokens and `estimated` set.
+    """
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost_microusd: int
+    price_version: str
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    provider_request_id: str = ""
+    latency_ms: int = 0
+    estimated: bool = False
+
+
+class Purse(Protocol):
+    """Money as one attempt sees it. Each hold ends once: by `settle` or by `release`."""
+
+    async def reserve(self, *, amount_microusd: int, model: str, agent: str, ttl_s: float) -> str:
+        """Hold money for one call.
+
+        Args:
+            amount_microusd: the call's worst case, at least 1.
+            ttl_s: the hold outlives the call's timeout by this bound, seconds from now.
+        Returns:
+            the hold's id.
+        Raises:
+            BudgetExceeded: a limit refuses; nothing is held.
+        """
+        ...
+
+    async def settle(self, hold_id: str, *, cost_microusd: int, charge: Charge) -> None:
+        """End a hold with what the call really cost, which is never refused."""
+        ...
+
+    async def release(self, hold_id: str) -> None:
+        """End a hold whose call was never sent, or was refused unserved: nothing was spent."""
+        ...
+
+
+class LocalPurse:
+    """A purse in memory for one agent with no fleet: strict and exact, gone with its process.
+
+    Args:
+        limit_microusd: never exceeded by settled + held at a grant; None sets no limit.
+    """
+
+    def __init__(self, limit_microusd: int | None = None) -> None:
+        self.limit_microusd = limit_microusd
+        self.charges: list[Charge] = []
+        self._held: dict[str, int] = {}
+        self._ids = itertools.count(1)
+
+    @property
+    def settled_microusd(self) -> int:
+        """Spent so far."""
+        return sum(charge.cost_microusd for charge in self.charges)
+
+    @property
+    def held_microusd(self) -> int:
+        """Set aside for calls under way."""
+        return sum(self._held.values())
+
+    async def reserve(self, *, amount_microusd: int, model: str, agent: str, ttl_s: float) -> str:
+        """See `Purse.reserve`."""
+        settled, held = self.settled_microusd, self.held_microusd
+        if self.limit_microusd is not None and settled + held + amount_microusd > self.limit_microusd:
+            fits_later = settled + amount_microusd <= self.limit_microusd
+            raise BudgetExceeded(
+                RefusalKind.CONTENDED if fits_later else RefusalKind.EXHAUSTED,
+                "run",
+                self.limit_microusd,
+                settled,
+                held,
+                amount_microusd,
+            )
+        hold_id = f"{agent}-{next(self._ids)}"
+        self._held[hold_id] = amount_microusd
+        return hold_id
+
+    async def settle(self, hold_id: str, *, cost_microusd: int, charge: Charge) -> None:
+        """See `Purse.settle`."""
+        self._end(hold_id)
+        self.charges.append(charge)
+
+    async def release(self, hold_id: str) -> None:
+        """See `Purse.release`."""
+        self._end(hold_id)
+
+    def _end(self, hold_id: str) -> None:
+        if self._held.pop(hold_id, None) is None:
+            raise NotFound(f"there is no open hold {hold_id!r}: each hold is settled or released once")

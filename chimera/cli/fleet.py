@@ -1,0 +1,145 @@
+"""`chimera up`, `down`, `status`: the local fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chimera.cli import output
+from chimera.cli.exits import Exit
+from chimera.cli.output import Format, Output
+from chimera.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from chimera.serving.local.fleet import FleetStatus
+    from chimera.serving.local.stages import StageEvent
+    from chimera.serving.local.state import Fleet
+
+LOCAL = "chimera-fleet[local]"
+
+
+def up(
+    agents: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--agents", metavar="FILE", help="A Python file that registers agents; may be repeated."
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="The API's port; else CHIMERA_HTTP_PORT.")
+    ] = None,
+    output_format: Output = Format.TEXT,
+) -> None:
+    """Start the local fleet in the background: Redis, the model, Ray, the hub.
+
+    A fleet that runs already is left as it is. Later commands find it by themselves.
+
+    \b
+    Examples:
+      chimera up
+      chimera up --agents my_agents.py --port 8001
+    """
+    from chimera import settings  # noqa: PLC0415
+
+    for file in agents or []:
+        if not file.is_file():
+            raise ConfigurationError(f"--agents names {file}, which is no file: check the path")
+    chosen = settings.load(**({} if port is None else {"http_port": port}))
+    local = package()
+    try:
+        fleet = local.up(chosen, progress=stage_note, agents=agents or [])
+    except KeyboardInterrupt:
+        output.note("interrupted: nothing was left running")
+        output.leave(Exit.INTERRUPTED)
+    if output_format is Format.JSON:
+        return output.document(about(fleet))
+    return show(fleet)
+
+
+def down(output_format: Output = Format.TEXT) -> None:
+    """End the local fleet; its data, keys and logs stay.
+
+    \b
+    Example:
+      chimera down
+    """
+    from chimera import settings  # noqa: PLC0415
+
+    ran = package().down(settings.load())
+    if output_format is Format.JSON:
+        return output.document({"ended": ran})
+    return output.say("the local fleet has ended" if ran else "no local fleet was running")
+
+
+def status(output_format: Output = Format.TEXT) -> None:
+    """What runs locally: processes, memory, addresses. Exit 4 when no fleet runs.
+
+    \b
+    Example:
+      chimera status -o json
+    """
+    from chimera import settings  # noqa: PLC0415
+
+    found: FleetStatus = package().status(settings.load())
+    if found.fleet is None:
+        if output_format is Format.JSON:
+            output.document({"running": False})
+        else:
+            output.say("no local fleet runs: `chimera up` starts one")
+        output.leave(Exit.UNREACHABLE)
+    if output_format is Format.JSON:
+        output.document(
+            {
+                "running": True,
+                **about(found.fleet),
+                "alive": found.alive,
+                "processes": found.processes,
+                "memory_bytes": found.memory_bytes,
+            }
+        )
+    else:
+        show(found.fleet)
+        output.say(f"  memory      {found.memory_bytes / 2**20:,.0f} MiB in {found.processes} processes")
+        for name, alive in found.alive.items():
+            if not alive:
+                output.say(f"  {name} is down; the supervisor starts it again")
+
+
+def package() -> Any:
+    """`chimera.serving.local.fleet`, or one clear sentence where it is not installed."""
+    try:
+        from chimera.serving.local import fleet  # noqa: PLC0415
+    except ModuleNotFoundError as exc:
+        if exc.name and exc.name.partition(".")[0] == "chimera":
+            raise
+        raise ConfigurationError(
+            f"a local fleet needs {exc.name}, which is not installed: install {LOCAL}"
+        ) from exc
+    return fleet
+
+
+def stage_note(event: StageEvent) -> None:
+    """One stage's news, on stderr."""
+    seconds = f" {event.seconds:5.1f} s" if event.seconds else ""
+    output.note(f"  {event.stage:<6} {event.status:<8}{seconds}  {event.detail}".rstrip())
+
+
+def about(fleet: Fleet) -> dict[str, Any]:
+    """A fleet as a document, without its secrets."""
+    shown = output.plain(fleet)
+    del shown["redis_url"]
+    return {**shown, "docs_url": f"{fleet.url}/docs"}
+
+
+def show(fleet: Fleet) -> None:
+    """A fleet for people: where it is and how to use it."""
+    output.say(f"the fleet is up since {fleet.started_at:%H:%M:%S} UTC (pid {fleet.supervisor.pid})")
+    output.say(f"  API         {fleet.url}   (OpenAPI: {fleet.url}/docs)")
+    output.say(f"  key         in {fleet.api_key_file}; `chimera` on this machine finds it")
+    output.say(f"  dashboard   {fleet.dashboard_url}   (asks for the token in {fleet.ray_token_file})")
+    output.say(
+        f'  curl        curl -H "Authorization: Bearer $(cat {fleet.api_key_file})" {fleet.url}/v1/fleet'
+    )
+    output.say("  next        chimera run FILE · chimera status · chimera down")

@@ -1,0 +1,223 @@
+"""`chimera mission`: submit, list, get, watch, results, cancel, set, schema."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chimera.cli import output
+from chimera.cli.hub import ask, connect, locate, run
+from chimera.cli.output import Format, Key, Output, Url
+from chimera.cli.run import MissionFileArgument, Strict, follow, read
+
+if TYPE_CHECKING:
+    from chimera.core.views import MissionView
+
+app = output.group("mission", "Missions: submit, list, get, watch, results, cancel, set, schema.")
+
+MissionId = Annotated[str, typer.Argument(metavar="MISSION")]
+
+
+@app.command()
+def submit(
+    file: MissionFileArgument, output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key = ""
+) -> None:
+    """Submit a mission and return at once; prints its id.
+
+    \b
+    Example:
+      chimera mission submit examples/missions/digest.yaml
+    """
+    spec, operation = read(file), uuid.uuid4().hex
+    mission = ask(url, api_key_file, lambda client: client.submit(spec, idempotency_key=operation))
+    if output_format is Format.JSON:
+        return output.document(mission)
+    output.say(mission.mission_id)
+    return output.note(
+        f"submitted: {mission.total_tasks} tasks; `chimera mission watch {mission.mission_id}`"
+    )
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="The most to list.")] = 50,
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """The newest missions, newest first.
+
+    \b
+    Example:
+      chimera mission list --limit 5
+    """
+    from chimera.core.money import usd  # noqa: PLC0415
+
+    missions = ask(url, api_key_file, lambda client: client.missions(limit=limit))
+    if output_format is Format.JSON:
+        return output.document(missions)
+    if not missions:
+        return output.note("there is no mission yet: `chimera run FILE`")
+    rows = [
+        (
+            one.mission_id,
+            one.status,
+            f"{one.accepted}/{one.total_tasks}",
+            usd(one.spent_microusd),
+            one.submitted_at.strftime("%Y-%m-%d %H:%M:%SZ"),
+            output.short(one.goal, 50),
+        )
+        for one in missions
+    ]
+    return output.table(("MISSION", "STATUS", "ACCEPTED", "SPENT", "SUBMITTED", "GOAL"), rows)
+
+
+@app.command()
+def get(
+    mission_id: MissionId, output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key = ""
+) -> None:
+    """One mission as it stands now.
+
+    \b
+    Example:
+      chimera mission get MISSION -o json
+    """
+    mission = ask(url, api_key_file, lambda client: client.mission(mission_id))
+    if output_format is Format.JSON:
+        return output.document(mission)
+    return show(mission)
+
+
+def show(mission: MissionView) -> None:
+    """One mission for people."""
+    from chimera.cli.progress import money, states  # noqa: PLC0415
+
+    output.say(f"{mission.mission_id}  {mission.status}{f'  ({mission.reason})' if mission.reason else ''}")
+    output.say(f"  goal     {output.short(mission.goal, 500)}")
+    output.say(f"  agent    {mission.agent}, {mission.strategy}, priority {mission.priority}")
+    output.say(f"  tasks    {mission.total_tasks}: {states(mission)}")
+    output.say(f"  spent    {money(mission)}")
+    output.say(f"  state    version {mission.state_version}")
+    if mission.context:
+        output.say(f"  context  {output.short(mission.context, 500)}")
+    if mission.tallies:
+        output.say("  on the way: " + ", ".join(f"{n} {name}" for name, n in mission.tallies.items()))
+    if mission.next_step:
+        output.say(f"  next     {mission.next_step}")
+
+
+@app.command()
+def watch(
+    mission_id: MissionId,
+    strict: Strict = False,
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """Watch a mission until it ends or waits for a human. Ctrl-C stops the watching only.
+
+    \b
+    Example:
+      chimera mission watch MISSION
+    """
+    output.leave(follow(url, api_key_file, output_format, mission_id=mission_id, strict=strict))
+
+
+@app.command()
+def results(
+    mission_id: MissionId, output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key = ""
+) -> None:
+    """What is accepted so far; with -o json one result a line.
+
+    \b
+    Example:
+      chimera mission results MISSION -o json > results.ndjson
+    """
+    from chimera.cli.progress import told  # noqa: PLC0415
+
+    async def stream() -> None:
+        async with (
+            connect(locate(url, api_key_file)) as client,
+            aclosing(client.results(mission_id)) as found,
+        ):
+            async for result in found:
+                if output_format is Format.JSON:
+                    output.line(result)
+                else:
+                    output.say(told(result))
+
+    run(stream())
+
+
+@app.command()
+def cancel(
+    mission_id: MissionId,
+    reason: Annotated[str, typer.Option(help="Kept with the mission.")] = "",
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """End a mission; what is accepted stays.
+
+    \b
+    Example:
+      chimera mission cancel MISSION --reason "wrong inputs"
+    """
+    mission = ask(url, api_key_file, lambda client: client.cancel(mission_id, reason))
+    if output_format is Format.JSON:
+        return output.document(mission)
+    return output.say(f"{mission.mission_id} is {mission.status}; {mission.accepted} accepted results stay")
+
+
+@app.command("set")
+def set_(
+    mission_id: MissionId,
+    goal: Annotated[str | None, typer.Option(help="The new goal.")] = None,
+    context: Annotated[
+        str | None, typer.Option(help="The new context document, as a JSON object.", metavar="JSON")
+    ] = None,
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """Change goal or context: results made under the old ones are refused and done again.
+
+    \b
+    Example:
+      chimera mission set MISSION --goal "Digest in French" --context '{"year": 2026}'
+    """
+    if goal is None and context is None:
+        raise typer.BadParameter("give --goal, --context or both", param_hint="--goal / --context")
+    document = None if context is None else json_object(context, "--context")
+    mission = ask(url, api_key_file, lambda client: client.edit(mission_id, goal=goal, context=document))
+    if output_format is Format.JSON:
+        return output.document(mission)
+    return output.say(f"{mission.mission_id} has state version {mission.state_version}")
+
+
+def json_object(text: str, flag: str) -> dict[str, Any]:
+    """A flag's JSON object; anything else is a usage error."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as exc:
+        raise typer.BadParameter(f"is no JSON ({exc.msg} at character {exc.pos})", param_hint=flag) from exc
+    if not isinstance(value, dict):
+        raise typer.BadParameter('must be a JSON object, like {"year": 2026}', param_hint=flag)
+    return value
+
+
+@app.command()
+def schema() -> None:
+    """The JSON Schema of a mission file.
+
+    \b
+    Example:
+      chimera mission schema > mission.schema.json
+    """
+    from chimera.missionfile import schema_text  # noqa: PLC0415
+
+    output.say(schema_text().rstrip("\n"))

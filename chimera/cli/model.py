@@ -1,0 +1,39 @@
+"""`chimera model`: the embedded model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from chimera.cli import output
+from chimera.cli.exits import Exit
+
+app = output.group("model", "The embedded model: serve.")
+
+
+@app.callback()
+def model() -> None:
+    """The embedded model: SmolLM2-135M-Instruct behind an OpenAI-compatible endpoint.
+
+    \b
+    Example:
+      chimera model serve --port 8081
+    """
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1; 0 chooses a free one.", min=0)] = 0,
+) -> None:
+    """Serve the embedded model in the foreground, until Ctrl-C.
+
+    It prints one JSON line with its URL when it can answer.
+
+    \b
+    Example:
+      chimera model serve --port 8081
+    """
+    from chimera.agents.models import embedded  # noqa: PLC0415
+
+    output.leave(Exit(embedded.main(["--port", str(port)])))

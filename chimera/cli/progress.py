@@ -1,0 +1,207 @@
+"""Progress of a mission as it is shown: live on a terminal, line-wise on a pipe, NDJSON for programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from chimera.cli import output
+from chimera.cli.output import Format
+from chimera.cli.task import words
+from chimera.core.money import usd
+from chimera.core.task import TaskStatus
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    from chimera.core.views import FleetView, MissionView, ResultView
+
+LINE_EVERY_S = 1.0
+
+
+class Progress(Protocol):
+    """What a watched mission is told to; a context manager around the watch."""
+
+    def __enter__(self) -> Progress: ...
+    def __exit__(self, *_: object) -> None: ...
+    def moved(self, mission: MissionView, fleet: FleetView | None) -> None:
+        """The mission as it stands now."""
+
+    def accepted(self, result: ResultView) -> None:
+        """One more accepted result."""
+
+    def ended(self, mission: MissionView) -> None:
+        """The last state that is watched for."""
+
+
+def choose(output_format: Format) -> Progress:
+    """The kind that suits this stdout."""
+    if output_format is Format.JSON:
+        return Json()
+    console = output.console()
+    return OnTerminal(console) if console.is_terminal else Lines()
+
+
+def states(mission: MissionView) -> str:
+    """Tasks by state, those without tasks left out."""
+    counted = [f"{count} {status}" for status, count in mission.counts.items() if count]
+    waiting = mission.total_tasks - mission.planned
+    return " · ".join([*counted, *([f"{waiting} not yet planned"] if waiting else [])])
+
+
+def money(mission: MissionView) -> str:
+    """Spend against budget."""
+    held = f" (+ {usd(mission.held_microusd)} held)" if mission.held_microusd else ""
+    return f"{usd(mission.spent_microusd)} of {usd(mission.budget_microusd)}{held}"
+
+
+def crew(fleet: FleetView | None) -> str:
+    """The tenant's workers."""
+    if fleet is None:
+        return "workers unknown"
+    count = len(fleet.workers)
+    return f"{count} worker{'s' if count != 1 else ''}, {fleet.busy} of {fleet.slots} slots busy"
+
+
+def told(result: ResultView) -> str:
+    """An accepted result: task, verdict, attempts, cost, and itself."""
+    verdict = words(result.verdict) if result.verdict else f"accept {result.confidence:.2f}"
+    attempts = f"{result.attempts} attempt{'s' if result.attempts != 1 else ''}"
+    head = f"✓ {result.task_id}  {verdict}  {attempts}  {usd(result.spent_microusd)}"
+    return f"{head}\n    {output.short(result.result, 600)}"
+
+
+def totals(mission: MissionView, seconds: float) -> str:
+    """How a mission ended, in a few lines."""
+    lines = [
+        f"{mission.status}{f' ({mission.reason})' if mission.reason else ''}: "
+        f"{mission.accepted} of {mission.total_tasks} accepted, {mission.failed} failed, "
+        f"{money(mission)}, {seconds:.1f} s"
+    ]
+    if mission.tallies:
+        lines.append("  on the way: " + ", ".join(f"{n} {name}" for name, n in mission.tallies.items()))
+    if mission.wanted_microusd:
+        lines.append(
+            f"  the next call could cost {usd(mission.wanted_microusd)}: with {usd(mission.spent_microusd)} "
+            f"spent that needs a budget of {usd(mission.spent_microusd + mission.wanted_microusd)}"
+        )
+    if mission.next_step:
+        lines.append(f"  {mission.next_step}")
+    if mission.status == "WAITING_REVIEW":
+        lines.append("  a human must answer: chimera review list")
+    return "\n".join(lines)
+
+
+class Json:
+    """NDJSON: ``{"type": "progress" | "result" | "end", …}``."""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def moved(self, mission: MissionView, fleet: FleetView | None) -> None:
+        workers = None if fleet is None else len(fleet.workers)
+        output.line({"type": "progress", "workers": workers, "mission": output.plain(mission)})
+
+    def accepted(self, result: ResultView) -> None:
+        output.line({"type": "result", "result": output.plain(result)})
+
+    def ended(self, mission: MissionView) -> None:
+        output.line({"type": "end", "mission": output.plain(mission)})
+
+
+class Lines:
+    """One line for each change, at most one a second, but for results and the end."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._began = clock, clock()
+        self._last, self._last_at = "", float("-inf")
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def moved(self, mission: MissionView, fleet: FleetView | None) -> None:
+        told = f"{mission.status}  {states(mission)}  spent {money(mission)}  {crew(fleet)}"
+        now = self._clock()
+        if told == self._last or (now - self._last_at < LINE_EVERY_S and not mission.final):
+            return
+        self._last, self._last_at = told, now
+        output.say(f"{now - self._began:6.1f}s  {told}")
+
+    def accepted(self, result: ResultView) -> None:
+        output.say(told(result))
+
+    def ended(self, mission: MissionView) -> None:
+        output.say(totals(mission, self._clock() - self._began))
+
+
+BAR = 30
+COLOURS = {
+    TaskStatus.ACCEPTED: "green",
+    TaskStatus.FAILED: "red",
+    TaskStatus.CANCELLED: "red",
+    TaskStatus.ESCALATED: "yellow",
+    TaskStatus.PENDING: "cyan",
+    TaskStatus.REVIEW: "blue",
+}
+
+
+class OnTerminal:
+    """A few lines that are painted over; results scroll above them."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._began = console, time.monotonic()
+        self._mission: MissionView | None = None
+        self._fleet: FleetView | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        from rich.live import Live  # noqa: PLC0415
+
+        self._live = Live(
+            get_renderable=self._picture, console=self._console, refresh_per_second=8, transient=True
+        )
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def moved(self, mission: MissionView, fleet: FleetView | None) -> None:
+        self._mission, self._fleet = mission, fleet
+
+    def accepted(self, result: ResultView) -> None:
+        self._console.print(told(result), markup=False)
+
+    def ended(self, mission: MissionView) -> None:
+        self._mission = None
+        self._console.print(totals(mission, time.monotonic() - self._began), markup=False)
+
+    def _picture(self) -> Group:
+        from rich.console import Group  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        mission = self._mission
+        if mission is None:
+            return Group()
+        done = BAR * mission.accepted // max(1, mission.total_tasks)
+        head = Text.assemble(
+            (f"{mission.status:<14}", "bold"),
+            ("█" * done, "green"),
+            ("░" * (BAR - done), "dim"),
+            f" {mission.accepted}/{mission.total_tasks} accepted  {time.monotonic() - self._began:.0f} s",
+        )
+        counts = Text("  ").join(
+            Text(f"{count} {status}", COLOURS.get(status, ""))
+            for status, count in mission.counts.items()
+            if count
+        )
+        return Group(head, counts, Text(f"spent {money(mission)} · {crew(self._fleet)}", "dim"))

@@ -1,0 +1,100 @@
+"""`chimera review`: what waits for a human, and the human's answer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from chimera.cli import output
+from chimera.cli.hub import ask
+from chimera.cli.output import Format, Key, Output, Url
+from chimera.cli.task import words
+
+app = output.group("review", "What waits for a human: list, show, approve, reject.")
+
+Task = Annotated[str, typer.Argument(metavar="TASK")]
+Comment = Annotated[str, typer.Option("--comment", "-m", help="Kept with the verdict.")]
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="The most to list.")] = 100,
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """What waits for a human, longest waiting first.
+
+    \b
+    Example:
+      chimera review list
+    """
+    reviews = ask(url, api_key_file, lambda client: client.reviews(limit=limit))
+    if output_format is Format.JSON:
+        return output.document(reviews)
+    if not reviews:
+        return output.note("nothing waits for a human")
+    rows = [(one.task_id, one.agent, one.reason, output.short(one.result, 80)) for one in reviews]
+    return output.table(("TASK", "AGENT", "REASON", "RESULT"), rows)
+
+
+@app.command()
+def show(task_id: Task, output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key = "") -> None:
+    """One result that waits: what was asked, what came, what the judge said.
+
+    \b
+    Example:
+      chimera review show MISSION.3
+    """
+    one = ask(url, api_key_file, lambda client: client.review(task_id))
+    if output_format is Format.JSON:
+        return output.document(one)
+    output.say(f"{one.task_id}  {one.agent}  attempt {one.attempt}  waits: {one.reason}")
+    output.say(f"  goal     {output.short(one.goal, 500)}")
+    output.say(f"  input    {output.short(one.input, 2_000)}")
+    output.say(f"  result   {output.short(one.result, 4_000) if one.has_result else '(none)'}")
+    for verdict in one.verdicts:
+        output.say(f"  verdict  {words(verdict)}")
+    answers = ("approve", "reject") if one.has_result else ("reject",)
+    return output.say("\n".join(f"  chimera review {answer} {one.task_id}" for answer in answers))
+
+
+@app.command()
+def approve(
+    task_id: Task,
+    comment: Comment = "",
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """Accept the result; its mission goes on.
+
+    \b
+    Example:
+      chimera review approve MISSION.3 -m "checked against the source"
+    """
+    task = ask(url, api_key_file, lambda client: client.approve(task_id, comment))
+    if output_format is Format.JSON:
+        return output.document(task)
+    return output.say(f"{task.task_id} is {task.status}")
+
+
+@app.command()
+def reject(
+    task_id: Task,
+    comment: Comment = "",
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """Reject the result; the comment is feedback to the next attempt, if one is left.
+
+    \b
+    Example:
+      chimera review reject MISSION.3 -m "name the author"
+    """
+    task = ask(url, api_key_file, lambda client: client.reject(task_id, comment))
+    if output_format is Format.JSON:
+        return output.document(task)
+    return output.say(f"{task.task_id} is {task.status}")

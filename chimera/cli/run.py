@@ -1,0 +1,94 @@
+"""`chimera run FILE`: submit and watch."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chimera.cli import output
+from chimera.cli.exits import Exit, of_mission
+from chimera.cli.hub import connect, locate
+from chimera.cli.hub import run as run_async
+from chimera.cli.output import Format, Key, Output, Url
+
+if TYPE_CHECKING:
+    from chimera.core.mission import MissionSpec
+
+MissionFileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A mission file, YAML or JSON: see `chimera mission schema`.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 when any task failed.")]
+
+
+def run(
+    file: MissionFileArgument,
+    strict: Strict = False,
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """Submit a mission, watch it, print each accepted result.
+
+    Ctrl-C stops the watching, not the mission.
+
+    \b
+    Examples:
+      chimera run examples/missions/digest.yaml
+      chimera run m.yaml --strict -o json
+    """
+    spec = read(file)
+    # One key for this run: whatever is tried again, the mission is made once.
+    operation = uuid.uuid4().hex
+    output.leave(follow(url, api_key_file, output_format, spec=spec, operation=operation, strict=strict))
+
+
+def read(file: Path) -> MissionSpec:
+    """The mission in the file, under the limits of the environment.
+
+    Raises:
+        InvalidRequest: every problem of the file and its inputs.
+    """
+    from chimera import settings  # noqa: PLC0415
+    from chimera.missionfile import read_mission  # noqa: PLC0415
+
+    limits = settings.load()
+    return read_mission(file, max_input_bytes=limits.max_input_bytes, max_inputs=limits.max_inputs)
+
+
+def follow(
+    url: str,
+    api_key_file: str,
+    output_format: Format,
+    *,
+    mission_id: str = "",
+    spec: MissionSpec | None = None,
+    operation: str = "",
+    strict: bool = False,
+) -> Exit:
+    """Watch a mission, submitted first where a spec is given. Ctrl-C leaves it going on."""
+    from chimera.cli.progress import choose  # noqa: PLC0415
+    from chimera.cli.watching import Watch  # noqa: PLC0415
+
+    known = mission_id
+
+    async def go() -> Exit:
+        nonlocal known
+        async with connect(locate(url, api_key_file)) as client:
+            if spec is not None:
+                known = (await client.submit(spec, idempotency_key=operation)).mission_id
+                output.note(f"mission {known} is submitted")
+            return of_mission(await Watch(client, known, choose(output_format)).run(), strict=strict)
+
+    try:
+        return run_async(go())
+    except KeyboardInterrupt:
+        output.note(
+            f"stopped watching; the mission goes on: `chimera mission watch {known}` to see it, "
+            f"`chimera mission cancel {known}` to end it"
+            if known
+            else "interrupted while submitting: `chimera mission list` shows whether it was submitted"
+        )
+        return Exit.INTERRUPTED

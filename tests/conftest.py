@@ -1,0 +1,19 @@
+"""What holds for every test: a neutral environment, bounded examples, no process left behind."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+
+from tests.leftovers import pytest_configure
+
+__all__ = ["pytest_configure"]
+
+# A developer's own fleet and settings must change no test, nor a test change them.
+for _name in [name for name in os.environ if name.startswith("CHIMERA_") or name == "RAY_ADDRESS"]:
+    del os.environ[_name]
+
+# The same examples everywhere, and no deadline: a busy machine is no failure.
+hypothesis.settings.register_profile("gate", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("gate")

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from chimera.core.verdict import Decision
+from chimera.runtime.base import Base
+from chimera.serving.gateway import Hub, create_app
+from tests.serving.gateway.conftest import MISSION, Fleet, submitted
+
+
+async def test_submit_answers_201_with_the_mission_and_its_place(
+    http: httpx.AsyncClient, tenant: str
+) -> None:
+    response = await http.post("/v1/missions", json=MISSION)
+    mission = response.json()
+    assert response.status_code == 201
+    assert response.headers["Location"] == f"/v1/missions/{mission['mission_id']}"
+    assert (mission["tenant"], mission["status"], mission["state_version"]) == (tenant, "PLANNING", 1)
+    assert (mission["budget_microusd"], mission["total_tasks"], mission["planned"]) == (100_000, 2, 0)
+    assert mission["submitted_at"].endswith("Z")
+
+
+async def test_inputs_are_stored_before_the_mission_is_acknowledged(
+    http: httpx.AsyncClient, base: Base, tenant: str
+) -> None:
+    mission_id = await submitted(http, inputs=[{"n": 1}, "two", None])
+    assert await base.blobs.read_inputs(tenant, mission_id, 0, 9) == [{"n": 1}, "two", None]
+
+
+async def test_nothing_is_acknowledged_when_the_inputs_cannot_be_stored(
+    http: httpx.AsyncClient, base: Base, tenant: str
+) -> None:
+    (base.settings.state_dir / "blobs").write_text("in the way")
+    response = await http.post("/v1/missions", json=MISSION)
+    assert response.status_code == 503
+    assert "CHIMERA_BLOB_URL" in response.json()["detail"]
+    assert await base.of(tenant).missions.list_ids() == []
+
+
+async def test_the_same_idempotency_key_gives_the_same_mission(http: httpx.AsyncClient) -> None:
+    first = await http.post("/v1/missions", json=MISSION, headers={"Idempotency-Key": "k"})
+    again = await http.post("/v1/missions", json=MISSION, headers={"Idempotency-Key": "k"})
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["mission_id"] == again.json()["mission_id"]
+    assert len((await http.get("/v1/missions")).json()["items"]) == 1
+
+
+async def test_an_idempotency_key_of_another_request_is_refused(http: httpx.AsyncClient) -> None:
+    await http.post("/v1/missions", json=MISSION, headers={"Idempotency-Key": "k"})
+    other = await http.post("/v1/missions", json={**MISSION, "goal": "x"}, headers={"Idempotency-Key": "k"})
+    assert other.status_code == 409
+    assert "use a new key" in other.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"budget_usd": 0}, "budget_usd: Input should be greater than 0 (it is 0)"),
+        ({"budget_usd": -1}, "budget_usd: Input should be greater than 0 (it is -1)"),
+        ({"inputs": []}, "body: inputs are empty: give at least one item"),
+        ({"priority": "urgent"}, "priority: must be one of 'high', 'medium' or 'low'"),
+        ({"budget_us": 1}, "budget_us: there is no such field; did you mean budget_usd?"),
+        ({"goal": ""}, "goal: String should have at least 1 character (it is '')"),
+        ({"judge": [{"policy": "vibes"}]}, "judge[0]: must have 'policy' one of"),
+        (
+            {"judge": [{"policy": "rules", "required": ["(a"]}]},
+            "judge[0].required[0]: pattern '(a' does not compile",
+        ),
+        ({"judge": [{"policy": "schema", "schema": {"type": "objekt"}}]}, "judge[0].schema: "),
+        ({"agent": "ghost"}, "agent: no agent is named 'ghost'; registered: echo, llm"),
+        ({"options": {"times": 0}}, "options.times: 0 is less than the minimum of 1"),
+        ({"options": {"tims": 1}}, "options: Additional properties are not allowed"),
+        (
+            {"plan": {"strategy": "map_reduce", "reduce": {"agent": "ghost"}}},
+            "plan.reduce.agent: no agent is named 'ghost'",
+        ),
+        (
+            {
+                "inputs": [],
+                "plan": {
+                    "strategy": "dag",
+                    "nodes": [{"name": "a", "depends_on": ["b"]}, {"name": "b", "depends_on": ["a"]}],
+                },
+            },
+            "plan.nodes: depends_on goes in a circle: a → b → a",
+        ),
+    ],
+)
+async def test_a_wrong_mission_is_refused_with_its_place_and_nothing_is_submitted(
+    http: httpx.AsyncClient, change: dict[str, Any], line: str
+) -> None:
+    response = await http.post("/v1/missions", json={**MISSION, **change})
+    problem = response.json()
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem["type"] == "urn:chimera:problem:invalid-request"
+    assert len(problem["problems"]) == 1
+    assert problem["problems"][0].startswith(line)
+    assert (await http.get("/v1/missions")).json()["items"] == []
+
+
+async def test_all_problems_are_told_at_once(http: httpx.AsyncClient) -> None:
+    wrong = {**MISSION, "budget_usd": 0, "priority": "urgent", "max_attempts": 0}
+    problem = (await http.post("/v1/missions", json=wrong)).json()
+    assert {line.partition(":")[0] for line in problem["problems"]} == {
+        "budget_usd",
+        "priority",
+        "max_attempts",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "says"),
+    [
+        (b"goal: say", "application/json", "no JSON"),
+        (b"{}", "application/yaml", "Content-Type: application/json"),
+        (b"", "application/json", "a JSON object is needed"),
+        (b"[1]", "application/json", "body: "),
+    ],
+)
+async def test_a_body_that_is_no_json_object_is_refused(
+    http: httpx.AsyncClient, content: bytes, kind: str, says: str
+) -> None:
+    response = await http.post("/v1/missions", content=content, headers={"Content-Type": kind})
+    assert response.status_code == 422
+    assert says in response.text
+
+
+async def test_a_too_large_input_is_named_by_its_index(http: httpx.AsyncClient) -> None:
+    response = await http.post("/v1/missions", json={**MISSION, "inputs": ["a", "b" * 10_000_000]})
+    problem = response.json()
+    assert response.status_code == 413
+    assert (problem["what"], problem["size_bytes"]) == ("inputs[1]", 10_000_002)
+    assert problem["setting"] == "CHIMERA_MAX_INPUT_BYTES"
+
+
+async def test_an_input_nested_too_deeply_to_store_is_refused(http: httpx.AsyncClient) -> None:
+    deep: Any = 0
+    for _ in range(300):
+        deep = [deep]
+    response = await http.post("/v1/missions", json={**MISSION, "inputs": [deep]})
+    assert response.status_code == 422
+    assert response.json()["problems"][0].startswith("inputs[0]: it cannot be stored")
+
+
+async def test_missions_are_listed_newest_first_in_pages(http: httpx.AsyncClient) -> None:
+    ids = [await submitted(http) for _ in range(3)]
+    first = (await http.get("/v1/missions", params={"limit": 2})).json()
+    rest = (await http.get("/v1/missions", params={"limit": 2, "after": first["next"]})).json()
+    assert [mission["mission_id"] for mission in first["items"] + rest["items"]] == ids[::-1]
+    assert rest["next"] is None
+    assert sorted(ids) == ids
+
+
+async def test_a_wrong_page_is_refused(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/v1/missions", params={"limit": 0})).json()["problems"] == [
+        "query parameter limit: Input should be greater than or equal to 1 (it is '0')"
+    ]
+    assert "take it from `next`" in (await http.get("/v1/missions", params={"after": "x"})).json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/missions/nope"),
+        ("GET", "/v1/missions/nope/tasks"),
+        ("GET", "/v1/missions/nope/results"),
+        ("GET", "/v1/missions/nope/events"),
+        ("GET", "/v1/missions/nope/watch"),
+        ("POST", "/v1/missions/nope/cancel"),
+        ("GET", "/v1/tasks/nope.0"),
+        ("GET", "/v1/reviews/nope.0"),
+        ("POST", "/v1/reviews/nope.0/approve"),
+        ("POST", "/v1/reviews/nope.0/reject"),
+    ],
+)
+async def test_what_does_not_exist_is_404(http: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await http.request(method, path)
+    assert response.status_code == 404
+    assert "nope" in response.json()["detail"]
+
+
+async def test_an_edit_grows_the_state_version_once_per_operation(http: httpx.AsyncClient) -> None:
+    path = f"/v1/missions/{await submitted(http)}"
+    for _ in range(2):
+        response = await http.patch(path, json={"goal": "New."}, headers={"Idempotency-Key": "e1"})
+    assert (response.json()["goal"], response.json()["state_version"]) == ("New.", 2)
+    assert (await http.patch(path, json={"context": {"a": 1}})).json()["state_version"] == 3
+
+
+async def test_an_edit_of_nothing_is_refused(http: httpx.AsyncClient) -> None:
+    response = await http.patch(f"/v1/missions/{await submitted(http)}", json={})
+    assert response.status_code == 422
+    assert "nothing to change" in response.text
+
+
+async def test_cancel_ends_a_mission_and_twice_is_fine(http: httpx.AsyncClient) -> None:
+    path = f"/v1/missions/{await submitted(http)}"
+    for _ in range(2):
+        response = await http.post(f"{path}/cancel", json={"reason": "enough"})
+        assert (response.json()["status"], response.json()["reason"]) == ("CANCELLED", "enough")
+    assert (await http.patch(path, json={"goal": "x"})).status_code == 409
+
+
+async def test_a_mission_that_is_over_cannot_be_cancelled(http: httpx.AsyncClient, fleet: Fleet) -> None:
+    mission_id = await submitted(http)
+    await fleet.do(mission_id)
+    response = await http.post(f"/v1/missions/{mission_id}/cancel")
+    assert response.status_code == 409
+    assert response.json()["type"] == "urn:chimera:problem:invalid-transition"
+
+
+async def test_results_are_one_line_each_in_the_order_planned(http: httpx.AsyncClient, fleet: Fleet) -> None:
+    mission_id = await submitted(http)
+    await fleet.do(mission_id)
+    client_lines = [
+        httpx.Response(200, content=line).json()
+        for line in (await http.get(f"/v1/missions/{mission_id}/results")).text.splitlines()
+    ]
+    assert [line["result"] for line in client_lines] == [{"said": "a"}, {"said": "b"}]
+    assert {(line["agent"], line["confidence"], line["attempts"]) for line in client_lines} == {
+        ("echo", 0.95, 1)
+    }
+
+
+async def test_tasks_are_listed_by_status_and_in_pages(http: httpx.AsyncClient, fleet: Fleet) -> None:
+    mission_id = await submitted(http, inputs=["a", "b", "c"])
+    await fleet.plan(mission_id)
+    await fleet.work(most=1)
+    path = f"/v1/missions/{mission_id}/tasks"
+    page = (await http.get(path, params={"status": "READY", "limit": 1})).json()
+    rest = (await http.get(path, params={"status": "READY", "after": page["next"]})).json()
+    assert [task["context"]["input"] for task in page["items"] + rest["items"]] == ["b", "c"]
+    assert rest["next"] is None
+    review = (await http.get(path, params={"status": "REVIEW"})).json()["items"]
+    assert [(task["task_type"], task["priority"], task["attempt"]) for task in review] == [
+        ("echo", "medium", 1)
+    ]
+
+
+async def test_an_unknown_task_status_lists_those_there_are(http: httpx.AsyncClient) -> None:
+    response = await http.get(f"/v1/missions/{await submitted(http)}/tasks", params={"status": "DONE"})
+    assert response.json()["problems"][0].startswith(
+        "query parameter status: must be one of 'BLOCKED', 'READY'"
+    )
+
+
+async def test_a_reduce_task_shows_the_results_it_takes(http: httpx.AsyncClient, fleet: Fleet) -> None:
+    mission_id = await submitted(http, plan={"strategy": "map_reduce", "reduce": {"agent": "echo"}})
+    await fleet.do(mission_id)
+    task = (await http.get(f"/v1/tasks/{mission_id}.r1-0")).json()
+    assert task["context"]["inputs"] == {f"{mission_id}.0": {"said": "a"}, f"{mission_id}.1": {"said": "b"}}
+    assert task["status"] == "READY"
+
+
+async def test_a_mission_with_too_little_accepted_says_what_to_do(
+    http: httpx.AsyncClient, fleet: Fleet
+) -> None:
+    mission_id = await submitted(http, max_attempts=1)
+    await fleet.do(mission_id, Decision.REJECT)
+    mission = (await http.get(f"/v1/missions/{mission_id}")).json()
+    assert (mission["status"], mission["reason"]) == ("FAILED", "min_accepted")
+    assert mission["next_step"].startswith("0 of at least 1 tasks were accepted: `chimera task list")
+
+
+async def test_too_many_inputs_are_refused(base: Base, key: str) -> None:
+    few = replace(base, settings=base.settings.model_copy(update={"max_inputs": 2}))
+    transport = httpx.ASGITransport(create_app(Hub(few)))
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as http:
+        response = await http.post("/v1/missions", json={**MISSION, "inputs": [1, 2, 3]})
+    assert response.status_code == 422
+    assert response.json()["problems"] == [
+        "inputs: 3 items, over the limit of 2: split the mission, or raise CHIMERA_MAX_INPUTS"
+    ]
+
+
+async def test_a_dags_nodes_are_checked_one_by_one(http: httpx.AsyncClient) -> None:
+    nodes = [
+        {"name": "a", "agent": "ghost"},
+        {"name": "b", "depends_on": ["a"], "options": {"times": "x"}},
+        {"name": "c", "judge": [{"policy": "rules", "forbidden": ["("]}]},
+    ]
+    dag = {**MISSION, "inputs": [], "plan": {"strategy": "dag", "nodes": nodes}}
+    problems = (await http.post("/v1/missions", json=dag)).json()["problems"]
+    assert [line.partition(":")[0] for line in problems] == [
+        "plan.nodes[0].agent",
+        "plan.nodes[1].options.times",
+        "plan.nodes[2].judge[0].forbidden[0]",
+    ]
+
+
+async def test_a_dag_is_taken_with_the_inputs_of_its_nodes(http: httpx.AsyncClient) -> None:
+    nodes = [{"name": "a", "input": 1}, {"name": "b", "depends_on": ["a"]}]
+    mission_id = await submitted(http, inputs=[], plan={"strategy": "dag", "nodes": nodes})
+    mission = (await http.get(f"/v1/missions/{mission_id}")).json()
+    assert (mission["strategy"], mission["total_tasks"]) == ("dag", 2)
