@@ -23,7 +23,9 @@
     └── BackendError
         ├── FleetUnavailable          no hub answers at the address
         ├── AgentCrashed
-        └── ModelUnavailable
+        ├── ModelUnavailable
+        ├── AnswerUnusable            paid for, and not what was asked
+        └── judging.JudgeFailed       a policy could not judge: never a rejection
 
 Each error crosses process borders, so each survives pickle: raw fields go to
 ``super().__init__`` in the order of the signature, and ``__str__`` makes the sentence. A
@@ -259,3 +261,20 @@ class AgentCrashed(BackendError):
 
 class ModelUnavailable(BackendError):
     """The model endpoint is down, refuses us, or never answered."""
+
+
+class AnswerUnusable(BackendError):
+    """The model answered, and was paid, but not with what was asked for.
+
+    Args:
+        model: the model's name.
+        problem: what is wrong with the answer.
+        text: the answer as it came.
+    """
+
+    def __init__(self, model: str, problem: str, text: str = "") -> None:
+        super().__init__(model, problem, text)
+        self.model, self.problem, self.text = model, problem, text
+
+    def __str__(self) -> str:
+        return f"model {self.model!r} gave no usable answer: {self.problem}"

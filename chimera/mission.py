@@ -27,6 +27,7 @@ from chimera.client import Client
 from chimera.core.mission import MissionSpec
 from chimera.errors import ChimeraError
 from chimera.missionfile import read_mission
+from chimera.telemetry.logs import configure
 
 CANCEL_S = 2.5
 """Ray kills a stopped job after 3 s (RAY_JOB_STOP_WAIT_TIME_S)."""
@@ -86,6 +87,7 @@ class Job:
 async def perform(file: Path, *, detach: bool, strict: bool) -> Exit:
     """Read the file, submit it, watch it."""
     environment = settings_module.load()
+    configure(environment, role="job", capture_print=False)
     spec = read_mission(file, max_input_bytes=environment.max_input_bytes, max_inputs=environment.max_inputs)
     key = environment.api_key.get_secret_value() if environment.api_key else ""
     async with Client(environment.url, key) as client:

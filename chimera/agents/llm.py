@@ -8,10 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from chimera.agents import quoting, template
 from chimera.agents.context import Context
-from chimera.agents.models.answer import AnswerUnusable
 from chimera.agents.registry import agent
 from chimera.core.task import Task
-from chimera.errors import InvalidRequest
+from chimera.errors import AnswerUnusable, InvalidRequest
 
 DEFAULT_PROMPT = "{goal}\n\n{input}{inputs}"
 DEFAULT_SEED = 7

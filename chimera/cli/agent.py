@@ -141,6 +141,7 @@ def run(
     """
     from chimera.cli.solo import run_alone  # noqa: PLC0415
 
+    log_to_stderr()
     given = json_object(options, "--options")
     done = run_async(run_alone(name, read_input(input_), agents or [], goal, given, mission, budget_usd))
     if output_format is Format.JSON:
@@ -148,6 +149,14 @@ def run(
     else:
         tell(done)
     output.leave(of_verdict(done.verdict))
+
+
+def log_to_stderr() -> None:
+    """Send this process's log to stderr, as the settings say."""
+    from chimera import settings  # noqa: PLC0415
+    from chimera.telemetry import logs  # noqa: PLC0415
+
+    logs.configure(settings.load(), role="cli")
 
 
 def read_input(given: str) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,21 @@ async def run_alone(
         AgentCrashed: its code raised. ModelUnavailable: the model did not answer.
     """
     environment = settings_module.load()
+    # stdout is the command's answer: what the agent logs or prints goes beside it.
+    with redirect_stdout(sys.stderr):
+        return await _run_and_judge(environment, name, item, files, goal, options, mission, budget_usd)
+
+
+async def _run_and_judge(
+    environment: Settings,
+    name: str,
+    item: Any,
+    files: Iterable[Path],
+    goal: str,
+    options: dict[str, Any],
+    mission: Path | None,
+    budget_usd: str,
+) -> SoloRun:
     registered = registry(files, environment).get(name)
     told = brief(goal, options, mission)
     registered.check_options(told.options)

@@ -184,6 +184,7 @@ class WorkerView(View):
     """A live worker of the caller's swarm."""
 
     worker: str
+    pid: int = Field(0, description="Its process, on its own node; 0 when not yet known.")
     slots: int
     busy: int
     draining: bool

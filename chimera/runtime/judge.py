@@ -76,6 +76,7 @@ class Judge(Service):
         for desk in self._desks.values():
             await desk.stop()
         self._desks = {}
+        await self._models.aclose()
 
     async def wait(self) -> None:
         self._named = await self._wakeups.wait(self.sweep_s)

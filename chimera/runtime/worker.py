@@ -131,6 +131,7 @@ class Worker:
             await self._desk.stop()
             await self._renewer.stop()
             self._executor.close()
+            await self._models.aclose()
             try:
                 await self._tasks.leave(self.worker_id, reason)
             except StoreError as exc:

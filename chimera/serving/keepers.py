@@ -12,6 +12,7 @@ from ray.exceptions import RayActorError
 
 from chimera import settings as configuration
 from chimera.agents.registry import Registered, Registry
+from chimera.errors import BackendError, ConfigurationError
 from chimera.runtime.base import base_of
 from chimera.runtime.service import Service
 from chimera.serving.actors import GovernorActor
@@ -63,7 +64,9 @@ async def publish_catalogue() -> None:
     try:
         await ray.remote(num_cpus=0, max_retries=2)(_publish).remote()
     except ray.exceptions.RayTaskError as exc:
-        raise exc.as_instanceof_cause() from None
+        # Ray wraps what the task raised; the operator wants to read the sentence itself.
+        cause = exc.cause
+        raise (cause if isinstance(cause, ConfigurationError) else BackendError(str(cause))) from None
 
 
 def _publish() -> None:

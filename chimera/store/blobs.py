@@ -34,6 +34,12 @@ class Blobs:
         """
         await asyncio.to_thread(self._write, tenant, mission_id, items)
 
+    async def delete_inputs(self, tenant: str, mission_id: str) -> None:
+        """Forget a mission's inputs: it was never acknowledged under this id. Idempotent."""
+        folder = f"{self._root}/{tenant}/{mission_id}"
+        if await asyncio.to_thread(self._fs.exists, folder):
+            await asyncio.to_thread(self._fs.rm, folder, recursive=True)
+
     async def read_inputs(self, tenant: str, mission_id: str, start: int, count: int) -> list[Any]:
         """Inputs ``start … start + count``.
 
@@ -69,6 +75,8 @@ class Blobs:
                     f"the inputs cannot be stored ({exc}): check CHIMERA_BLOB_URL and its disk"
                 ) from exc
 
+        _sync_folder(self._path(tenant, mission_id, 0).rpartition("/")[0])
+
     def _read(self, tenant: str, mission_id: str, start: int, end: int) -> Iterator[Any]:
         for segment in range(start // SEGMENT, -(-end // SEGMENT)):
             path = self._path(tenant, mission_id, segment)
@@ -84,6 +92,17 @@ class Blobs:
             first = segment * SEGMENT
             for line in lines[max(0, start - first) : max(0, end - first)]:
                 yield orjson.loads(line)
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the new files' names durable too, where the folder is a local one."""
+    if os.path.isdir(folder):
+        for path in (folder, os.path.dirname(folder)):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _descriptor(file: Any) -> int | None:

@@ -75,6 +75,7 @@ class MissionStore:
         max_attempts: int,
         by: str,
         idempotency_key: str = "",
+        inputs_digest: str = "",
     ) -> tuple[str, bool]:
         """Acknowledge a mission whose inputs are already in the blob store.
 
@@ -89,7 +90,7 @@ class MissionStore:
             [self.keys.root],
             mission_id,
             _digest(idempotency_key) if idempotency_key else "",
-            _digest(body + str(inputs)),
+            _digest(f"{body} {inputs} {inputs_digest}"),
             by,
             "" if spec.deadline_s is None else round(spec.deadline_s * 1e6),
             *("spec", body),

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from chimera.agents.models.answer import AnswerUnusable
 from chimera.agents.models.client import ModelClient, Models, prompt_bound
 from chimera.agents.models.endpoint import Ask
 from chimera.agents.purse import Charge, LocalPurse
-from chimera.errors import BudgetExceeded, ConfigurationError, ModelUnavailable
+from chimera.errors import AnswerUnusable, BudgetExceeded, ConfigurationError, ModelUnavailable
 from chimera.settings import Settings
 from tests.agents.endpoint import MeteredEndpoint, Turn
 

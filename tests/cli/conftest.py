@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import uvicorn
 
 from chimera.agents.context import Context
@@ -75,7 +78,12 @@ class Shell:
     def _run(self, command: tuple[str, ...]) -> Done:
         out, err = io.StringIO(), io.StringIO()
         code: int | str | None = 0
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            own_logging(),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
             for name in [name for name in os.environ if name.startswith("CHIMERA_")]:
                 patch.delenv(name)
             for name, value in self.environment.items():
@@ -96,6 +104,20 @@ class Shell:
         path = self.directory / name
         path.write_text(text, encoding="utf-8")
         return path
+
+
+@contextmanager
+def own_logging() -> Iterator[None]:
+    """What a command does to the logs of its process ends with it."""
+    root, structured = logging.getLogger(), structlog.get_config()
+    handlers, level, hooks = root.handlers[:], root.level, (sys.excepthook, threading.excepthook)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:], root.level = handlers, level
+        sys.excepthook, threading.excepthook = hooks
+        structlog.configure(**structured)
 
 
 async def ended(process: asyncio.subprocess.Process) -> Done:
@@ -141,7 +163,15 @@ async def well() -> Health:
 
 
 @pytest.fixture
-async def fleet(base: Base, tenant: str) -> AsyncIterator[Fleet]:
+def quiet() -> Iterator[None]:
+    """The services' log stays out of the commands' stdout, which is the same process's."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+async def fleet(quiet: None, base: Base, tenant: str) -> AsyncIterator[Fleet]:
     agents = registry(echo=echo, fail=fail, wait=wait, spend=spend)
     about = {info.name: {"description": info.description, "source": info.source} for info in agents.infos()}
     await base.catalogue.publish(about)

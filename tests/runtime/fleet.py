@@ -94,8 +94,10 @@ class Fleet:
                 mission = await self.stores.missions.get(mission_id)
                 if mission.status in RESTING:
                     return mission
-                await self.base.of(self.tenant).recorder.__class__(self.base.blocking, self.tenant).wait(
-                    after=seen, timeout_s=1
+                await (
+                    self.base.of(self.tenant)
+                    .recorder.__class__(self.base.blocking, self.tenant)
+                    .wait(after=seen, timeout_s=1)
                 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from decimal import Decimal
 from typing import Any
@@ -55,21 +56,16 @@ async def begin(base: Base, tenant: str, mission: MissionSpec, mission_id: str =
     return base.of(tenant)
 
 
+_numbers = itertools.count(1)
+
+
 async def claim(
     stores: TenantStores, n: int = 1, worker: str = "w1", claim_id: str = "", lease_s: float = 5
 ) -> list[Claim]:
     """Claim n tasks."""
-    claim.number += 1  # type: ignore[attr-defined]
     return await stores.tasks.claim(
-        worker,
-        claim_id or f"c{claim.number}",
-        lease_s=lease_s,
-        general=n,
-        high=n,  # type: ignore[attr-defined]
+        worker, claim_id or f"c{next(_numbers)}", lease_s=lease_s, general=n, high=n
     )
-
-
-claim.number = 0  # type: ignore[attr-defined]
 
 
 async def hand_in(stores: TenantStores, one: Claim, result: Any = "done", worker: str = "w1") -> Any:
@@ -83,11 +79,7 @@ async def hand_in(stores: TenantStores, one: Claim, result: Any = "done", worker
 
 async def review(stores: TenantStores, n: int = 10, judge: str = "j1", lease_s: float = 5) -> list[Review]:
     """Take reviews."""
-    review.number += 1  # type: ignore[attr-defined]
-    return await stores.reviews.claim(judge, f"r{review.number}", lease_s=lease_s, most=n)  # type: ignore[attr-defined]
-
-
-review.number = 0  # type: ignore[attr-defined]
+    return await stores.reviews.claim(judge, f"r{next(_numbers)}", lease_s=lease_s, most=n)
 
 
 def verdict(decision: str = "accept", confidence: float = 1.0, feedback: str = "") -> Verdict:
@@ -104,5 +96,5 @@ async def finish(stores: TenantStores, n: int, result: Any = "done") -> None:
     """Claim n tasks, hand them in, accept them."""
     for one in await claim(stores, n):
         assert await hand_in(stores, one, result) is None
-    for one in await review(stores, n):
-        assert await judge(stores, one) is None
+    for held in await review(stores, n):
+        assert await judge(stores, held) is None

@@ -24,13 +24,12 @@ from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
-from chimera.agents.models.answer import AnswerUnusable
 from chimera.agents.models.embedded import MODEL_NAME
 from chimera.agents.models.endpoint import NEXT_STEP, Ask, CallFailed, Endpoint, Reply, open_endpoint
 from chimera.agents.models.prices import Price, PriceList, Tokens
 from chimera.agents.models.retry import pause_s
 from chimera.agents.purse import Charge, Purse
-from chimera.errors import ModelUnavailable
+from chimera.errors import AnswerUnusable, ModelUnavailable
 from chimera.settings import Settings
 
 FRAME_TOKENS = 128

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -43,7 +44,7 @@ async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tu
     if spec.inputs:
         await base.blobs.write_inputs(caller.tenant, mission_id, spec.inputs)
     async with promptly():
-        return await caller.stores.missions.submit(
+        made, new = await caller.stores.missions.submit(
             mission_id,
             spec,
             inputs=len(spec.inputs),
@@ -52,7 +53,11 @@ async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tu
             max_attempts=spec.max_attempts or settings.max_attempts,
             by=str(caller.principal),
             idempotency_key=idempotency_key,
+            inputs_digest=sha256(orjson.dumps(spec.inputs)).hexdigest() if idempotency_key else "",
         )
+    if not new:
+        await base.blobs.delete_inputs(caller.tenant, mission_id)
+    return made, new
 
 
 def check_sizes(spec: MissionSpec, settings: Settings) -> None:

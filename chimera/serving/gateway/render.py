@@ -185,6 +185,7 @@ def worker_view(worker: str, said: Mapping[str, str]) -> WorkerView:
     """A worker by what it said at its last heartbeat."""
     return WorkerView(
         worker=worker,
+        pid=int(said.get("pid", 0)),
         slots=int(said.get("slots", 0)),
         busy=int(said.get("busy", 0)),
         draining=said.get("drain") == "1",

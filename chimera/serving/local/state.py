@@ -93,7 +93,8 @@ class StateDir:
         self.path = path.expanduser().absolute()
         digest = hashlib.sha256(str(self.path).encode()).hexdigest()[:8]
         self.id = f"{os.getuid()}-{digest}"
-        self.short = Path(f"/tmp/chimera-{self.id}")
+        # Ray's sockets need a short path. It is ours alone: made 0700, its owner checked.
+        self.short = Path(f"/tmp/chimera-{self.id}")  # nosec B108
         self.ray_temp = self.short / "r"  # Ray opens its own directory to everybody: ours is around it
         self.fleet_file = self.path / "fleet.json"
         self.lock_file = self.path / "lock"
