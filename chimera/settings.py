@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         100, gt=0, description="USD per million tokens, in and out, of a model with no known price."
     )
     embedded_model_threads: int = Field(2, ge=1, le=64, description="Threads of the embedded model.")
-    embedded_model_slots: int = Field(4, ge=1, le=32, description="Calls the embedded model serves at once.")
+    embedded_model_slots: int = Field(2, ge=1, le=32, description="Calls the embedded model serves at once.")
 
     # Leases and time
     lease_s: float = Field(

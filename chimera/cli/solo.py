@@ -17,7 +17,8 @@ from chimera import settings as settings_module
 from chimera.agents.context import Context
 from chimera.agents.models import embedded
 from chimera.agents.models.client import ModelClient, Models
-from chimera.agents.models.endpoint import Endpoint, open_endpoint
+from chimera.agents.models.endpoint import Endpoint
+from chimera.agents.models.providers import open_endpoint
 from chimera.agents.purse import Charge, LocalPurse
 from chimera.agents.registry import Registered, Registry
 from chimera.cli import output

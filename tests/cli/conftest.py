@@ -165,7 +165,11 @@ async def well() -> Health:
 @pytest.fixture
 def quiet() -> Iterator[None]:
     """The services' log stays out of the commands' stdout, which is the same process's."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    # Plain tracebacks: structlog's default ones, with all locals, hold up the loop for seconds.
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
+    )
     yield
     structlog.reset_defaults()
 

@@ -25,7 +25,7 @@ from typing import Any, TypeVar, overload
 from pydantic import BaseModel, ValidationError
 
 from chimera.agents.models.embedded import MODEL_NAME
-from chimera.agents.models.endpoint import NEXT_STEP, Ask, CallFailed, Endpoint, Reply, open_endpoint
+from chimera.agents.models.endpoint import NEXT_STEP, Ask, CallFailed, Endpoint, Reply
 from chimera.agents.models.prices import Price, PriceList, Tokens
 from chimera.agents.models.retry import pause_s
 from chimera.agents.purse import Charge, Purse
@@ -39,19 +39,30 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 
+def open_provider(model: str, url: str, api_key: str) -> Endpoint:
+    """See `providers.open_endpoint`, imported when the first model is opened."""
+    from chimera.agents.models.providers import open_endpoint  # noqa: PLC0415
+
+    return open_endpoint(model, url, api_key)
+
+
 class Models:
     """The endpoints and prices of one event loop, opened when first used and shared by all attempts.
 
     Close it (`aclose`, or `async with`) on the loop it was used on.
     """
 
-    def __init__(
-        self, settings: Settings, open_: Callable[[str, str, str], Endpoint] = open_endpoint
-    ) -> None:
+    def __init__(self, settings: Settings, open_: Callable[[str, str, str], Endpoint] | None = None) -> None:
         self.settings = settings
         self._prices = PriceList(settings)
-        self._open = open_
+        self._open = open_ or open_provider
         self._opened: dict[str, tuple[Endpoint, Price]] = {}
+
+    async def open(self, model: str | None = None) -> tuple[Endpoint, Price]:
+        """As `get`, off the event loop the first time: the model library takes seconds to import."""
+        if (model or self.settings.model or MODEL_NAME) in self._opened:
+            return self.get(model)
+        return await asyncio.to_thread(self.get, model)
 
     def get(self, model: str | None = None) -> tuple[Endpoint, Price]:
         """A model's endpoint and price; CHIMERA_MODEL's, or the embedded one's, unless named.
@@ -212,7 +223,7 @@ class ModelClient:
     ) -> tuple[Reply, Charge]:
         """The call under `text` and `structured`: the raw reply, and what it cost."""
         settings = self.models.settings
-        endpoint, price = self.models.get(model)
+        endpoint, price = await self.models.open(model)
         self._calls += 1
         ask = Ask(
             prompt=prompt,

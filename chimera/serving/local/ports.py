@@ -18,7 +18,7 @@ takes a port that a restarted server needs again, and outside Ray's worker ports
 
 def free_port(avoid: Collection[int] = ()) -> int:
     """A loopback port that nobody holds now, and not one of `avoid`."""
-    for port in random.sample(CHOICE, k=len(CHOICE)):  # nosec B311 (a port is no secret)
+    for port in random.sample(CHOICE, k=len(CHOICE)):  # nosec B311 : a port is no secret
         if port not in avoid and is_free(LOOPBACK, port):
             return port
     raise ConfigurationError(f"no loopback port is free between {CHOICE.start} and {CHOICE.stop}")

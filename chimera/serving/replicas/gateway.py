@@ -1,0 +1,22 @@
+"""The HTTP door, as a deployment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chimera.serving.gateway import Hub, create_app, leads
+from chimera.serving.replicas.replica import Replica
+
+
+class Gateway(Replica):
+    """The HTTP door. Deployed together with two that it does not call: they meet in Redis."""
+
+    role = "gateway"
+
+    async def __init__(self, *_together: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+        Replica.__init__(self)
+        await self.open()
+
+    def __serve_build_asgi_app__(self) -> Any:
+        roles = ("orchestrator", "governor", "judge")
+        return create_app(Hub(self.base, probes={role: leads(self.base.election(role)) for role in roles}))

@@ -1,0 +1,35 @@
+"""The orchestrator, with the fleet controller and the rescuer, as a deployment."""
+
+from __future__ import annotations
+
+import asyncio
+
+from chimera.runtime.controller import FleetController
+from chimera.runtime.elector import Elector
+from chimera.runtime.orchestrator import Orchestrator as OrchestratorService
+from chimera.runtime.orchestrator import Rescuer
+from chimera.serving.backend import RayBackend
+from chimera.serving.keepers import GovernorKeeper, publish_catalogue
+from chimera.serving.replicas.replica import Replica
+from chimera.store import keys
+
+
+class Orchestrator(Replica):
+    """Plans, watches, rescues, scales; keeps the governor."""
+
+    role = "orchestrator"
+
+    async def __init__(self) -> None:  # type: ignore[misc]  # Serve awaits it
+        Replica.__init__(self)
+        await self.open()
+        # Imports of agents take a second: begin at once, so that the gateway can check names.
+        catalogue = asyncio.create_task(publish_catalogue())
+        elector = Elector(self.base.election("orchestrator"), self.replica_id)
+        await self.run(
+            elector,
+            GovernorKeeper(),
+            OrchestratorService(self.base, elector, await self.wakeups(keys.WAKE)),
+            Rescuer(self.base, self.replica_id),
+            FleetController(self.base, elector, RayBackend(), await self.wakeups(keys.WAKE)),
+        )
+        await catalogue

@@ -1,0 +1,82 @@
+"""What every replica of the hub does: start, tell its health, end."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+
+import structlog
+
+from chimera import settings as configuration
+from chimera.core.money import parse_limits
+from chimera.errors import BackendError
+from chimera.runtime.base import Base, open_base
+from chimera.runtime.service import Service
+from chimera.serving.loopback import bind_loopback
+from chimera.settings import Settings
+from chimera.store.signals import Wakeups
+from chimera.telemetry.logs import bind, configure
+
+log = structlog.get_logger(__name__)
+
+LOCAL_TENANT = "local"
+"""The tenant of the key that the hub's own environment names."""
+
+
+class Replica:
+    """What every deployment's replica does: start, tell its health, end."""
+
+    role = "hub"
+
+    def __init__(self) -> None:
+        bind_loopback()
+        self.settings: Settings = configuration.load()
+        configure(self.settings, role=self.role, stream="stdout")
+        self.replica_id = f"{self.role}-{os.getpid()}-{os.urandom(3).hex()}"
+        bind(worker=self.replica_id)
+        self._stack = AsyncExitStack()
+        self._services: list[Service] = []
+        self.base: Base
+
+    async def open(self) -> None:
+        """Connect, and make the tenant of the hub's own key."""
+        self.base = await open_base(self.settings)
+        self._stack.push_async_callback(self.base.close)
+        await make_local_tenant(self.base)
+
+    async def run(self, *services: Service) -> None:
+        """Start services; they stop in the opposite order."""
+        for service in services:
+            service.start()
+            self._stack.push_async_callback(service.stop)
+            self._services.append(service)
+        log.info("replica.ready", replica=self.replica_id)
+
+    async def wakeups(self, channel: str) -> Wakeups:
+        """Names of tenants on a channel, for one service."""
+        return await self._stack.enter_async_context(Wakeups(self.base.blocking, channel))
+
+    async def check_health(self) -> None:
+        """Serve asks every few seconds: each service's loop must be alive, and the store there.
+
+        The store's absence is no reason to be replaced: a new replica would find no store either.
+        """
+        for service in self._services:
+            if not service.running:
+                raise BackendError(f"{service.name} has stopped")
+
+    async def __del__(self) -> None:
+        # Serve's hook for a graceful end.
+        await self._stack.aclose()
+
+
+async def make_local_tenant(base: Base) -> None:
+    """Let the key of the hub's own environment act for the tenant `local`; idempotent."""
+    if base.settings.api_key is None:
+        return
+    await base.tenants.add(LOCAL_TENANT)
+    await base.tenants.set_key(LOCAL_TENANT, base.settings.api_key.get_secret_value())
+    if base.settings.tenant_limits:
+        await base.of(LOCAL_TENANT).ledger.set_limits(
+            parse_limits(base.settings.tenant_limits), by="environment"
+        )
