@@ -36,7 +36,7 @@ class TaskStatus(StrEnum):
     ACCEPTED = "ACCEPTED"
     """Judged good: the commit record. Final."""
     FAILED = "FAILED"
-    """Gave up, for a stated reason. Final, unless redriven."""
+    """Gave up, for a stated reason. Final."""
     CANCELLED = "CANCELLED"
     """Ended with its mission, or because what it needs failed. Final."""
 
@@ -51,7 +51,7 @@ TRANSITIONS: dict[tuple[TaskStatus, TaskStatus], str] = {
     (S.PENDING, S.REVIEW): "submitted: the worker handed in a result",
     (S.PENDING, S.READY): "handed back, failed or timed out with attempts left, stale, or rescued",
     (S.PENDING, S.FAILED): "the last attempt failed or timed out, or the task is poisoned",
-    (S.PENDING, S.ESCALATED): "state_churn: too many stale results in a row",
+    (S.PENDING, S.ESCALATED): "state_churn: too many stale results",
     (S.PENDING, S.CANCELLED): "the mission ended",
     (S.REVIEW, S.ACCEPTED): "accepted by the judge",
     (S.REVIEW, S.READY): "rejected with attempts left, or stale",

@@ -57,12 +57,14 @@ class Models:
         self._prices = PriceList(settings)
         self._open = open_ or open_provider
         self._opened: dict[str, tuple[Endpoint, Price]] = {}
+        self._opening = asyncio.Lock()
 
     async def open(self, model: str | None = None) -> tuple[Endpoint, Price]:
         """As `get`, off the event loop the first time: the model library takes seconds to import."""
         if (model or self.settings.model or MODEL_NAME) in self._opened:
             return self.get(model)
-        return await asyncio.to_thread(self.get, model)
+        async with self._opening:  # one at a time: a second endpoint of the same model would never be closed
+            return await asyncio.to_thread(self.get, model)
 
     def get(self, model: str | None = None) -> tuple[Endpoint, Price]:
         """A model's endpoint and price; CHIMERA_MODEL's, or the embedded one's, unless named.

@@ -46,6 +46,7 @@ STATUS: dict[type[ChimeraError], tuple[int, str]] = {
     errors.FleetUnavailable: (503, "The fleet is away"),
     errors.AgentCrashed: (502, "An agent failed"),
     errors.ModelUnavailable: (502, "The model is away"),
+    errors.AnswerUnusable: (502, "The model's answer cannot be used"),
     errors.BackendError: (502, "A part behind the API failed"),
     errors.ConfigurationError: (500, "Wrong configuration"),
     errors.ChimeraError: (500, "Failed"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def of_hub(
         "RAY_AUTH_TOKEN_PATH": str(state.ray_token),
         "NO_PROXY": _without_proxy(os.environ),
         "no_proxy": _without_proxy(os.environ),
+        # `python` in a job's command is the one that the fleet runs on, activated or not.
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
         MARKER: state.id,
     }
 

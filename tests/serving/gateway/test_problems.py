@@ -24,6 +24,7 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "QueueFull": ("full", 7.0),
     "PayloadTooLarge": ("inputs[1]", 9, 8, "CHIMERA_MAX_INPUT_BYTES"),
     "AgentCrashed": ("echo", "ValueError: no"),
+    "AnswerUnusable": ("gpt", "it was cut off", "{"),
 }
 
 

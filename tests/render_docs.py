@@ -1,0 +1,83 @@
+"""Renders docs/state-machine.md from the tables of the code: ``python -m tests.render_docs`` writes it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping, Set
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from chimera.core.mission import MISSION_FINAL, MISSION_TRANSITIONS, MissionStatus
+from chimera.core.task import FINAL, TRANSITIONS, TaskStatus
+
+S = TypeVar("S", bound=StrEnum)
+
+STATE_MACHINE = Path(__file__).parents[1] / "docs" / "state-machine.md"
+
+HEAD = """# State machines
+
+A task and a mission each move through a few states, and only along the steps below. A step that is not
+listed is impossible: the scripts in Redis make no other, and each step stands in the flight recorder.
+
+The code states both machines once, in `chimera/core/task.py` and `chimera/core/mission.py`. This page is
+made from those tables (`.venv/bin/python -m tests.render_docs`), and a test compares the two.
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    return "\n".join(
+        (
+            HEAD,
+            machine("Task", TaskStatus, TRANSITIONS, FINAL, (TaskStatus.READY, TaskStatus.BLOCKED)),
+            machine("Mission", MissionStatus, MISSION_TRANSITIONS, MISSION_FINAL, (MissionStatus.PLANNING,)),
+        )
+    )
+
+
+def machine(
+    title: str,
+    states: type[S],
+    transitions: Mapping[tuple[S, S], str],
+    final: Set[S],
+    first: tuple[S, ...],
+) -> str:
+    """One machine: a diagram whose steps are numbered, the steps, the states.
+
+    Args:
+        first: states that it may begin in.
+    """
+    used = {state for step in transitions for state in step}
+    meanings = documented(states)
+    lines = [f"## {title}", "", "```mermaid", "stateDiagram-v2"]
+    lines += [f"    [*] --> {state}" for state in first]
+    lines += [f"    {a} --> {b}: {number}" for number, (a, b) in enumerate(transitions, start=1)]
+    lines += [f"    {state} --> [*]" for state in states if state in final]
+    lines += ["```", "", "| Step | From | To | Why |", "|---:|---|---|---|"]
+    lines += [
+        f"| {number} | `{a}` | `{b}` | {why} |"
+        for number, ((a, b), why) in enumerate(transitions.items(), start=1)
+    ]
+    lines += ["", "| State | Means |", "|---|---|"]
+    lines += [
+        f"| `{state}` | {meanings[state]}{'' if state in used else ' Not here yet: no step leads to it.'} |"
+        for state in states
+    ]
+    return "\n".join([*lines, ""])
+
+
+def documented(states: type[StrEnum]) -> dict[str, str]:
+    """What the source says of each member, in the string that follows it."""
+    (definition,) = ast.parse(inspect.getsource(states)).body
+    assert isinstance(definition, ast.ClassDef)
+    meanings = {}
+    for member, text in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(member, ast.Assign) and isinstance(text, ast.Expr):
+            meanings[str(ast.literal_eval(member.value))] = str(ast.literal_eval(text.value))
+    return meanings
+
+
+if __name__ == "__main__":
+    STATE_MACHINE.write_text(render(), encoding="utf-8")

@@ -1,0 +1,49 @@
+"""What Redis must be, and what its absence looks like."""
+
+from __future__ import annotations
+
+import pytest
+
+from chimera.errors import ConfigurationError, StoreUnavailable
+from chimera.runtime.base import Base, base_of, open_base
+from chimera.serving.local.ports import free_port
+from chimera.settings import load
+from chimera.store import keys
+from chimera.store.connection import prepare
+
+
+async def test_a_layout_of_another_version_is_refused_with_the_next_step(base: Base) -> None:
+    await base.redis.set(keys.SCHEMA, "999")
+    try:
+        with pytest.raises(ConfigurationError, match=r"layout 999.*name another Redis"):
+            await prepare(base.redis)
+    finally:
+        await base.redis.set(keys.SCHEMA, keys.SCHEMA_VERSION)
+
+
+async def test_a_redis_that_may_evict_is_refused(base: Base) -> None:
+    await base.redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(ConfigurationError, match="set it to noeviction"):
+            await prepare(base.redis)
+    finally:
+        await base.redis.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_a_redis_that_is_not_there_is_named() -> None:
+    with pytest.raises(StoreUnavailable, match="CHIMERA_REDIS_URL"):
+        await open_base(load(redis_url=f"redis://127.0.0.1:{free_port()}/0"))
+
+
+async def test_a_wrong_password_is_said(base: Base) -> None:
+    url = base.settings.redis_url
+    assert url is not None
+    wrong = base_of(load(redis_url=url.get_secret_value().replace("redis://:", "redis://:no")))
+    with pytest.raises(StoreUnavailable, match="password"):
+        await prepare(wrong.redis)
+    await wrong.close()
+
+
+def test_no_redis_named_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError, match="chimera up"):
+        base_of(load())

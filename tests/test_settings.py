@@ -1,0 +1,76 @@
+"""Settings: the environment alone, validated whole, secrets from files, nothing printed that is secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chimera.errors import ConfigurationError
+from chimera.settings import PREFIX, Settings, is_secret, load
+
+
+def test_all_errors_come_at_once_and_name_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHIMERA_SLOTS", "many")
+    monkeypatch.setenv("CHIMERA_LEASE_S", "-1")
+    with pytest.raises(ConfigurationError) as raised:
+        load()
+    for name in ("CHIMERA_SLOTS", "CHIMERA_LEASE_S", "'many'", "chimera env"):
+        assert name in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lease_s": 1, "heartbeat_s": 0.5}, "a third of CHIMERA_LEASE_S"),
+        ({"reject_below": 0.95}, "must not be above CHIMERA_ACCEPT_ABOVE"),
+        ({"slots": 2, "express_slots": 2}, "below CHIMERA_SLOTS"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load(**values)
+
+
+def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("chi_from_a_file\n")
+    monkeypatch.setenv("CHIMERA_API_KEY_FILE", str(tmp_path / "key"))
+    key = load().api_key
+    assert key is not None
+    assert key.get_secret_value() == "chi_from_a_file"
+
+
+def test_a_secrets_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHIMERA_API_KEY_FILE", "/nowhere/key")
+    with pytest.raises(ConfigurationError, match=r"CHIMERA_API_KEY_FILE names /nowhere/key"):
+        load()
+
+
+def test_a_wrong_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "hunter2" not in repr(load(api_key="hunter2"))
+
+
+def test_nothing_but_the_environment_changes_behaviour(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Files a person might expect to be read, in the places they would put them, are not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    usual = load()
+    for name in (".env", "chimera.toml", "chimera.yaml", "settings.json", ".chimera", "pyproject.toml"):
+        (tmp_path / name).write_text("CHIMERA_SLOTS=7\nslots=7\n")
+    (tmp_path / "CHIMERA_SLOTS").write_text("7")
+    assert load() == usual
+
+
+def test_every_setting_has_a_meaning_and_a_variable() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert f"{PREFIX}{name.upper()}".isidentifier()
+    secrets = {name for name, field in Settings.model_fields.items() if is_secret(field)}
+    assert secrets == {"api_key", "redis_url", "redis_password", "model_api_key"}
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(load(), "slots", 3)  # noqa: B010  (a type checker refuses the plain form)
