@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 STARTING_S = 60.0
 """A worker that has not beaten after this long is ended and replaced."""
+SILENT_LEASES = 3
+"""One that has beaten before and then falls silent gets this many leases."""
 
 
 class Backend(Protocol):
@@ -55,6 +57,7 @@ class FleetController(Service):
         self._started_at: dict[str, float] = {}
         self._worked_at: dict[str, float] = {}
         self._draining: set[str] = set()
+        self._beat_at: dict[str, float] = {}
 
     async def wait(self) -> None:
         await self._wakeups.wait(self.sweep_s)
@@ -93,6 +96,7 @@ class FleetController(Service):
         for load in loads:
             await self._reconcile(load, desired[load.tenant], existing, alive[load.tenant], now)
         self._draining &= set(existing)
+        self._beat_at = {worker: at for worker, at in self._beat_at.items() if worker in existing}
         self._started_at = {worker: at for worker, at in self._started_at.items() if worker in existing}
 
     async def _reconcile(
@@ -107,9 +111,13 @@ class FleetController(Service):
         mine = {
             worker for worker, owner in existing.items() if owner == tenant and worker not in self._draining
         }
+        self._beat_at.update(dict.fromkeys(mine & set(alive), now))
         for worker in sorted(mine - set(alive)):
             # It exists but does not beat: starting, or hung. Leases of a hung one are rescued anyway.
-            if now - self._started_at.setdefault(worker, now) > STARTING_S:
+            since, patience_s = self._started_at.setdefault(worker, now), STARTING_S
+            if worker in self._beat_at:
+                since, patience_s = self._beat_at[worker], SILENT_LEASES * self._base.settings.lease_s
+            if now - since > patience_s:
                 log.warning("worker.silent", tenant=tenant, worker=worker)
                 await self._backend.end(tenant, worker)
                 mine.discard(worker)

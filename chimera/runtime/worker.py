@@ -80,7 +80,7 @@ class Worker:
         self._desk = Desk(redis, blocking, tenant, worker_id, wait_s=settings.reserve_wait_s)
         self._bell = Bell(blocking, tenant)
         self._executor = Executor(settings, tenant, registry, self._tasks, self._briefs, self._model_for)
-        self._renewer = Renewer(
+        self.renewer = Renewer(
             Heartbeat(SyncScripts(sync), tenant, worker_id, pid=os.getpid()),
             lease_s=settings.lease_s,
             heartbeat_s=settings.heartbeat_s,
@@ -109,7 +109,7 @@ class Worker:
     async def run(self) -> str:
         """Work until drained or orphaned. Returns why it ended."""
         self._desk.start()
-        self._renewer.start()
+        self.renewer.start()
         helpers = [
             asyncio.create_task(self._hand_in(), name="hand in"),
             asyncio.create_task(self._listen(), name="listen for the bell"),
@@ -129,7 +129,7 @@ class Worker:
         finally:
             await end(*helpers)
             await self._desk.stop()
-            await self._renewer.stop()
+            await self.renewer.stop()
             self._executor.close()
             await self._models.aclose()
             try:

@@ -26,6 +26,9 @@ from chimera.errors import BackendError, ChimeraError, ConfigurationError
 NAME = "chimera"
 """The application's name, and the Ray namespace of the hub's actors."""
 
+LOGGING = {"encoding": "JSON", "enable_access_log": False}
+"""Serve's own lines, as serve_config.yaml has them."""
+
 HEAD_S = 90.0
 POLL_S = 0.1
 
@@ -46,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         serve.start(
             proxy_location="HeadOnly",
             http_options={"host": options.http_host, "port": options.http_port},
+            logging_config=LOGGING,
         )
-        serve.run(build({}), name=NAME, route_prefix="/", blocking=False)
+        serve.run(build({}), name=NAME, route_prefix="/", blocking=False, logging_config=LOGGING)
     except ChimeraError as exc:
         sys.stderr.write(f"{exc}\n")
         return 1

@@ -135,11 +135,14 @@ class LiveFleet(Shell):
         """The fleet's processes that Ray has named so, such as ``ray::GovernorActor``."""
         return {process for process in remains.find(self.state) if name in " ".join(process.command_line())}
 
+    def written(self, stream: str) -> list[str]:
+        """All lines that Ray's worker processes, actors and replicas, wrote to `out` or `err`."""
+        files = sorted((self.state.ray_temp / "session_latest/logs").glob(f"worker-*.{stream}"))
+        return [line for file in files for line in file.read_text("utf-8", "replace").splitlines()]
+
     def records(self, event: str) -> list[LogRecord]:
-        """What Ray's worker processes, actors and replicas, have logged of one event."""
-        files = sorted((self.state.ray_temp / "session_latest/logs").glob("worker-*.out"))
-        text = "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
-        lines = [line for line in text.splitlines() if line.startswith("{") and f'"{event}"' in line]
+        """What they have logged of one event."""
+        lines = [line for line in self.written("out") if line.startswith("{") and f'"{event}"' in line]
         found = [LogRecord.model_validate_json(line) for line in lines]
         return [record for record in found if record.event == event]
 

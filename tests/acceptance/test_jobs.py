@@ -87,7 +87,7 @@ def last_line_of_the_job(text: str) -> str:
 
 
 def test_a_job_runs_a_mission_whose_key_no_one_wrote_down(fleet: LiveFleet, jobs: Jobs) -> None:
-    fleet.mission("good.json", agent="square", inputs={"files": ["*.jsonl"]})
+    fleet.mission("good.json", agent="square", inputs={"files": ["*.jsonl"], "format": "jsonl"})
     fleet.write("numbers.jsonl", "2\n3\n")
     done = jobs.submit("good.json", job="good").ok()
     assert '"square": 9' in done.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 
 import psutil
@@ -83,6 +84,14 @@ def test_what_agents_print_and_log_is_json_that_names_the_task(fleet: LiveFleet)
     assert {(record.tenant, record.role, record.attempt) for record in said.values()} == {
         ("local", "worker", 1)
     }
+
+
+def test_the_hub_and_its_workers_write_json_and_no_stray_traceback(fleet: LiveFleet) -> None:
+    fleet.get("/v1/agents").raise_for_status()
+    names = re.compile(r":(job_id|actor_name|task_name):")  # Ray's own marks at the beginning of each log
+    out = [line for line in fleet.written("out") if line and not names.match(line)]
+    err = [line for line in fleet.written("err") if "chimera_" in line or "Traceback" in line]
+    assert [line for line in (*out, *err) if not line.startswith("{")] == []
 
 
 def test_no_process_of_the_fleet_listens_beyond_loopback(fleet: LiveFleet) -> None:

@@ -45,6 +45,7 @@ class Workers:
         self.settings, self.agents = settings, agents
         self.running: dict[str, tuple[str, asyncio.Task[str]]] = {}
         self.started: list[str] = []
+        self.workers: dict[str, Worker] = {}
 
     async def start(self, tenant: str, worker_id: str) -> None:
         self.started.append(worker_id)
@@ -57,6 +58,7 @@ class Workers:
             worker = Worker(
                 self.settings, tenant, worker_id, self.agents, redis=redis, blocking=blocking, sync=sync
             )
+            self.workers[worker_id] = worker
             return await worker.run()
         finally:
             sync.close()
@@ -68,6 +70,10 @@ class Workers:
 
     async def end(self, tenant: str, worker_id: str) -> None:
         await end(self.running[worker_id][1])
+
+    async def fall_silent(self, worker_id: str) -> None:
+        """Stop its heartbeat, as stopping its process would."""
+        await self.workers[worker_id].renewer.stop()
 
     async def close(self) -> None:
         for worker, (tenant, _) in list(self.running.items()):

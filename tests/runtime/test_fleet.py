@@ -109,17 +109,12 @@ async def test_a_blocking_agent_costs_no_neighbour_its_lease(base: Base, tenant:
             await asyncio.sleep(0.05)
         return "done"
 
-    base = _one_worker(base)
     async with running(base, tenant, registry(blocks=blocks)) as fleet:
         await fleet.submit(drive.spec(agent="blocks", inputs=list(range(16))))
         mission = await fleet.rest()
         assert mission.status is MissionStatus.COMPLETED
         assert "lapses" not in mission.tallies
         assert "crashes" not in mission.tallies
-
-
-def _one_worker(base: Base) -> Base:
-    return base
 
 
 async def test_a_killed_workers_tasks_are_done_by_another(base: Base, tenant: str) -> None:
@@ -195,3 +190,23 @@ async def test_a_sensitive_result_waits_for_a_human(base: Base, tenant: str) -> 
         assert mission.status is MissionStatus.WAITING_REVIEW
         task = await fleet.stores.tasks.get("m1.0")
         assert task.verdicts[0].topics == ("politics",)
+
+
+async def test_a_worker_that_fell_silent_is_replaced(base: Base, tenant: str) -> None:
+    frozen, thaw = asyncio.Event(), asyncio.Event()
+
+    async def freezes(task: Task, ctx: Context) -> Any:
+        if not frozen.is_set():
+            frozen.set()
+            await thaw.wait()
+        return "done"
+
+    async with running(base, tenant, registry(freezes=freezes)) as fleet:
+        await fleet.submit(drive.spec(agent="freezes", inputs=["x"]))
+        await frozen.wait()
+        # As a stopped process would: it exists, and neither renews nor beats.
+        await fleet.workers.fall_silent(fleet.workers.started[0])
+        mission = await fleet.rest()
+        assert mission.status is MissionStatus.COMPLETED
+        assert mission.tallies == {"crashes": 1}
+        thaw.set()

@@ -40,12 +40,13 @@ def coded() -> dict[str, dict[str, Any]]:
 
 
 def test_the_file_names_the_application_that_a_local_fleet_deploys(config: dict[str, Any]) -> None:
-    from chimera.serving.deploy import NAME  # noqa: PLC0415 (imports Serve)
+    from chimera.serving.deploy import LOGGING, NAME  # noqa: PLC0415 (imports Serve)
     from chimera.serving.local.supervisor import HUB  # noqa: PLC0415
 
     (application,) = config["applications"]
     named = (application["name"], application["import_path"], application["route_prefix"])
     assert named == (NAME, HUB, "/")
+    assert config["logging_config"] == LOGGING
 
 
 def test_the_file_and_the_code_give_each_deployment_the_same_shape(
