@@ -57,7 +57,7 @@ def new(
     Example:
       chimera agent new word-count
     """
-    from chimera.core.mission import AGENT_PATTERN  # noqa: PLC0415
+    from chimera.core.mission import AGENT_PATTERN
 
     if not re.fullmatch(AGENT_PATTERN, name):
         raise ConfigurationError(
@@ -95,7 +95,7 @@ def list_(
     """
     rows: list[dict[str, Any]]
     if local or agents or not is_named(url):
-        from chimera.cli.solo import registry  # noqa: PLC0415
+        from chimera.cli.solo import registry
 
         rows = [
             {"name": info.name, "description": info.description, "source": info.source}
@@ -139,7 +139,7 @@ def run(
       chimera agent run llm -i README.md --options '{"prompt": "Title of: {input}"}'
       chimera agent run shout --agents shout.py -i "hello"
     """
-    from chimera.cli.solo import run_alone  # noqa: PLC0415
+    from chimera.cli.solo import run_alone
 
     log_to_stderr()
     given = json_object(options, "--options")
@@ -153,16 +153,16 @@ def run(
 
 def log_to_stderr() -> None:
     """Send this process's log to stderr, as the settings say."""
-    from chimera import settings  # noqa: PLC0415
-    from chimera.telemetry import logs  # noqa: PLC0415
+    from chimera import settings
+    from chimera.telemetry import logs
 
     logs.configure(settings.load(), role="cli")
 
 
 def read_input(given: str) -> Any:
     """The input item: a file's content, stdin's, or the text itself."""
-    import json  # noqa: PLC0415
-    import sys  # noqa: PLC0415
+    import json
+    import sys
 
     try:
         if given == "-":
@@ -188,7 +188,7 @@ def is_file(path: Path) -> bool:
 
 def tell(done: SoloRun) -> None:
     """One run for people: the result on stdout, the rest beside it."""
-    from chimera.core.money import usd  # noqa: PLC0415
+    from chimera.core.money import usd
 
     output.say(done.result if isinstance(done.result, str) else output.short(done.result, 10_000))
     output.note(f"verdict  {words(done.verdict)}")

@@ -34,7 +34,7 @@ def demo(output_format: Output = Format.TEXT) -> None:
     Example:
       chimera demo
     """
-    from chimera.cli.demoacts import Acts  # noqa: PLC0415
+    from chimera.cli.demoacts import Acts
 
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
@@ -64,7 +64,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 def environment() -> Settings:
     """The caller's settings, in a state directory of the demo's own and on Redis of its own."""
-    from chimera import settings  # noqa: PLC0415
+    from chimera import settings
 
     for name in ELSEWHERE:
         os.environ.pop(f"{settings.PREFIX}{name}", None)
@@ -78,7 +78,7 @@ def checkout() -> Path:
     Raises:
         ConfigurationError: there is none here; the demo's missions are part of the repository.
     """
-    import chimera  # noqa: PLC0415
+    import chimera
 
     for root in (Path.cwd(), Path(str(chimera.__file__)).parents[1]):
         if (root / MISSIONS).is_dir():
@@ -94,7 +94,7 @@ def claim(chosen: Settings) -> Path:
     Raises:
         ConfigurationError: another one is at work.
     """
-    from chimera.serving.local.process import ProcessId  # noqa: PLC0415
+    from chimera.serving.local.process import ProcessId
 
     chosen.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = chosen.state_dir / "demo.json"

@@ -53,7 +53,7 @@ def doctor(output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key
 
 def examine(url: str, api_key_file: str) -> Iterator[Problem]:
     """Every problem, the most basic first."""
-    from chimera import settings  # noqa: PLC0415
+    from chimera import settings
 
     try:
         environment = settings.load()
@@ -97,7 +97,7 @@ def agents(environment: Settings) -> Iterator[Problem]:
     """Whether the agents CHIMERA_AGENTS names can be loaded."""
     if not environment.agents:
         return
-    from chimera.agents.registry import Registry  # noqa: PLC0415
+    from chimera.agents.registry import Registry
 
     try:
         Registry.load(environment.agents)
@@ -107,7 +107,7 @@ def agents(environment: Settings) -> Iterator[Problem]:
 
 async def hub(url: str, api_key_file: str) -> list[Problem]:
     """Whether a hub answers, takes the key, and is ready with all its parts."""
-    from chimera import settings  # noqa: PLC0415
+    from chimera import settings
 
     try:
         found = locate(url, api_key_file)

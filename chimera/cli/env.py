@@ -43,7 +43,7 @@ def env(
 
 def settings_table() -> list[dict[str, Any]]:
     """Each setting as name, type, default, secret, file (variable that names a file), description."""
-    from chimera.settings import PREFIX, Settings, is_secret  # noqa: PLC0415
+    from chimera.settings import PREFIX, Settings, is_secret
 
     rows = []
     for name, field in Settings.model_fields.items():

@@ -41,7 +41,7 @@ def up(
       chimera up
       chimera up --agents my_agents.py --port 8001
     """
-    from chimera import settings  # noqa: PLC0415
+    from chimera import settings
 
     for file in agents or []:
         if not file.is_file():
@@ -65,7 +65,7 @@ def down(output_format: Output = Format.TEXT) -> None:
     Example:
       chimera down
     """
-    from chimera import settings  # noqa: PLC0415
+    from chimera import settings
 
     ran = package().down(settings.load())
     if output_format is Format.JSON:
@@ -80,7 +80,7 @@ def status(output_format: Output = Format.TEXT) -> None:
     Example:
       chimera status -o json
     """
-    from chimera import settings  # noqa: PLC0415
+    from chimera import settings
 
     found: FleetStatus = package().status(settings.load())
     if found.fleet is None:
@@ -110,7 +110,7 @@ def status(output_format: Output = Format.TEXT) -> None:
 def package() -> Any:
     """`chimera.serving.local.fleet`, or one clear sentence where it is not installed."""
     try:
-        from chimera.serving.local import fleet  # noqa: PLC0415
+        from chimera.serving.local import fleet
     except ModuleNotFoundError as exc:
         if exc.name and exc.name.partition(".")[0] == "chimera":
             raise

@@ -33,7 +33,7 @@ def locate(url: str, api_key_file: str) -> Hub:
     Raises:
         ConfigurationError: the environment or the key's file is wrong.
     """
-    from chimera import settings  # noqa: PLC0415
+    from chimera import settings
 
     environment = settings.load()
     fleet = local_fleet(environment)
@@ -49,7 +49,7 @@ def locate(url: str, api_key_file: str) -> Hub:
 
 def is_named(url: str) -> bool:
     """Whether there is a hub to ask: by flag, by the environment, or in the state directory."""
-    from chimera import settings  # noqa: PLC0415
+    from chimera import settings
 
     environment = settings.load()
     return bool(url) or "url" in environment.model_fields_set or local_fleet(environment) is not None
@@ -57,7 +57,7 @@ def is_named(url: str) -> bool:
 
 def local_fleet(settings: Settings) -> Fleet | None:
     """The fleet that runs in the state directory, if one does."""
-    from chimera.serving.local.state import StateDir  # noqa: PLC0415
+    from chimera.serving.local.state import StateDir
 
     fleet = StateDir(settings.state_dir).read()
     return fleet if fleet and fleet.ready and fleet.supervisor.is_alive() else None
@@ -84,13 +84,13 @@ def ask(url: str, api_key_file: str, question: Callable[[Client], Awaitable[T]])
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run`; asyncio is imported only by commands that use it."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
     return asyncio.run(main)
 
 
 def connect(hub: Hub) -> Client:
     """A client for the hub."""
-    from chimera.client import Client  # noqa: PLC0415
+    from chimera.client import Client
 
     return Client(hub.url, hub.api_key)

@@ -14,7 +14,7 @@ def main() -> None:
     """The console script."""
     try:
         # Inside the try, so that Ctrl-C during the imports is no traceback either.
-        from chimera.cli.app import app  # noqa: PLC0415
+        from chimera.cli.app import app
 
         app()
     except KeyboardInterrupt:

@@ -55,7 +55,7 @@ def list_(
     Example:
       chimera mission list --limit 5
     """
-    from chimera.core.money import usd  # noqa: PLC0415
+    from chimera.core.money import usd
 
     missions = ask(url, api_key_file, lambda client: client.missions(limit=limit))
     if output_format is Format.JSON:
@@ -94,7 +94,7 @@ def get(
 
 def show(mission: MissionView) -> None:
     """One mission for people."""
-    from chimera.cli.progress import money, states  # noqa: PLC0415
+    from chimera.cli.progress import money, states
 
     output.say(f"{mission.mission_id}  {mission.status}{f'  ({mission.reason})' if mission.reason else ''}")
     output.say(f"  goal     {output.short(mission.goal, 500)}")
@@ -137,7 +137,7 @@ def results(
     Example:
       chimera mission results MISSION -o json > results.ndjson
     """
-    from chimera.cli.progress import told  # noqa: PLC0415
+    from chimera.cli.progress import told
 
     async def stream() -> None:
         async with (
@@ -218,6 +218,6 @@ def schema() -> None:
     Example:
       chimera mission schema > mission.schema.json
     """
-    from chimera.missionfile import schema_text  # noqa: PLC0415
+    from chimera.missionfile import schema_text
 
     output.say(schema_text().rstrip("\n"))

@@ -34,6 +34,6 @@ def serve(
     Example:
       chimera model serve --port 8081
     """
-    from chimera.agents.models import embedded  # noqa: PLC0415
+    from chimera.agents.models import embedded
 
     output.leave(Exit(embedded.main(["--port", str(port)])))

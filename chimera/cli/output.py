@@ -83,7 +83,7 @@ def leave(code: Exit) -> NoReturn:
 
 def console() -> Console:
     """A rich console on stdout: plain text where that is no terminal."""
-    from rich.console import Console  # noqa: PLC0415  (0.1 s that a JSON answer need not pay)
+    from rich.console import Console
 
     return Console(highlight=False, soft_wrap=True)
 

@@ -163,7 +163,7 @@ class OnTerminal:
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
-        from rich.live import Live  # noqa: PLC0415
+        from rich.live import Live
 
         self._live = Live(
             get_renderable=self._picture, console=self._console, refresh_per_second=8, transient=True
@@ -186,8 +186,8 @@ class OnTerminal:
         self._console.print(totals(mission, time.monotonic() - self._began), markup=False)
 
     def _picture(self) -> Group:
-        from rich.console import Group  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.console import Group
+        from rich.text import Text
 
         mission = self._mission
         if mission is None:

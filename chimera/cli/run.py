@@ -51,8 +51,8 @@ def read(file: Path) -> MissionSpec:
     Raises:
         InvalidRequest: every problem of the file and its inputs.
     """
-    from chimera import settings  # noqa: PLC0415
-    from chimera.missionfile import read_mission  # noqa: PLC0415
+    from chimera import settings
+    from chimera.missionfile import read_mission
 
     limits = settings.load()
     return read_mission(file, max_input_bytes=limits.max_input_bytes, max_inputs=limits.max_inputs)
@@ -69,8 +69,8 @@ def follow(
     strict: bool = False,
 ) -> Exit:
     """Watch a mission, submitted first where a spec is given. Ctrl-C leaves it going on."""
-    from chimera.cli.progress import choose  # noqa: PLC0415
-    from chimera.cli.watching import Watch  # noqa: PLC0415
+    from chimera.cli.progress import choose
+    from chimera.cli.watching import Watch
 
     known = mission_id
 

@@ -46,8 +46,8 @@ def list_(
     Example:
       chimera task list MISSION --status FAILED
     """
-    from chimera.core.money import usd  # noqa: PLC0415
-    from chimera.core.task import TaskStatus  # noqa: PLC0415
+    from chimera.core.money import usd
+    from chimera.core.task import TaskStatus
 
     wanted = TaskStatus(status.value) if status else None
     tasks = ask(url, api_key_file, lambda client: client.tasks(mission_id, status=wanted, limit=limit))
@@ -81,7 +81,7 @@ def get(
 
 def show(task: TaskView) -> None:
     """One task for people."""
-    from chimera.core.money import usd  # noqa: PLC0415
+    from chimera.core.money import usd
 
     output.say(f"{task.task_id}  {task.status}  {task.task_type}  attempt {task.attempt}")
     if task.reason:

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
     pytest.mark.xdist_group("ray"),
-    pytest.mark.timeout(420),
+    pytest.mark.timeout(900),
 ]
 
 
@@ -40,7 +40,7 @@ def demo_state(directory: Path) -> StateDir:
 
 
 def test_the_demo_shows_work_refusal_and_recovery_and_leaves_nothing(shell: Shell, tmp_path: Path) -> None:
-    done = shell("demo", timeout_s=400).ok()
+    done = shell("demo", timeout_s=800).ok()
     for stage in ("redis", "model", "ray", "serve", "fleet"):
         assert re.search(rf"^  {stage} +ready +\d+\.\d s", done.out, re.MULTILINE), stage
     assert "SmolLM2-135M-Instruct" in done.out
@@ -51,7 +51,7 @@ def test_the_demo_shows_work_refusal_and_recovery_and_leaves_nothing(shell: Shel
     assert accepted
     assert int(accepted[1]) == work.count("✓ ") > 0
     assert re.search(r"accept \d\.\d\d", work)
-    assert re.search(r"FAILED.*budget_exceeded.*\$0\.000\d+ of \$0\.000300", refusal, re.DOTALL)
+    assert re.search(r"FAILED.*budget_exceeded.*\$0\.000\d+ of \$0\.000200", refusal, re.DOTALL)
     assert re.search(r"SIGKILL to worker \S+ \(pid \d+\), with \d+ tasks in hand", survival)
     recovered = re.search(r"the worker died, the work did not: (\d+) of (\d+) accepted", survival)
     assert recovered

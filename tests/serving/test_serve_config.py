@@ -24,9 +24,9 @@ def config() -> dict[str, Any]:
 @pytest.fixture
 def coded() -> dict[str, dict[str, Any]]:
     """The shape of the code's deployments, by name; nothing of Ray is started."""
-    from ray.serve._private.build_app import build_app  # noqa: PLC0415 (warns, see above)
+    from ray.serve._private.build_app import build_app
 
-    from chimera.serving.app import build  # noqa: PLC0415
+    from chimera.serving.app import build
 
     built = build_app(build({}), name="chimera")
     assert built.ingress_deployment_name == "Gateway"
@@ -40,8 +40,8 @@ def coded() -> dict[str, dict[str, Any]]:
 
 
 def test_the_file_names_the_application_that_a_local_fleet_deploys(config: dict[str, Any]) -> None:
-    from chimera.serving.deploy import LOGGING, NAME  # noqa: PLC0415 (imports Serve)
-    from chimera.serving.local.supervisor import HUB  # noqa: PLC0415
+    from chimera.serving.deploy import LOGGING, NAME
+    from chimera.serving.local.supervisor import HUB
 
     (application,) = config["applications"]
     named = (application["name"], application["import_path"], application["route_prefix"])

@@ -186,7 +186,7 @@ return out
 @given(moment=strategies.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1)))
 @settings(max_examples=60, deadline=None)
 def test_windows_follow_the_utc_calendar(redis_server: object, moment: datetime) -> None:
-    from redis import Redis  # noqa: PLC0415
+    from redis import Redis
 
     client = Redis.from_url(redis_server.url, decode_responses=True)  # type: ignore[attr-defined]
     at = moment.replace(tzinfo=UTC, microsecond=0)
