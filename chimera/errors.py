@@ -78,9 +78,11 @@ class LeaseLost(Conflict):
 
     def __str__(self) -> str:
         now = f"held by {self.holder} since {self.since_ms} ms" if self.holder else "held by nobody"
+        lost = f"the lease on task {self.task_id} (token {self.token}) is lost: it is {now}"
+        if self.status == "CANCELLED":
+            return f"{lost}, status CANCELLED: its work is no longer wanted."
         return (
-            f"the lease on task {self.task_id} (token {self.token}) is lost: it is {now}"
-            f"{f', status {self.status}' if self.status else ''}. If its worker was only slow, "
+            f"{lost}{f', status {self.status}' if self.status else ''}. If its worker was only slow, "
             "raise CHIMERA_LEASE_S; if the attempt ran out of time, raise the mission's task_timeout_s."
         )
 

@@ -29,7 +29,8 @@ class Election:
         """Give up the lead, if it is ours, so that another need not wait for its expiry."""
         with translated():
             holder = await self._redis.get(keys.leader(self.role))
-            # A lead that passed on between these two lines expires by itself.
+            # Should the lead pass on between these two lines, its new holder is elected again under a
+            # higher term: a moment lost, nothing else.
             if holder is not None and holder.rpartition(" ")[0] == replica:
                 await self._redis.delete(keys.leader(self.role))
 
