@@ -313,6 +313,7 @@ class Client:
         while most is None or given < most:
             if most is not None:
                 asked["limit"] = str(min(100, most - given))
+            # `item` is a class known only when it runs: pydantic builds the page's model from it.
             page = await self._read(Page[item], path, asked)  # type: ignore[valid-type]
             for one in page.items:
                 yield one

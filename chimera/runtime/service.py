@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 
 import structlog
 
@@ -13,7 +14,7 @@ from chimera.store.connection import end
 log = structlog.get_logger(__name__)
 
 
-class Service:
+class Service(ABC):
     """Base of the hub's services. Start and stop are idempotent; a failure is logged, not fatal.
 
     While the store is away it backs off (to 2 s, with jitter) and goes on by itself.
@@ -28,9 +29,9 @@ class Service:
         self.failures = 0
         """Failures of `run_once` in a row."""
 
+    @abstractmethod
     async def run_once(self) -> None:
         """Do the duty once."""
-        raise NotImplementedError
 
     async def wait(self) -> None:
         """Wait until there may be something to do."""

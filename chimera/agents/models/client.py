@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 def open_provider(model: str, url: str, api_key: str) -> Endpoint:
     """See `providers.open_endpoint`, imported when the first model is opened."""
-    from chimera.agents.models.providers import open_endpoint  # noqa: PLC0415
+    from chimera.agents.models.providers import open_endpoint  # noqa: PLC0415 (it takes seconds)
 
     return open_endpoint(model, url, api_key)
 
