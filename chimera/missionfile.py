@@ -308,7 +308,7 @@ def _short_list(error: dict[str, Any], _model: type[BaseModel]) -> str:
 
 
 def _other(error: dict[str, Any], _model: type[BaseModel]) -> str:
-    message = str(error["msg"]).removeprefix("Input ").removeprefix("should ")
+    message = str(error["msg"]).removeprefix("Input ").removeprefix("should ").replace("valid tuple", "list")
     return f"must {message} (it is {_short(error.get('input'))})"
 
 

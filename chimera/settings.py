@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, description="A tenant's key, for clients.")
     redis_url: SecretStr | None = Field(
         None,
-        description="Redis >= 7.0 or Valkey: redis://user:password@host:port/0, or rediss://. "
+        description="Redis >= 7.0 or Valkey: redis://user:password@host:port/0, or rediss:// "
+        "(an authority of your own: `?ssl_ca_certs=FILE`). "
         "Unset, `chimera up` starts an embedded one.",
     )
     redis_password: SecretStr | None = Field(None, description="Redis password, if the URL carries none.")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-import chimera.client
+import chimera.client.connection
 from chimera.client import Client
 from chimera.core.mission import MissionSpec, MissionStatus
 from chimera.core.task import TaskStatus
@@ -55,7 +55,7 @@ async def client(url: str, key: str) -> AsyncIterator[Client]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries follow each other at once."""
-    monkeypatch.setattr(chimera.client, "_backoff_s", lambda attempt: 0.0)
+    monkeypatch.setattr(chimera.client.connection, "_backoff_s", lambda attempt: 0.0)
 
 
 def against(handler: Handler) -> Client:
@@ -288,4 +288,4 @@ async def test_url_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CHIMERA_API_KEY", "chi_secret")
     async with Client() as client:
         assert client.url == "http://elsewhere:9"
-        assert client._http.headers["Authorization"] == "Bearer chi_secret"
+        assert client._hub.http.headers["Authorization"] == "Bearer chi_secret"

@@ -174,6 +174,7 @@ class OnTerminal:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+            self._live = None
 
     def moved(self, mission: MissionView, fleet: FleetView | None) -> None:
         self._mission, self._fleet = mission, fleet
@@ -182,7 +183,9 @@ class OnTerminal:
         self._console.print(told(result), markup=False)
 
     def ended(self, mission: MissionView) -> None:
+        # The picture goes first: the totals are its last word.
         self._mission = None
+        self.__exit__()
         self._console.print(totals(mission, time.monotonic() - self._began), markup=False)
 
     def _picture(self) -> Group:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from chimera.cli import output
 from chimera.cli.hub import ask
 from chimera.cli.output import Format, Key, Output, Url
 from chimera.cli.task import words
+
+if TYPE_CHECKING:
+    from chimera.core.views import TaskView
 
 app = output.group("review", "What waits for a human: list, show, approve, reject.")
 
@@ -74,10 +77,7 @@ def approve(
     Example:
       chimera review approve MISSION.3 -m "checked against the source"
     """
-    task = ask(url, api_key_file, lambda client: client.approve(task_id, comment))
-    if output_format is Format.JSON:
-        return output.document(task)
-    return output.say(f"{task.task_id} is {task.status}")
+    _answered(ask(url, api_key_file, lambda client: client.approve(task_id, comment)), output_format)
 
 
 @app.command()
@@ -94,7 +94,10 @@ def reject(
     Example:
       chimera review reject MISSION.3 -m "name the author"
     """
-    task = ask(url, api_key_file, lambda client: client.reject(task_id, comment))
+    _answered(ask(url, api_key_file, lambda client: client.reject(task_id, comment)), output_format)
+
+
+def _answered(task: TaskView, output_format: Format) -> None:
     if output_format is Format.JSON:
         return output.document(task)
     return output.say(f"{task.task_id} is {task.status}")

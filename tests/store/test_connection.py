@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+from pathlib import Path
+from urllib.parse import quote
+
 import pytest
+import trustme
 
 from chimera.errors import ConfigurationError, StoreUnavailable
 from chimera.runtime.base import Base, base_of, open_base
 from chimera.serving.local.ports import free_port
+from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
 from chimera.store import keys
-from chimera.store.connection import prepare
+from chimera.store.connection import connect_sync, prepare
+from tests.relay import Relay
 
 
 async def test_a_layout_of_another_version_is_refused_with_the_next_step(base: Base) -> None:
@@ -47,3 +55,30 @@ async def test_a_wrong_password_is_said(base: Base) -> None:
 def test_no_redis_named_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="chimera up"):
         base_of(load())
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server's TLS context for 127.0.0.1, and the file of the authority that signed it."""
+    authority, trusted = trustme.CA(), tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context, trusted
+
+
+async def test_rediss_speaks_tls_and_checks_the_server_against_the_authority_named(
+    redis_server: RedisServer, authority: tuple[ssl.SSLContext, Path], tenant: str
+) -> None:
+    context, trusted = authority
+    async with Relay(redis_server.port, tls=context) as relay:
+        url = f"rediss://:{redis_server.password}@127.0.0.1:{relay.port}/0"
+        settings = load(redis_url=f"{url}?ssl_ca_certs={quote(str(trusted))}")
+        base = await open_base(settings)
+        await base.tenants.add(tenant)
+        await base.tenants.remove(tenant)
+        await base.close()
+        # The heartbeat's thread connects by itself.
+        assert await asyncio.to_thread(lambda: connect_sync(settings).ping())
+        with pytest.raises(StoreUnavailable, match="certificate"):
+            await open_base(load(redis_url=url))

@@ -193,7 +193,7 @@ def _sentence(one: Mapping[str, Any], loc: Sequence[int | str], names: Sequence[
             return f"must be one of {context['expected']}"
         case "union_tag_invalid":
             return f"must have {context['discriminator']} one of {context['expected_tags']}"
-    message = str(one["msg"]).removeprefix("Value error, ")
+    message = str(one["msg"]).removeprefix("Value error, ").replace("valid tuple", "valid list")
     given = one.get("input")
     shown = (
         f" (it is {given!r})"

@@ -1,0 +1,249 @@
+"""`Client`: typed, async, without Ray, Redis or a model.
+
+    async with Client() as client:
+        mission = await client.submit({"goal": "…", "inputs": ["…"], "budget_usd": "0.10"})
+        async for mission in client.watch(mission.mission_id):
+            print(mission.status, mission.accepted)
+        async for result in client.results(mission.mission_id):
+            print(result.result)
+
+Every call is safe to repeat: reads change nothing, and each write carries an operation id that
+the hub remembers. So a call that met a broken connection or a 503 is tried again a bounded number
+of times before its error is raised, and a stream that dropped goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, Self
+
+import httpx
+from pydantic import ValidationError
+
+from chimera import settings
+from chimera.client.connection import Connection, parse, part
+from chimera.core.event import Event
+from chimera.core.mission import MissionSpec, MissionStatus
+from chimera.core.task import TaskStatus
+from chimera.core.views import (
+    AgentView,
+    FleetView,
+    MissionView,
+    ReadyView,
+    ResultView,
+    ReviewView,
+    SpendView,
+    TaskView,
+    VersionView,
+)
+
+
+class Client:
+    """A tenant's view of the hub. Use it as an async context manager, or call `aclose`.
+
+    Args:
+        url: the hub's address; by default CHIMERA_URL.
+        api_key: the tenant's key; by default CHIMERA_API_KEY, or the file CHIMERA_API_KEY_FILE.
+        timeout_s: of one try of one call; reading a stream has its own.
+        retries: further tries after a broken connection or a 503.
+        transport: another httpx transport, for tests and proxies.
+    Raises:
+        ConfigurationError: the environment is wrong.
+
+    Every method raises `FleetUnavailable` when no hub answers, `Unauthorized` for a wrong key,
+    `StoreError` while the hub's store is away, and the errors it names.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        retries: int = 3,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        if url is None or api_key is None:
+            environment = settings.load()
+            url = url or environment.url
+            if api_key is None and environment.api_key is not None:
+                api_key = environment.api_key.get_secret_value()
+        self._hub = Connection(url, api_key, timeout_s=timeout_s, retries=retries, transport=transport)
+
+    @property
+    def url(self) -> str:
+        """The hub's address."""
+        return self._hub.url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close its connections; twice is fine."""
+        await self._hub.aclose()
+
+    # Missions
+
+    async def submit(
+        self, spec: MissionSpec | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> MissionView:
+        """Submit a mission. When this returns, it is stored and will be done.
+
+        Args:
+            idempotency_key: the same key with the same mission gives the mission that it made
+                before (24 h). Without one, a fresh key makes this call's own retries safe.
+        Raises:
+            InvalidRequest: with every problem and its place; nothing was submitted.
+            PayloadTooLarge: an input or the whole is over a limit.
+            QueueFull, RateLimited: there is no room now; `retry_after_s` says when.
+            AlreadyExists: the key came before with another mission.
+        """
+        if isinstance(spec, MissionSpec):
+            body: Any = spec.model_dump(mode="json", by_alias=True)
+        else:
+            body = dict(spec)
+        return await self._hub.write(MissionView, "POST", "/v1/missions", body, idempotency_key)
+
+    async def mission(self, mission_id: str) -> MissionView:
+        """One mission as it stands now. Raises NotFound."""
+        return await self._hub.read(MissionView, f"/v1/missions/{part(mission_id)}")
+
+    async def missions(self, *, limit: int = 50) -> list[MissionView]:
+        """The newest missions, newest first."""
+        return [mission async for mission in self._hub.pages(MissionView, "/v1/missions", {}, limit)]
+
+    async def watch(
+        self, mission_id: str, *, through_review: bool = False
+    ) -> AsyncGenerator[MissionView, None]:
+        """The mission now, and again whenever something changed, until it is final.
+
+        Args:
+            through_review: go on while it waits for a human; otherwise that ends the watch too.
+        Raises:
+            NotFound: there is no such mission.
+        """
+        stream = self._hub.events(f"/v1/missions/{part(mission_id)}/watch")
+        async with aclosing(stream):
+            async for event in stream:
+                mission = parse(MissionView, event.data)
+                yield mission
+                waits = mission.status is MissionStatus.WAITING_REVIEW and not through_review
+                if mission.final or waits:
+                    return
+
+    async def wait(self, mission_id: str) -> MissionView:
+        """The mission once it is final or waits for a human. Raises NotFound."""
+        async with aclosing(self.watch(mission_id)) as stream:
+            async for mission in stream:
+                if mission.final or mission.status is MissionStatus.WAITING_REVIEW:
+                    return mission
+        raise self._hub.gone("the watch ended before the mission did")
+
+    async def events(
+        self, mission_id: str, *, after: str | None = None, follow: bool = True
+    ) -> AsyncGenerator[tuple[str, Event], None]:
+        """The flight recorder's entries of a mission, oldest first, each with its id.
+
+        Args:
+            after: go on after this id.
+            follow: wait for new ones until the mission and all its tasks are final; otherwise
+                end with the newest there is.
+        Raises:
+            NotFound: there is no such mission.
+        """
+        path = f"/v1/missions/{part(mission_id)}/events"
+        stream = self._hub.events(path, {"follow": str(follow).lower()}, after or "")
+        async with aclosing(stream):
+            async for event in stream:
+                yield event.id, parse(Event, event.data)
+
+    async def results(self, mission_id: str) -> AsyncGenerator[ResultView, None]:
+        """What is accepted so far, in the order planned. Raises NotFound."""
+        with self._hub.reachable():
+            async with self._hub.http.stream("GET", f"/v1/missions/{part(mission_id)}/results") as response:
+                await self._hub.check(response)
+                async for line in response.aiter_lines():
+                    if line:
+                        yield parse(ResultView, line)
+
+    async def cancel(self, mission_id: str, reason: str = "") -> MissionView:
+        """End a mission; what is accepted stays. Raises NotFound; InvalidTransition when it is over."""
+        path = f"/v1/missions/{part(mission_id)}/cancel"
+        return await self._hub.write(MissionView, "POST", path, {"reason": reason})
+
+    async def edit(
+        self, mission_id: str, *, goal: str | None = None, context: Mapping[str, Any] | None = None
+    ) -> MissionView:
+        """Change goal or context; tasks under way are done again.
+
+        Raises NotFound; Conflict when it is over; InvalidRequest when nothing is to change."""
+        body = {"goal": goal, "context": None if context is None else dict(context)}
+        given = {name: value for name, value in body.items() if value is not None}
+        return await self._hub.write(MissionView, "PATCH", f"/v1/missions/{part(mission_id)}", given)
+
+    # Tasks and reviews
+
+    async def tasks(
+        self, mission_id: str, *, status: TaskStatus | None = None, limit: int = 100
+    ) -> list[TaskView]:
+        """Tasks of a mission in the order planned, of one status if named. Raises NotFound."""
+        params = {} if status is None else {"status": str(status)}
+        path = f"/v1/missions/{part(mission_id)}/tasks"
+        return [task async for task in self._hub.pages(TaskView, path, params, limit)]
+
+    async def task(self, task_id: str) -> TaskView:
+        """One task. Raises NotFound."""
+        return await self._hub.read(TaskView, f"/v1/tasks/{part(task_id)}")
+
+    async def reviews(self, *, limit: int = 100) -> list[ReviewView]:
+        """What waits for a human, longest waiting first."""
+        return [review async for review in self._hub.pages(ReviewView, "/v1/reviews", {}, limit)]
+
+    async def review(self, task_id: str) -> ReviewView:
+        """One task that waits for a human. Raises NotFound, Conflict when it does not wait (any more)."""
+        return await self._hub.read(ReviewView, f"/v1/reviews/{part(task_id)}")
+
+    async def approve(self, task_id: str, comment: str = "") -> TaskView:
+        """Accept the result. Raises NotFound; Conflict when it does not wait; StaleVerdict when the
+        mission changed meanwhile, so that it is done again."""
+        return await self._hub.write(
+            TaskView, "POST", f"/v1/reviews/{part(task_id)}/approve", {"comment": comment}
+        )
+
+    async def reject(self, task_id: str, comment: str = "") -> TaskView:
+        """Reject the result; the comment is feedback to the next attempt. Raises as `approve`."""
+        return await self._hub.write(
+            TaskView, "POST", f"/v1/reviews/{part(task_id)}/reject", {"comment": comment}
+        )
+
+    # The hub
+
+    async def agents(self) -> list[AgentView]:
+        """Registered agents, by name."""
+        return [agent async for agent in self._hub.pages(AgentView, "/v1/agents", {}, None)]
+
+    async def spend(self) -> SpendView:
+        """The tenant's limits and what is spent and held."""
+        return await self._hub.read(SpendView, "/v1/spend")
+
+    async def fleet(self) -> FleetView:
+        """The tenant's workers, and the hub's health."""
+        return await self._hub.read(FleetView, "/v1/fleet")
+
+    async def version(self) -> VersionView:
+        """What answers there."""
+        return await self._hub.read(VersionView, "/version")
+
+    async def ready(self) -> ReadyView:
+        """Whether the hub can take work and do it; a hub that is not ready is an answer, no error."""
+        with self._hub.reachable():
+            response = await self._hub.http.get("/readyz")
+        try:
+            return ReadyView.model_validate_json(response.content)
+        except ValidationError:
+            await self._hub.check(response)
+            raise

@@ -1,0 +1,218 @@
+"""How the client calls the hub: each call safe to repeat, each stream taken up where it stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent, SSEError
+from pydantic import BaseModel, ValidationError
+
+from chimera.client.problems import error_of
+from chimera.core.views import Page, Problem
+from chimera.errors import (
+    BackendError,
+    ChimeraError,
+    ConfigurationError,
+    FleetUnavailable,
+    InvalidRequest,
+    StoreTimeout,
+    StoreUnavailable,
+)
+from chimera.version import __version__
+
+V = TypeVar("V", bound=BaseModel)
+
+SILENCE_S = 45.0
+"""A stream that says nothing for this long, three heartbeats, is broken."""
+PATIENCE_S = 60.0
+"""A stream that was once connected is taken up again for this long."""
+
+AWAY = (FleetUnavailable, StoreUnavailable, StoreTimeout)
+"""What may be over in a moment: worth another try."""
+
+
+class Connection:
+    """One key's calls to one hub.
+
+    Args:
+        url: the hub's address.
+        api_key: the tenant's key, if there is one.
+        timeout_s: of one try of one call.
+        retries: further tries after a broken connection or a 503.
+        transport: another httpx transport.
+    Raises:
+        ConfigurationError: the address or the key cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None,
+        *,
+        timeout_s: float,
+        retries: int,
+        transport: httpx.AsyncBaseTransport | None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._retries = retries
+        headers = {"User-Agent": f"chimera/{__version__}"}
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
+        try:
+            self.http = httpx.AsyncClient(
+                base_url=self.url,
+                headers=headers,
+                timeout=httpx.Timeout(timeout_s, connect=min(5.0, timeout_s)),
+                transport=transport,
+                # Proxies and netrc of the environment are no settings of ours.
+                trust_env=False,
+            )
+        except (httpx.InvalidURL, UnicodeEncodeError) as exc:
+            raise ConfigurationError(
+                f"the hub's address or key cannot be used ({exc}): check CHIMERA_URL and CHIMERA_API_KEY"
+            ) from exc
+
+    async def aclose(self) -> None:
+        """Close what is open; twice is fine."""
+        await self.http.aclose()
+
+    async def read(self, view: type[V], path: str, params: Mapping[str, str] | None = None) -> V:
+        """What is there, as this view."""
+        return parse(view, await self._call("GET", path, params=params))
+
+    async def write(
+        self, view: type[V], method: str, path: str, body: Any, operation: str | None = None
+    ) -> V:
+        """A change, under an operation id that its repetitions share."""
+        headers = {"Idempotency-Key": operation or uuid.uuid4().hex}
+        return parse(view, await self._call(method, path, json=body, headers=headers))
+
+    async def pages(
+        self, item: type[V], path: str, params: Mapping[str, str], most: int | None
+    ) -> AsyncGenerator[V, None]:
+        """A list's items, page after page, at most so many."""
+        given, asked = 0, dict(params)
+        while most is None or given < most:
+            if most is not None:
+                asked["limit"] = str(min(100, most - given))
+            # `item` is a class known only when it runs: pydantic builds the page's model from it.
+            page = await self.read(Page[item], path, asked)  # type: ignore[valid-type]
+            for one in page.items:
+                yield one
+                given += 1
+            if page.next is None:
+                return
+            asked["after"] = page.next
+
+    async def _call(self, method: str, path: str, **request: Any) -> bytes:
+        """One call, tried again while the connection breaks or the hub answers 503."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                with self.reachable():
+                    response = await self.http.request(method, path, **request)
+                await self.check(response)
+            except AWAY:
+                if tries > self._retries:
+                    raise
+            else:
+                return response.content
+            await asyncio.sleep(_backoff_s(tries))
+
+    async def events(
+        self, path: str, params: Mapping[str, str] | None = None, last_id: str = ""
+    ) -> AsyncGenerator[ServerSentEvent, None]:
+        """A stream's events, taken up again after the last id when the connection drops.
+
+        The hub says `end` when there is no more; a stream that stops without it was cut.
+        """
+        connected, tries, lost_at = False, 0, 0.0
+        while True:
+            failure: ChimeraError = self.gone("the stream was cut")
+            try:
+                with self.reachable():
+                    async with self.http.stream(
+                        "GET",
+                        path,
+                        params=params,
+                        headers={
+                            "Accept": "text/event-stream",
+                            **({"Last-Event-ID": last_id} if last_id else {}),
+                        },
+                        timeout=httpx.Timeout(10.0, read=SILENCE_S),
+                    ) as response:
+                        await self.check(response)
+                        connected = True
+                        async with aclosing(EventSource(response).aiter_sse()) as stream:
+                            async for event in stream:
+                                if event.event == "end":
+                                    return
+                                tries, last_id = 0, event.id or last_id
+                                if event.data:
+                                    yield event
+            except AWAY as exc:
+                failure = exc
+            tries += 1
+            lost_at = time.monotonic() if tries == 1 else lost_at
+            out_of_patience = time.monotonic() - lost_at > PATIENCE_S
+            if out_of_patience if connected else tries > self._retries:
+                raise failure
+            await asyncio.sleep(_backoff_s(tries))
+
+    async def check(self, response: httpx.Response) -> None:
+        """Raise the error that a response tells of, if it does."""
+        if response.is_success:
+            return
+        await response.aread()
+        if response.headers.get("content-type", "").startswith("application/problem+json"):
+            raise error_of(parse(Problem, response.content))
+        raise self.gone(f"HTTP {response.status_code} came from something else than Chimera's API")
+
+    @contextmanager
+    def reachable(self) -> Iterator[None]:
+        """What httpx raises, as `FleetUnavailable`."""
+        try:
+            yield
+        except httpx.TimeoutException as exc:
+            raise self.gone("it did not answer in time") from exc
+        except (httpx.TransportError, SSEError) as exc:
+            raise self.gone(str(exc) or type(exc).__name__) from exc
+
+    def gone(self, why: str) -> FleetUnavailable:
+        """The error of a hub that does not answer, with the next step."""
+        return FleetUnavailable(
+            f"no hub answers at {self.url} ({why}): start a local fleet with `chimera up`, "
+            "or set CHIMERA_URL to the hub's address"
+        )
+
+
+def parse(view: type[V], body: bytes | str) -> V:
+    """A document as this view. Raises BackendError when the hub speaks another version."""
+    try:
+        return view.model_validate_json(body)
+    except ValidationError as exc:
+        raise BackendError(
+            f"the hub's answer cannot be read as {view.__name__}: it speaks another version than this "
+            f"client ({__version__}); compare `chimera --version` with the hub's /version"
+        ) from exc
+
+
+def part(identity: str) -> str:
+    """An id as one part of a path."""
+    if not identity:
+        raise InvalidRequest("an id is missing: give the mission's or the task's id")
+    return quote(identity, safe="")
+
+
+def _backoff_s(attempt: int) -> float:
+    """Seconds until the next try: doubling from 0.2 s, at most 5 s, spread by chance."""
+    return float(min(5.0, 0.2 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # nosec B311

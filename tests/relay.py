@@ -1,0 +1,93 @@
+"""A TCP relay on loopback that can do to a connection what networks do: delay it, cut it, encrypt it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+from typing import Self
+
+from chimera.serving.local.ports import LOOPBACK
+
+CHUNK = 65_536
+
+
+class Relay:
+    """Passes bytes between its own port and another of this machine.
+
+    Args:
+        target: the port that it relays to.
+        tls: encrypts the client's side.
+
+    `delay_s` holds back every chunk of an answer. `cut_next_answer` breaks the next connection that
+    is answered, in place of the answer: what was asked has been done, and nobody hears of it.
+    """
+
+    def __init__(self, target: int, *, tls: ssl.SSLContext | None = None) -> None:
+        self.delay_s = 0.0
+        self.cut_next_answer = False
+        self.cuts = 0
+        self._target, self._tls = target, tls
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def port(self) -> int:
+        """Where it listens, once entered."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, LOOPBACK, 0, ssl=self._tls)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self.drop()
+
+    async def drop(self) -> None:
+        """Break every connection that is open now."""
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        self._connections.add(me)
+        me.add_done_callback(self._connections.discard)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self._target)
+        except OSError:
+            writer.close()
+            return
+        ways = [
+            asyncio.ensure_future(self._pass(reader, far_writer)),
+            asyncio.ensure_future(self._answer(far_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for end in (writer, far_writer):
+                end.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while chunk := await reader.read(CHUNK):
+                writer.write(chunk)
+                await writer.drain()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while chunk := await reader.read(CHUNK):
+                if self.cut_next_answer:
+                    self.cut_next_answer = False
+                    self.cuts += 1
+                    return
+                await asyncio.sleep(self.delay_s)
+                writer.write(chunk)
+                await writer.drain()
