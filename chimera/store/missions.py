@@ -112,7 +112,7 @@ class MissionStore:
         return str(made), code == 1
 
     async def plan(self, mission_id: str, window: Window, *, cursor: int, term: int, by: str) -> bool:
-        """Make a window of tasks. False: it was made before, the mission is over, or the term is old."""
+        """Make a window of tasks, once. False: it stands elsewhere, is over, or the term is old."""
         answer = await self._scripts.run(
             "plan_tasks",
             [self.keys.root],

@@ -127,12 +127,10 @@ class TaskStore:
         ]
 
     async def end(self, worker: str, ended: Sequence[Ended]) -> list[str | LeaseLost]:
-        """End attempts without a result. Returns the task's status now ("" when repeated)."""
+        """End attempts without a result. Returns what the task became: the same when repeated."""
         answers = await self._scripts.run("end_attempts", [self.keys.root], worker, *_end_fields(ended))
         return [
-            lease_lost(one.task_id, one.token, answer)
-            if answer[0] == Refusal.LOST
-            else str(answer[1] if len(answer) > 1 else "")
+            lease_lost(one.task_id, one.token, answer) if answer[0] == Refusal.LOST else str(answer[1])
             for one, answer in zip(ended, answers, strict=True)
         ]
 

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
     pytest.mark.xdist_group("ray"),
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(420),
 ]
 
 
@@ -40,7 +40,7 @@ def demo_state(directory: Path) -> StateDir:
 
 
 def test_the_demo_shows_work_refusal_and_recovery_and_leaves_nothing(shell: Shell, tmp_path: Path) -> None:
-    done = shell("demo", timeout_s=800).ok()
+    done = shell("demo", timeout_s=360).ok()
     for stage in ("redis", "model", "ray", "serve", "fleet"):
         assert re.search(rf"^  {stage} +ready +\d+\.\d s", done.out, re.MULTILINE), stage
     assert "SmolLM2-135M-Instruct" in done.out

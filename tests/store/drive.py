@@ -9,11 +9,13 @@ from typing import Any
 
 from chimera.core.lease import Claim, Review
 from chimera.core.mission import MissionSpec
+from chimera.core.money import Window
 from chimera.core.plan import next_window, total_tasks
 from chimera.core.verdict import Decision, Verdict
 from chimera.runtime.base import Base, TenantStores
 from chimera.store.scripts import Refusal
 
+DAY = Window.DAY
 TERM = 1_000_000
 """Above any term an election in the same test server gives out."""
 

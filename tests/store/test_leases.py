@@ -145,7 +145,7 @@ async def test_errors_count_as_attempts_and_hand_backs_do_not(base: Base, tenant
         (one,) = await drive.claim(stores)
         ended = [Ended(one.task_id, one.token, kind, "why")]  # type: ignore[arg-type]
         assert await stores.tasks.end("w1", ended) == [status]
-        assert await stores.tasks.end("w1", ended) == [""], "the same again changes nothing"
+        assert await stores.tasks.end("w1", ended) == [status], "the same again changes nothing"
     task = await stores.tasks.get("m1.0")
     assert (task.reason, task.last_error) == ("agent_error", "why")
 

@@ -29,8 +29,12 @@ async def test_planning_a_window_twice_makes_its_tasks_once(base: Base, tenant: 
     stores = base.of(tenant)
     window = next_window(mission, mission.inputs[:3], cursor=0, inputs=5, width=20)
     assert await stores.missions.plan("m1", window, cursor=0, term=drive.TERM, by="a")
-    assert not await stores.missions.plan("m1", window, cursor=0, term=drive.TERM, by="b")
+    assert await stores.missions.plan("m1", window, cursor=0, term=drive.TERM, by="b"), "as the first"
     assert (await stores.missions.get("m1")).counts["READY"] == 3
+    later = next_window(mission, mission.inputs[3:], cursor=3, inputs=5, width=20)
+    assert await stores.missions.plan("m1", later, cursor=3, term=drive.TERM, by="a")
+    assert not await stores.missions.plan("m1", window, cursor=0, term=drive.TERM, by="b"), "long past"
+    assert (await stores.missions.get("m1")).counts["READY"] == 5
 
 
 async def test_an_older_leader_is_refused(base: Base, tenant: str) -> None:

@@ -7,7 +7,7 @@
 -- ARGV[5]   comment: a rejection's feedback to the next attempt
 -- ARGV[6]   verdict (JSON)
 -- ARGV[7]   stale results that make a human look
--- Returns   1 done · 0 done before by this operation · -1 it does not wait for a human ·
+-- Returns   the same again for the same operation: 1 done · -1 it does not wait for a human ·
 --           -4 stale: the mission's state moved on, planned again · -6 approve: there is no result to accept
 --- include keys
 --- include clock
@@ -18,12 +18,11 @@ local k = keys(KEYS[1])
 local now = now_us()
 local id = ARGV[1]
 local mid = mission_of(id) or ""
-local t = redis.call("HMGET", k.of_task(id), "status", "answered", "version", "feedback", "result", "attempt")
-if t[2] == ARGV[2] then return 0 end
+local t = redis.call("HMGET", k.of_task(id), "status", "answered", "version", "feedback", "result", "attempt", "answered_as")
+if t[2] == ARGV[2] then return tonumber(t[7]) end
 if t[1] ~= "ESCALATED" then return -1 end
 if ARGV[3] == "approve" and not t[5] then return -6 end
 redis.call("ZREM", k.inbox, id)
-redis.call("HSET", k.of_task(id), "answered", ARGV[2])
 local code = 1
 if t[5] and ARGV[3] == "approve" and mission(k, mid).version ~= t[3] then
   refuse_stale(k, id, "ESCALATED", tonumber(ARGV[7]), now)
@@ -43,6 +42,7 @@ else
     end_attempt(k, id, "ESCALATED", "task.declined", "rejections", "rejected", true, 0, { comment = ARGV[5] }, now)
   end
 end
+redis.call("HSET", k.of_task(id), "answered", ARGV[2], "answered_as", code)
 mark_dirty(k, mid)
 write_counts(k)
 ring(k)

@@ -4,7 +4,7 @@
 -- ARGV[2]   stale results that make a human look
 -- ARGV[3..] stride 6: task id, judge token, decision (accept | reject | escalate), confidence, verdict (JSON),
 --           feedback
--- Returns   per task: 1 committed · 0 committed before under this token · -1 the review is lost ·
+-- Returns   per task, the same again for the same token: 1 committed · -1 the review is lost ·
 --           -4 stale: the mission's state moved on, planned again
 --- include keys
 --- include clock
@@ -16,17 +16,19 @@ local now = now_us()
 local out, touched = {}, {}
 for i = 3, #ARGV, 6 do
   local id, token, decision = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local t = redis.call("HMGET", k.of_task(id), "status", "judge_token", "judged_token", "version", "attempt", "feedback")
+  local t = redis.call("HMGET", k.of_task(id), "status", "judge_token", "judged_token", "version", "attempt", "feedback",
+    "judged_as")
   if t[3] == token then
-    out[#out + 1] = 0
+    out[#out + 1] = tonumber(t[7])
   elseif t[1] ~= "REVIEW" or t[2] ~= token or not redis.call("ZSCORE", k.judging, id) then
     out[#out + 1] = -1
   else
     local mid = mission_of(id)
     touched[mid] = true
     redis.call("ZREM", k.judging, id)
-    redis.call("HSET", k.of_task(id), "judged_token", token)
-    if mission(k, mid).version ~= t[4] then
+    local stale = mission(k, mid).version ~= t[4]
+    redis.call("HSET", k.of_task(id), "judged_token", token, "judged_as", stale and -4 or 1)
+    if stale then
       refuse_stale(k, id, "REVIEW", tonumber(ARGV[2]), now)
       out[#out + 1] = -4
     else

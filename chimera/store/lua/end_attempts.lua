@@ -3,7 +3,7 @@
 -- ARGV[1]   worker
 -- ARGV[2..] stride 5: task id, token, kind (error | timeout | return), delay before it may run again (µs),
 --           detail for the record
--- Returns   per task: {1, status} ended · {0} ended before under this token ·
+-- Returns   per task: {1, status} ended, also when it was before under this token ·
 --           {-1, holder, since_ms, status} the lease is lost
 --- include keys
 --- include clock
@@ -19,9 +19,9 @@ local KINDS = {
 local out = {}
 for i = 2, #ARGV, 5 do
   local id = ARGV[i]
-  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "ended_token", "attempt")
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "ended_token", "attempt", "ended_as")
   if t[5] == ARGV[i + 1] then
-    out[#out + 1] = { 0 }
+    out[#out + 1] = { 1, t[7] }
   elseif t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
     local held = t[1] == "PENDING"
     out[#out + 1] = { -1, held and t[3] or "", held and int(math.floor(tonumber(t[4]) / 1000)) or "0", t[1] or "" }
@@ -31,6 +31,7 @@ for i = 2, #ARGV, 5 do
     redis.call("HSET", k.of_task(id), "ended_token", ARGV[i + 1], "last_error", ARGV[i + 4])
     local status = end_attempt(k, id, "PENDING", kind[1], kind[2], kind[3], kind[4], tonumber(ARGV[i + 3]),
       { attempt = tonumber(t[6]), detail = ARGV[i + 4] }, now)
+    redis.call("HSET", k.of_task(id), "ended_as", status)
     out[#out + 1] = { 1, status }
   end
 end

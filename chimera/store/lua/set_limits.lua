@@ -7,12 +7,14 @@
 --- include clock
 --- include record
 local k = keys(KEYS[1])
-redis.call("DEL", k.limits)
-local details = {}
+local details, same = {}, redis.call("HLEN", k.limits) == (#ARGV - 1) / 2
 for i = 2, #ARGV, 2 do
-  redis.call("HSET", k.limits, ARGV[i], ARGV[i + 1])
   details[ARGV[i]] = tonumber(ARGV[i + 1])
+  same = same and redis.call("HGET", k.limits, ARGV[i]) == ARGV[i + 1]
 end
+if same then return 1 end
+redis.call("DEL", k.limits)
+for i = 2, #ARGV, 2 do redis.call("HSET", k.limits, ARGV[i], ARGV[i + 1]) end
 note("limits.set", "", "", details)
 write_log(k, ARGV[1], now_us())
 return 1

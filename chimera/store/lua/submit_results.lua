@@ -3,7 +3,7 @@
 -- ARGV[1]   worker
 -- ARGV[2]   stale results that make a human look
 -- ARGV[3..] stride 4: task id, token, state_version the work was done under, result (JSON)
--- Returns   per task: {1} in review · {0} handed in before under this token · {-4} stale, planned again ·
+-- Returns   per task, the same again for the same token: {1} in review · {-4} stale, planned again ·
 --           {-1, holder, since_ms, status} the lease is lost
 --- include keys
 --- include clock
@@ -14,17 +14,18 @@ local now = now_us()
 local out, reviews = {}, 0
 for i = 3, #ARGV, 4 do
   local id = ARGV[i]
-  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "submitted_token")
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "submitted_token", "submitted_as")
   if t[5] == ARGV[i + 1] then
-    out[#out + 1] = { 0 }
+    out[#out + 1] = { tonumber(t[6]) }
   elseif t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
     local held = t[1] == "PENDING"
     out[#out + 1] = { -1, held and t[3] or "", held and int(math.floor(tonumber(t[4]) / 1000)) or "0", t[1] or "" }
   else
     local mid = mission_of(id)
     redis.call("ZREM", k.leases, id)
-    redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1])
-    if mission(k, mid).version ~= ARGV[i + 2] then
+    local stale = mission(k, mid).version ~= ARGV[i + 2]
+    redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1], "submitted_as", stale and -4 or 1)
+    if stale then
       refuse_stale(k, id, "PENDING", tonumber(ARGV[2]), now)
       out[#out + 1] = { -4 }
     else

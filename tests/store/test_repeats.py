@@ -1,0 +1,394 @@
+"""Every transition may be sent twice: once more after an answer, or again because the answer was lost.
+
+Each case sets a tenant's stage and names one call. Three tenants play it: one calls once, one calls
+twice, one loses the first answer on the wire and calls again. All three must end with the same answer
+and the same state, times and tokens aside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from chimera.errors import ChimeraError, StoreError
+from chimera.runtime.base import Base, TenantStores, base_of
+from chimera.serving.local.redis_server import RedisServer
+from chimera.store.connection import connect_sync
+from chimera.store.elections import Election
+from chimera.store.ledger import Reservation, Settlement
+from chimera.store.scripts import SyncScripts
+from chimera.store.tasks import Ended, Heartbeat
+from tests.relay import Relay
+from tests.store import drive
+
+Call = Callable[[Base, str], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of one script.
+
+    Attributes:
+        script: the Lua file it runs.
+        stage: prepares a tenant, and gives the call.
+        sweep: it takes whatever is due, so that a second call answers that nothing is left.
+    """
+
+    script: str
+    name: str
+    stage: Callable[[Base, str], Awaitable[Call]]
+    sweep: bool = False
+
+
+CASES: list[Case] = []
+
+
+def case(script: str, *, sweep: bool = False) -> Callable[[Any], Any]:
+    def add(stage: Callable[[Base, str], Awaitable[Call]]) -> Any:
+        CASES.append(Case(script, stage.__name__, stage, sweep))
+        return stage
+
+    return add
+
+
+async def leased(base: Base, tenant: str, **fields: Any) -> tuple[TenantStores, Any]:
+    stores = await drive.begin(base, tenant, drive.spec(**{"inputs": [1, 2], **fields}))
+    (one, *_) = await drive.claim(stores, 1, claim_id="c0")
+    return stores, one
+
+
+async def reviewed(base: Base, tenant: str, **fields: Any) -> tuple[TenantStores, Any]:
+    stores, one = await leased(base, tenant, **fields)
+    assert await drive.hand_in(stores, one) is None
+    (held,) = await stores.reviews.claim("j1", "r0", lease_s=5, most=1)
+    return stores, held
+
+
+async def escalated(base: Base, tenant: str) -> TenantStores:
+    stores, held = await reviewed(base, tenant)
+    assert await drive.judge(stores, held, drive.verdict("escalate", 0.8)) is None
+    return stores
+
+
+async def holding(base: Base, tenant: str, ttl_s: float = 60) -> TenantStores:
+    stores, one = await leased(base, tenant)
+    asked = Reservation("h0", one.task_id, one.token, 400, ttl_s)
+    assert await stores.ledger.reserve([asked], term=drive.TERM, by="g") == [None]
+    return stores
+
+
+@case("submit_mission")
+async def submit(base: Base, tenant: str) -> Call:
+    return lambda at, who: drive.submit(at, who, drive.spec(), idempotency_key="key")
+
+
+@case("plan_tasks")
+async def plan(base: Base, tenant: str) -> Call:
+    await drive.submit(base, tenant, drive.spec())
+    return lambda at, who: drive.plan(at, who, drive.spec())
+
+
+@case("claim_tasks")
+async def claim(base: Base, tenant: str) -> Call:
+    await drive.begin(base, tenant, drive.spec())
+    return lambda at, who: drive.claim(at.of(who), 2, claim_id="c1")
+
+
+@case("renew_leases")
+async def renew(base: Base, tenant: str) -> Call:
+    _, one = await leased(base, tenant)
+
+    def beat(at: Base, who: str) -> Any:
+        connection = connect_sync(at.settings)
+        try:
+            heartbeat = Heartbeat(SyncScripts(connection), who, "w1", pid=7)
+            renewal = heartbeat.renew([(one.task_id, one.token), ("m1.1", 1)], lease_s=5, slots=4, busy=1)
+            return renewal.drain, sorted(map(repr, renewal.lost)), renewal.overdue
+        finally:
+            connection.close()
+
+    return lambda at, who: asyncio.to_thread(beat, at, who)
+
+
+@case("submit_results")
+async def hand_in(base: Base, tenant: str) -> Call:
+    _, one = await leased(base, tenant)
+    return lambda at, who: drive.hand_in(at.of(who), one)
+
+
+@case("submit_results")
+async def hand_in_stale(base: Base, tenant: str) -> Call:
+    stores, one = await leased(base, tenant)
+    await stores.missions.edit("m1", "e0", by="t", goal="other")
+    return lambda at, who: drive.hand_in(at.of(who), one)
+
+
+@case("end_attempts")
+async def end_with_an_error(base: Base, tenant: str) -> Call:
+    _, one = await leased(base, tenant)
+    return lambda at, who: at.of(who).tasks.end("w1", [Ended(one.task_id, one.token, "error", "no", 0)])
+
+
+@case("end_attempts")
+async def end_for_good(base: Base, tenant: str) -> Call:
+    _, one = await leased(base, tenant, max_attempts=1)
+    return lambda at, who: at.of(who).tasks.end("w1", [Ended(one.task_id, one.token, "timeout", "late", 0)])
+
+
+@case("end_attempts")
+async def hand_back(base: Base, tenant: str) -> Call:
+    _, one = await leased(base, tenant)
+    return lambda at, who: at.of(who).tasks.end("w1", [Ended(one.task_id, one.token, "return", "", 60)])
+
+
+@case("rescue_leases", sweep=True)
+async def rescue(base: Base, tenant: str) -> Call:
+    stores = await drive.begin(base, tenant, drive.spec())
+    await drive.claim(stores, 2, claim_id="c0", lease_s=0)
+    return lambda at, who: at.of(who).tasks.rescue("hub")
+
+
+@case("leave_worker")
+async def leave(base: Base, tenant: str) -> Call:
+    connection = connect_sync(base.settings)
+    Heartbeat(SyncScripts(connection), tenant, "w1", pid=7).renew([], lease_s=5, slots=4, busy=0)
+    connection.close()
+    return lambda at, who: at.of(who).tasks.leave("w1", "drained")
+
+
+@case("claim_reviews")
+async def claim_reviews(base: Base, tenant: str) -> Call:
+    stores, one = await leased(base, tenant)
+    await drive.hand_in(stores, one)
+    return lambda at, who: at.of(who).reviews.claim("j1", "r1", lease_s=5, most=5)
+
+
+@case("renew_reviews")
+async def renew_reviews(base: Base, tenant: str) -> Call:
+    _, held = await reviewed(base, tenant)
+    return lambda at, who: at.of(who).reviews.renew([(held.task_id, held.token), ("m1.1", 1)], lease_s=5)
+
+
+def verdict_of(decision: str, confidence: float) -> Any:
+    async def stage(base: Base, tenant: str) -> Call:
+        _, held = await reviewed(base, tenant)
+        return lambda at, who: drive.judge(at.of(who), held, drive.verdict(decision, confidence, "more"))
+
+    stage.__name__ = f"verdict_{decision}"
+    return stage
+
+
+for decision, confidence in (("accept", 1.0), ("reject", 0.2), ("escalate", 0.8)):
+    case("commit_verdicts")(verdict_of(decision, confidence))
+
+
+@case("commit_verdicts")
+async def verdict_on_a_stale_result(base: Base, tenant: str) -> Call:
+    stores, held = await reviewed(base, tenant)
+    await stores.missions.edit("m1", "e0", by="t", goal="other")
+    return lambda at, who: drive.judge(at.of(who), held)
+
+
+def returned(max_failures: int) -> Any:
+    async def stage(base: Base, tenant: str) -> Call:
+        _, held = await reviewed(base, tenant)
+        return lambda at, who: at.of(who).reviews.give_back(
+            "j1", [(held, "model away", True)], max_failures=max_failures
+        )
+
+    stage.__name__ = f"review_returned_of_{max_failures}"
+    return stage
+
+
+for most in (1, 3):
+    case("return_reviews")(returned(most))
+
+
+def answered(decision: str) -> Any:
+    async def stage(base: Base, tenant: str) -> Call:
+        await escalated(base, tenant)
+        made = drive.verdict(decision, feedback="why")
+        return lambda at, who: at.of(who).reviews.answer("m1.0", "op", verdict=made, by="eve", max_stale=5)
+
+    stage.__name__ = f"human_{decision}"
+    return stage
+
+
+for decision in ("accept", "reject"):
+    case("answer_review")(answered(decision))
+
+
+@case("answer_review")
+async def human_accepts_what_is_stale(base: Base, tenant: str) -> Call:
+    stores = await escalated(base, tenant)
+    await stores.missions.edit("m1", "e0", by="t", goal="other")
+    made = drive.verdict("accept")
+    return lambda at, who: at.of(who).reviews.answer("m1.0", "op", verdict=made, by="eve", max_stale=5)
+
+
+@case("edit_mission")
+async def edit(base: Base, tenant: str) -> Call:
+    await drive.begin(base, tenant, drive.spec())
+    return lambda at, who: at.of(who).missions.edit("m1", "op", by="t", goal="other", context={"a": 1})
+
+
+@case("cancel_mission")
+async def cancel(base: Base, tenant: str) -> Call:
+    await leased(base, tenant)
+    return lambda at, who: at.of(who).missions.cancel("m1", by="t", reason="enough")
+
+
+@case("settle_mission")
+async def settle_mission(base: Base, tenant: str) -> Call:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1]))
+    await drive.finish(stores, 1)
+    return lambda at, who: at.of(who).missions.settle("m1", term=drive.TERM, by="hub")
+
+
+@case("sweep_mission", sweep=True)
+async def sweep(base: Base, tenant: str) -> Call:
+    stores, _ = await leased(base, tenant)
+    await stores.missions.cancel("m1", by="t", reason="enough")
+    return lambda at, who: at.of(who).missions.sweep("m1", term=drive.TERM, by="hub")
+
+
+@case("pass_failures", sweep=True)
+async def pass_failures(base: Base, tenant: str) -> Call:
+    nodes = [{"name": "a", "input": 1}, {"name": "b", "depends_on": ["a"]}]
+    mission = drive.spec(inputs=[], plan={"strategy": "dag", "nodes": nodes}, max_attempts=1)
+    stores = await drive.begin(base, tenant, mission)
+    (one,) = await drive.claim(stores, 1, claim_id="c0")
+    await stores.tasks.end("w1", [Ended(one.task_id, one.token, "error", "no", 0)])
+    return lambda at, who: at.of(who).missions.pass_failures(term=drive.TERM, by="hub")
+
+
+@case("reserve_holds")
+async def reserve(base: Base, tenant: str) -> Call:
+    _, one = await leased(base, tenant)
+    asked = [Reservation("h0", one.task_id, one.token, 400, 60)]
+    return lambda at, who: at.of(who).ledger.reserve(asked, term=drive.TERM, by="g")
+
+
+def settled(cost: int | None) -> Any:
+    async def stage(base: Base, tenant: str) -> Call:
+        await holding(base, tenant)
+        return lambda at, who: at.of(who).ledger.settle([Settlement("h0", cost)], term=drive.TERM, by="g")
+
+    stage.__name__ = "release" if cost is None else "settle"
+    return stage
+
+
+for cost in (100, None):
+    case("settle_holds")(settled(cost))
+
+
+@case("expire_holds", sweep=True)
+async def expire(base: Base, tenant: str) -> Call:
+    await holding(base, tenant, ttl_s=0)
+    return lambda at, who: at.of(who).ledger.expire(term=drive.TERM, by="g")
+
+
+@case("set_limits")
+async def set_limits(base: Base, tenant: str) -> Call:
+    return lambda at, who: at.of(who).ledger.set_limits({drive.DAY: 5_000_000}, by="t")
+
+
+@case("elect_leader")
+async def elect(base: Base, tenant: str) -> Call:
+    # Terms are the whole store's: each tenant plays a role of its own.
+    return lambda at, who: Election(at.redis, f"role of {who}").lead("a", ttl_s=30)
+
+
+def test_every_transition_has_a_case() -> None:
+    scripts = {path.name.removesuffix(".lua") for path in (files("chimera.store") / "lua").iterdir()}
+    assert {one.script for one in CASES} == scripts - {"include"}
+
+
+@pytest.mark.parametrize("one", CASES, ids=lambda one: f"{one.script}-{one.name}")
+async def test_a_repeated_call_has_the_same_answer_and_one_effect(one: Case, base: Base, tenant: str) -> None:
+    once, twice = f"{tenant}-once", f"{tenant}-twice"
+    call = await one.stage(base, once)
+    answer = await outcome(call, base, once)
+    call = await one.stage(base, twice)
+    first, again = await outcome(call, base, twice), await outcome(call, base, twice)
+    assert plain(first, twice) == plain(answer, once)
+    if not one.sweep:
+        assert plain(again, twice) == plain(first, twice)
+    await finish(one, call, base, once, twice)
+    assert await state(base, twice) == await state(base, once)
+
+
+@pytest.mark.parametrize("one", CASES, ids=lambda one: f"{one.script}-{one.name}")
+async def test_a_call_whose_answer_was_lost_is_repeated_without_harm(
+    one: Case, base: Base, tenant: str, redis_server: RedisServer
+) -> None:
+    once, cut = f"{tenant}-once", f"{tenant}-cut"
+    call = await one.stage(base, once)
+    answer = await outcome(call, base, once)
+    call = await one.stage(base, cut)
+    async with Relay(redis_server.port) as relay:
+        url = f"redis://:{redis_server.password}@127.0.0.1:{relay.port}/0"
+        far = base_of(base.settings.model_copy(update={"redis_url": SecretStr(url)}))
+        relay.cut_next_answer = True
+        lost = await outcome(call, far, cut)
+        await far.close()
+    assert isinstance(lost, StoreError)
+    assert relay.cuts == 1
+    again = await outcome(call, base, cut)
+    if not one.sweep:
+        assert plain(again, cut) == plain(answer, once)
+    await finish(one, call, base, once, cut)
+    assert await state(base, cut) == await state(base, once)
+
+
+async def finish(one: Case, call: Call, base: Base, *tenants: str) -> None:
+    """A sweep's next call goes on where it stopped: let each come to its end."""
+    for tenant in tenants if one.sweep else ():
+        for _ in range(3):
+            await call(base, tenant)
+
+
+async def outcome(call: Call, base: Base, tenant: str) -> Any:
+    try:
+        return await call(base, tenant)
+    except ChimeraError as exc:
+        return exc
+
+
+TIME = re.compile(r"\b1\d{15}\b|\b1\d{12}\b|\b[cr]\d+\b")
+"""Times, tokens, and the claims that `drive` numbers through."""
+
+
+def plain(value: Any, tenant: str) -> str:
+    """A value as text, without what two runs of the same thing may differ in."""
+    return TIME.sub("T", repr(value)).replace(tenant, "TENANT")
+
+
+async def state(base: Base, tenant: str) -> dict[str, str]:
+    """All that the store holds of a tenant."""
+    found = {}
+    async for key in base.redis.scan_iter(match=f"{{{tenant}}}:*", count=1000):
+        kind = await base.redis.type(key)
+        match kind:
+            case "hash":
+                value: Any = sorted((await base.redis.hgetall(key)).items())
+            case "list":
+                value = await base.redis.lrange(key, 0, -1)
+            case "set":
+                value = sorted(await base.redis.smembers(key))
+            case "zset":
+                value = sorted(name for name, _ in await base.redis.zrange(key, 0, -1, withscores=True))
+            case "stream":
+                value = [json.loads(fields["events"]) for _, fields in await base.redis.xrange(key, "-", "+")]
+            case _:
+                value = await base.redis.get(key)
+        found[plain(key, tenant)] = plain(value, tenant)
+    return found
