@@ -66,7 +66,9 @@ class Supervisor:
         self._log = StageLog(state.progress)
         self._stopping = asyncio.Event()
         self._children: dict[str, ProcessId] = {}
-        self._ready, self._started_at = False, datetime.now(UTC)
+        self._missing: set[Stage] = {Stage.FLEET}
+        """What is not there yet, or not at the moment."""
+        self._started_at = datetime.now(UTC)
         embedded_model = not settings.model and not settings.model_url
         given_key = settings.model_api_key.get_secret_value() if settings.model_api_key else ""
         self._model_key = given_key or (secrets.token_urlsafe(24) if embedded_model else "")
@@ -125,7 +127,7 @@ class Supervisor:
             await self._stage(Stage.REDIS, self._start_redis)
             model = [self._stage(Stage.MODEL, self._start_model)] if self._model else []
             await _together(self._start_hub(), *model)
-            self._ready = True
+            self._missing.discard(Stage.FLEET)
             self._record()
             note.detail = self._url
         guards = [self._guard(Stage.RAY, self._ray_ended, self._restart_hub)]
@@ -217,7 +219,11 @@ class Supervisor:
                 raise BackendError(
                     f"{stage} ended {DEATHS} times within {DEATHS_S:g} s: see {self._state.logs}"
                 )
+            self._missing.add(stage)
+            self._record()
             await self._stage(stage, start)
+            self._missing.discard(stage)
+            self._record()
 
     async def _end(self) -> None:
         """End everything; Redis last, for the others still write to it."""
@@ -265,7 +271,7 @@ class Supervisor:
             Fleet(
                 id=self._state.id,
                 version=__version__,
-                ready=self._ready,
+                ready=not self._missing,
                 started_at=self._started_at,
                 processes={"supervisor": supervisor, **self._children},
                 url=self._url,
