@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(
         0.75, ge=0.05, le=60, description="Workers renew this often; at most a third of the lease."
     )
+    fast_rescue: bool = Field(
+        True,
+        description="Give back a worker's tasks as soon as Ray shows it dead, before its leases end.",
+    )
     task_timeout_s: float = Field(
         300, gt=0, le=86_400, description="An attempt's time, where the mission sets none."
     )

@@ -29,7 +29,7 @@ class Relay:
         self.cuts = 0
         self._target, self._tls = target, tls
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()
 
     @property
     def port(self) -> int:
@@ -48,20 +48,19 @@ class Relay:
 
     async def drop(self) -> None:
         """Break every connection that is open now."""
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        for end in set(self._ends):
+            end.transport.abort()
+        while self._ends:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # each connection's task notices, and takes its ends away
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        me = asyncio.current_task()
-        assert me is not None
-        self._connections.add(me)
-        me.add_done_callback(self._connections.discard)
         try:
             far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self._target)
         except OSError:
-            writer.close()
+            writer.transport.abort()
             return
+        ends = {writer, far_writer}
+        self._ends |= ends
         ways = [
             asyncio.ensure_future(self._pass(reader, far_writer)),
             asyncio.ensure_future(self._answer(far_reader, writer)),
@@ -72,8 +71,9 @@ class Relay:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            for end in (writer, far_writer):
+            for end in ends:
                 end.transport.abort()
+            self._ends -= ends
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

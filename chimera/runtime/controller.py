@@ -58,6 +58,7 @@ class FleetController(Service):
         self._worked_at: dict[str, float] = {}
         self._draining: set[str] = set()
         self._beat_at: dict[str, float] = {}
+        self._tenant_of: dict[str, str] = {}
 
     async def wait(self) -> None:
         await self._wakeups.wait(self.sweep_s)
@@ -68,6 +69,7 @@ class FleetController(Service):
         settings = self._base.settings
         now = time.monotonic()
         existing = await self._backend.list()
+        await self._bury(existing)
         tenants = await self._base.tenants.names()
         alive: dict[str, dict[str, dict[str, str]]] = {}
         loads: list[TenantLoad] = []
@@ -98,6 +100,16 @@ class FleetController(Service):
         self._draining &= set(existing)
         self._beat_at = {worker: at for worker, at in self._beat_at.items() if worker in existing}
         self._started_at = {worker: at for worker, at in self._started_at.items() if worker in existing}
+
+    async def _bury(self, existing: dict[str, str]) -> None:
+        """Give back the work of workers that were there and are no more: faster than their leases end."""
+        for worker in sorted(self._tenant_of.keys() - existing.keys()):
+            tenant = self._tenant_of.pop(worker)
+            if self._base.settings.fast_rescue:
+                released = await self._base.of(tenant).tasks.release(worker, self._elector.replica)
+                if released:
+                    log.warning("worker.died", tenant=tenant, worker=worker, tasks=released)
+        self._tenant_of.update(existing)
 
     async def _reconcile(
         self,

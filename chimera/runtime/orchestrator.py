@@ -82,6 +82,8 @@ class Rescuer(Service):
 
     async def run_once(self) -> None:
         for tenant in await self._base.tenants.names():
-            rescued, gone, _ = await self._base.of(tenant).tasks.rescue(self._replica)
+            rescued, gone, _ = await self._base.of(tenant).tasks.rescue(
+                self._replica, lease_s=self._base.settings.lease_s
+            )
             if rescued or gone:
                 log.warning("leases.rescued", tenant=tenant, tasks=rescued, workers_gone=gone)

@@ -163,7 +163,12 @@ class Worker:
         while True:
             try:
                 claims = await self._tasks.claim(
-                    self.worker_id, claim_id, lease_s=self._settings.lease_s, general=general, high=free
+                    self.worker_id,
+                    claim_id,
+                    lease_s=self._settings.lease_s,
+                    general=general,
+                    high=free,
+                    slots=self._settings.slots,
                 )
                 break
             except StoreError as exc:

@@ -34,6 +34,8 @@ dirty         set     missions the hub should look at                    until l
 bell          list    one element for each worker worth waking           capped
 workers       zset    worker → heartbeat's end (µs)                      while alive
 worker        hash    a worker's slots, last claim, drain order          while alive, + 1 h
+suspects      zset    tasks a worker holds that died before → deaths     while any, 24 h
+pulse         hash    when the store was last in use; rescues held till  for ever
 requests      list    reservations and settlements for the governor      until answered
 answers       list    the governor's answers to one worker               60 s
 verdicts      list    every verdict on a task, oldest first              with the mission
@@ -110,6 +112,7 @@ PLAIN = {
     "fallen": "q:fallen",
     "dirty": "q:dirty",
     "bell": "q:bell",
+    "pulse": "q:pulse",
     "workers": "q:workers",
     "requests": "q:requests",
     "inbox": "j:inbox",
@@ -129,6 +132,7 @@ OWNED = {
     "counts": "q:m:",
     "ready": "q:ready:",
     "worker": "q:w:",
+    "suspects": "q:suspects:",
     "answers": "q:answers:",
     "verdicts": "j:v:",
     "commit": "j:t:",

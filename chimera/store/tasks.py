@@ -14,8 +14,8 @@ from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Refusal, Scripts, SyncScripts, lease_lost
 
-MAX_CRASHES = 5
-"""Workers that died with a task before it counts as poisoned."""
+POISON_AFTER = 3
+"""Workers that died with a task, and with no other suspect, before it counts as poisoned."""
 MAX_BATCH = 500
 """Tasks one script call may touch."""
 
@@ -68,11 +68,12 @@ class TaskStore:
         self.keys = TenantKeys(tenant)
 
     async def claim(
-        self, worker: str, claim_id: str, *, lease_s: float, general: int, high: int
+        self, worker: str, claim_id: str, *, lease_s: float, general: int, high: int, slots: int
     ) -> list[Claim]:
         """Claim READY tasks: at most `high` of high priority, of these and others `general`.
 
-        The same claim id again gives the same tasks.
+        The same claim id again gives the same tasks. Of tasks whose worker died before, a worker of so many
+        `slots` holds few at a time.
         """
         _, tasks = await self._scripts.run(
             "claim_tasks",
@@ -83,7 +84,8 @@ class TaskStore:
             min(general, MAX_BATCH),
             min(high, MAX_BATCH),
             10,
-            MAX_CRASHES,
+            POISON_AFTER,
+            slots,
         )
         with translated():
             return [
@@ -134,12 +136,25 @@ class TaskStore:
             for one, answer in zip(ended, answers, strict=True)
         ]
 
-    async def rescue(self, by: str, most: int = 200) -> tuple[int, int, int]:
-        """Give expired leases back to work. Returns (rescued, workers forgotten, promoted)."""
+    async def rescue(self, by: str, *, lease_s: float, most: int = 200) -> tuple[int, int, int]:
+        """Give expired leases back to work. Returns (rescued, workers forgotten, promoted).
+
+        Nothing is rescued for one lease after the store was out of reach.
+        """
         rescued, gone, promoted = await self._scripts.run(
-            "rescue_leases", [self.keys.root], by, most, MAX_CRASHES
+            "rescue_leases", [self.keys.root], by, most, POISON_AFTER, round(lease_s * 1e6)
         )
         return int(rescued), int(gone), int(promoted)
+
+    async def release(self, worker: str, by: str, *, most: int = 2_000) -> int:
+        """Give back to work all that a worker held which was seen to die. Returns how many tasks."""
+        total = rank = 0
+        while rank >= 0:
+            released, rank = await self._scripts.run(
+                "release_worker", [self.keys.root], worker, by, rank, most, POISON_AFTER
+            )
+            total += released
+        return total
 
     async def next_expiry_us(self) -> int | None:
         """When the first lease, worker or delayed task comes due; None when there is none."""

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from chimera.agents.registry import Registry, agent
 from chimera.core.mission import MISSION_FINAL, MissionSpec, MissionStatus
+from chimera.errors import StoreError
 from chimera.judging.boundaries import load_boundaries
 from chimera.runtime.base import Base
 from chimera.runtime.controller import FleetController
@@ -21,6 +22,7 @@ from chimera.settings import Settings
 from chimera.store import keys
 from chimera.store.connection import connect, connect_sync, end
 from chimera.store.missions import MissionRecord
+from chimera.store.recorder import Recorder
 from chimera.store.signals import Wakeups
 from tests.store import drive
 
@@ -93,18 +95,24 @@ class Fleet:
         return await drive.submit(self.base, self.tenant, mission, mission_id)
 
     async def rest(self, mission_id: str = "m1", timeout_s: float = 20) -> MissionRecord:
-        """Wait until the mission is over or waits for a human: told by the recorder, not by a clock."""
+        """Wait until the mission is over or waits for a human."""
+        return await self.until(lambda mission: mission.status in RESTING, mission_id, timeout_s)
+
+    async def until(
+        self, holds: Callable[[MissionRecord], bool], mission_id: str = "m1", timeout_s: float = 20
+    ) -> MissionRecord:
+        """Wait until it holds of the mission: told by the recorder, not by a clock."""
+        recorder = Recorder(self.base.blocking, self.tenant)
         async with asyncio.timeout(timeout_s):
             while True:
-                seen = await self.stores.recorder.last()
-                mission = await self.stores.missions.get(mission_id)
-                if mission.status in RESTING:
-                    return mission
-                await (
-                    self.base.of(self.tenant)
-                    .recorder.__class__(self.base.blocking, self.tenant)
-                    .wait(after=seen, timeout_s=1)
-                )
+                try:
+                    seen = await self.stores.recorder.last()
+                    mission = await self.stores.missions.get(mission_id)
+                    if holds(mission):
+                        return mission
+                    await recorder.wait(after=seen, timeout_s=1)
+                except StoreError:
+                    await asyncio.sleep(0.05)  # the test took the store away
 
 
 @asynccontextmanager

@@ -16,6 +16,8 @@ from chimera.runtime.base import Base, TenantStores
 from chimera.store.scripts import Refusal
 
 DAY = Window.DAY
+LEASE_S = 0.6
+"""As the fixture's settings have it."""
 TERM = 1_000_000
 """Above any term an election in the same test server gives out."""
 
@@ -62,11 +64,16 @@ _numbers = itertools.count(1)
 
 
 async def claim(
-    stores: TenantStores, n: int = 1, worker: str = "w1", claim_id: str = "", lease_s: float = 5
+    stores: TenantStores,
+    n: int = 1,
+    worker: str = "w1",
+    claim_id: str = "",
+    lease_s: float = 5,
+    slots: int = 16,
 ) -> list[Claim]:
     """Claim n tasks."""
     return await stores.tasks.claim(
-        worker, claim_id or f"c{next(_numbers)}", lease_s=lease_s, general=n, high=n
+        worker, claim_id or f"c{next(_numbers)}", lease_s=lease_s, general=n, high=n, slots=slots
     )
 
 

@@ -153,7 +153,14 @@ async def hand_back(base: Base, tenant: str) -> Call:
 async def rescue(base: Base, tenant: str) -> Call:
     stores = await drive.begin(base, tenant, drive.spec())
     await drive.claim(stores, 2, claim_id="c0", lease_s=0)
-    return lambda at, who: at.of(who).tasks.rescue("hub")
+    return lambda at, who: at.of(who).tasks.rescue("hub", lease_s=1)
+
+
+@case("release_worker", sweep=True)
+async def release(base: Base, tenant: str) -> Call:
+    stores = await drive.begin(base, tenant, drive.spec())
+    await drive.claim(stores, 2, claim_id="c0")
+    return lambda at, who: at.of(who).tasks.release("w1", "hub")
 
 
 @case("leave_worker")

@@ -101,6 +101,6 @@ async def test_a_script_compiles(base: Base, name: str) -> None:
 
 
 async def test_a_flushed_script_cache_heals_itself(base: Base, tenant: str) -> None:
-    await base.of(tenant).tasks.rescue("test")
+    await base.of(tenant).tasks.rescue("test", lease_s=1)
     await base.redis.script_flush()
-    assert await base.of(tenant).tasks.rescue("test") == (0, 0, 0)
+    assert await base.of(tenant).tasks.rescue("test", lease_s=1) == (0, 0, 0)

@@ -6,13 +6,16 @@
 -- ARGV[4]   most tasks of any priority
 -- ARGV[5]   most tasks of high priority, express slots included (>= ARGV[4])
 -- ARGV[6]   most leases to rescue on the way
--- ARGV[7]   crashes that make a task poisoned
+-- ARGV[7]   deaths alone that make a task poisoned
+-- ARGV[8]   the worker's slots
 -- Returns   {now_us, tasks}; a task is
 --           {id, token, attempt, expires_us, mission, state_version, stage, input, depends_on, feedback}
 --- include keys
 --- include clock
 --- include record
 --- include work
+--- include pulse
+--- include suspect
 --- include rescue
 local k = keys(KEYS[1])
 local now = now_us()
@@ -34,9 +37,10 @@ if last[1] == ARGV[2] then
   return { int(now), out }
 end
 
-rescue(k, now, tonumber(ARGV[6]), tonumber(ARGV[7]))
+rescue(k, now, tonumber(ARGV[6]), tonumber(ARGV[7]), lease)
 promote(k, now, 100)
 
+local APART_US = 250000
 local names, expires = {}, now + lease
 local function take(set, most)
   local got, visits = 0, 0
@@ -52,8 +56,13 @@ local function take(set, most)
       redis.call("ZREM", set, mid)
     else
       for _, id in ipairs(ids) do
-        local t = redis.call("HMGET", k.of_task(id), "status", "token", "attempt")
-        if t[1] == "READY" then
+        local t = redis.call("HMGET", k.of_task(id), "status", "token", "attempt", "deaths")
+        local deaths = tonumber(t[4] or 0)
+        if t[1] == "READY" and deaths > 0 and not may_join(k, worker, tonumber(ARGV[8]), deaths) then
+          -- Enough suspects here: another worker may take it, or this one in a moment.
+          make_ready_later(k, id, now + APART_US)
+        elseif t[1] == "READY" then
+          if deaths > 0 then join(k, worker, id, deaths) end
           local token = int(math.max((tonumber(t[2]) or 0) + 1, now))
           local attempt = (tonumber(t[3]) or 0) + 1
           move(k, id, mid, "READY", "PENDING", "token", token, "attempt", attempt, "worker", worker,

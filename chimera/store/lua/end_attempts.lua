@@ -9,6 +9,7 @@
 --- include clock
 --- include record
 --- include work
+--- include suspect
 local k = keys(KEYS[1])
 local now = now_us()
 local KINDS = {
@@ -19,7 +20,8 @@ local KINDS = {
 local out = {}
 for i = 2, #ARGV, 5 do
   local id = ARGV[i]
-  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "ended_token", "attempt", "ended_as")
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "ended_token", "attempt", "ended_as",
+    "deaths")
   if t[5] == ARGV[i + 1] then
     out[#out + 1] = { 1, t[7] }
   elseif t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
@@ -28,6 +30,7 @@ for i = 2, #ARGV, 5 do
   else
     local kind = KINDS[ARGV[i + 2]]
     redis.call("ZREM", k.leases, id)
+    if t[8] and kind[4] then clear(k, ARGV[1], id) elseif t[8] then part(k, ARGV[1], id) end
     redis.call("HSET", k.of_task(id), "ended_token", ARGV[i + 1], "last_error", ARGV[i + 4])
     local status = end_attempt(k, id, "PENDING", kind[1], kind[2], kind[3], kind[4], tonumber(ARGV[i + 3]),
       { attempt = tonumber(t[6]), detail = ARGV[i + 4] }, now)

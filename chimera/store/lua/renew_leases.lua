@@ -12,11 +12,14 @@
 --- include clock
 --- include record
 --- include work
+--- include pulse
 local k = keys(KEYS[1])
 local now = now_us()
 local worker, lease = ARGV[1], tonumber(ARGV[2])
 local expires = now + lease
+stalled(k, now, lease)
 if redis.call("ZADD", k.workers, int(expires), worker) == 1 then
+  redis.call("HDEL", k.of_worker(worker), "fell")
   note("worker.started", "", "", { worker = worker, slots = tonumber(ARGV[3]) })
 end
 redis.call("HSET", k.of_worker(worker), "slots", ARGV[3], "busy", ARGV[4], "beat", int(now),

@@ -1,21 +1,25 @@
 -- Give back to work what silent workers held, forget them, and promote what waited for its time.
+-- Nothing is rescued for one lease after the store was out of reach (include/pulse.lua).
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   who rescues
 -- ARGV[2]   most of each kind
--- ARGV[3]   crashes that make a task poisoned
+-- ARGV[3]   deaths alone that make a task poisoned
+-- ARGV[4]   a lease, µs
 -- Returns   {tasks rescued, workers forgotten, tasks promoted}
 --- include keys
 --- include clock
 --- include record
 --- include work
+--- include pulse
+--- include suspect
 --- include rescue
 local k = keys(KEYS[1])
 local now = now_us()
 local most = tonumber(ARGV[2])
-local rescued = rescue(k, now, most, tonumber(ARGV[3]))
+local rescued = rescue(k, now, most, tonumber(ARGV[3]), tonumber(ARGV[4]))
 local promoted = promote(k, now, most)
 -- After the rescue: it asked whether they beat.
-local gone = redis.call("ZRANGEBYSCORE", k.workers, "-inf", int(now), "LIMIT", 0, most)
+local gone = rescued < 0 and {} or redis.call("ZRANGEBYSCORE", k.workers, "-inf", int(now), "LIMIT", 0, most)
 for _, worker in ipairs(gone) do
   redis.call("ZREM", k.workers, worker)
   note("worker.ended", "", "", { worker = worker, reason = "silent" })
@@ -25,4 +29,4 @@ if redis.call("ZCOUNT", k.judging, "-inf", int(now)) > 0 then wake_hub(k) end
 write_counts(k)
 ring(k)
 write_log(k, ARGV[1], now)
-return { rescued, #gone, promoted }
+return { math.max(0, rescued), #gone, promoted }

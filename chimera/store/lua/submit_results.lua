@@ -9,12 +9,14 @@
 --- include clock
 --- include record
 --- include work
+--- include suspect
 local k = keys(KEYS[1])
 local now = now_us()
 local out, reviews = {}, 0
 for i = 3, #ARGV, 4 do
   local id = ARGV[i]
-  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "submitted_token", "submitted_as")
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "submitted_token", "submitted_as",
+    "deaths")
   if t[5] == ARGV[i + 1] then
     out[#out + 1] = { tonumber(t[6]) }
   elseif t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
@@ -23,6 +25,7 @@ for i = 3, #ARGV, 4 do
   else
     local mid = mission_of(id)
     redis.call("ZREM", k.leases, id)
+    if t[7] then clear(k, ARGV[1], id) end
     local stale = mission(k, mid).version ~= ARGV[i + 2]
     redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1], "submitted_as", stale and -4 or 1)
     if stale then

@@ -10,6 +10,7 @@
 --- include record
 --- include work
 --- include term
+--- include suspect
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
@@ -20,10 +21,12 @@ local from = tonumber(redis.call("HGET", k.of_mission(mid), "swept") or 0)
 local ids = redis.call("LRANGE", k.of_ids(mid), from, from + tonumber(ARGV[3]) - 1)
 local cancelled = 0
 for _, id in ipairs(ids) do
-  local status = redis.call("HGET", k.of_task(id), "status")
+  local t = redis.call("HMGET", k.of_task(id), "status", "worker")
+  local status = t[1]
   if status and not FINAL_TASK[status] then
     move(k, id, mid, status, "CANCELLED", "reason", "mission_" .. string.lower(m.status), "finished_at", int(now))
     redis.call("ZREM", k.leases, id)
+    if t[2] then part(k, t[2], id) end
     redis.call("ZREM", k.judging, id)
     redis.call("ZREM", k.later, id)
     redis.call("ZREM", k.inbox, id)

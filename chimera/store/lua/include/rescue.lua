@@ -1,30 +1,50 @@
--- Leases that ran out go back to work; at most `most` of each kind. Idempotent: any replica, any claim.
-local function rescue(k, now, most, max_crashes)
+-- Tasks of workers that are gone go back to work. Idempotent: any replica, any claim.
+-- `t` is {status, worker, token, attempt, deaths}.
+local RESCUED = { "status", "worker", "token", "attempt", "deaths" }
+
+-- The worker died with this task. Only dying alone among suspects counts towards poison.
+local function fall(k, id, t, now, poison_after)
+  local mid, worker, deaths = mission_of(id), t[2] or "", tonumber(t[5] or 0)
+  -- How many suspects fell together: counted once, when the first of them is found.
+  local fell = redis.call("HGET", k.of_worker(worker), "fell")
+  if not fell then
+    fell = redis.call("ZCARD", k.of_suspects(worker))
+    redis.call("HSET", k.of_worker(worker), "fell", fell)
+    redis.call("EXPIRE", k.of_worker(worker), 3600)
+  end
+  local alone = deaths > 0 and tonumber(fell) == 1
+  local count = alone and redis.call("HINCRBY", k.of_task(id), "alone", 1) or 0
+  redis.call("HINCRBY", k.of_task(id), "deaths", 1)
+  part(k, worker, id)
+  local details = { worker = worker, attempt = tonumber(t[4]), crash = true, alone = alone }
+  if count < poison_after then
+    return end_attempt(k, id, "PENDING", "task.rescued", "crashes", "", false, 0, details, now)
+  end
+  redis.call("HINCRBY", k.of_task(id), "crashes", 1)
+  tally(mid, "crashes", 1)
+  note("task.rescued", mid, id, details)
+  redis.call("HDEL", k.of_task(id), "worker", "expires")
+  move(k, id, mid, "PENDING", "FAILED", "reason", "poisoned", "finished_at", int(now))
+  note("task.failed", mid, id, { reason = "poisoned" })
+  redis.call("RPUSH", k.fallen, id)
+  mark_dirty(k, mid)
+end
+
+-- Leases that ran out; at most `most`. None for one lease after the store was out of reach.
+local function rescue(k, now, most, poison_after, lease)
+  if stalled(k, now, lease) then return -1 end
   local rescued = 0
-  local expired = redis.call("ZRANGEBYSCORE", k.leases, "-inf", int(now), "LIMIT", 0, most)
-  for _, id in ipairs(expired) do
+  for _, id in ipairs(redis.call("ZRANGEBYSCORE", k.leases, "-inf", int(now), "LIMIT", 0, most)) do
     redis.call("ZREM", k.leases, id)
-    local t = redis.call("HMGET", k.of_task(id), "status", "worker", "token", "attempt")
+    local t = redis.call("HMGET", k.of_task(id), unpack(RESCUED))
     if t[1] == "PENDING" then
-      local mid = mission_of(id)
-      -- A worker that still beats lost this lease alive: that is no crash.
-      local beats = tonumber(redis.call("ZSCORE", k.workers, t[2] or "") or 0) > now
-      local details = { worker = t[2], attempt = tonumber(t[4]), crash = not beats }
-      if beats then
-        end_attempt(k, id, "PENDING", "task.rescued", "lapses", "", false, 0, details, now)
+      if tonumber(redis.call("ZSCORE", k.workers, t[2] or "") or 0) > now then
+        -- A worker that still beats lost this lease alive: that is no crash.
+        part(k, t[2], id)
+        end_attempt(k, id, "PENDING", "task.rescued", "lapses", "", false, 0,
+          { worker = t[2], attempt = tonumber(t[4]), crash = false }, now)
       else
-        local crashes = tonumber(redis.call("HGET", k.of_task(id), "crashes") or 0) + 1
-        if crashes >= max_crashes then
-          redis.call("HINCRBY", k.of_task(id), "crashes", 1)
-          tally(mid, "crashes", 1)
-          note("task.rescued", mid, id, details)
-          move(k, id, mid, "PENDING", "FAILED", "reason", "poisoned")
-          note("task.failed", mid, id, { reason = "poisoned" })
-          redis.call("RPUSH", k.fallen, id)
-          mark_dirty(k, mid)
-        else
-          end_attempt(k, id, "PENDING", "task.rescued", "crashes", "", false, 0, details, now)
-        end
+        fall(k, id, t, now, poison_after)
       end
       rescued = rescued + 1
     end

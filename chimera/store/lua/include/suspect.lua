@@ -1,0 +1,18 @@
+-- Suspects: tasks whose worker died with them. Each death lets one run in smaller company of other suspects,
+-- until it is known whether it brings down its worker alone. Fresh tasks are no suspects and always welcome.
+local function company(slots, deaths) return math.max(1, math.floor(slots / 4 ^ deaths)) end
+local function may_join(k, worker, slots, deaths)
+  local held = k.of_suspects(worker)
+  local strictest = tonumber(redis.call("ZRANGE", held, -1, -1, "WITHSCORES")[2] or 0)
+  return redis.call("ZCARD", held) < company(slots, math.max(deaths, strictest))
+end
+local function join(k, worker, id, deaths)
+  redis.call("ZADD", k.of_suspects(worker), deaths, id)
+  redis.call("EXPIRE", k.of_suspects(worker), 86400)
+end
+local function part(k, worker, id) redis.call("ZREM", k.of_suspects(worker), id) end
+-- It ended an attempt and its worker lives: it is no suspect any more.
+local function clear(k, worker, id)
+  part(k, worker, id)
+  redis.call("HDEL", k.of_task(id), "deaths", "alone")
+end
