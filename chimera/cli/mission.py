@@ -1,4 +1,4 @@
-"""`chimera mission`: submit, list, get, watch, results, cancel, set, schema."""
+"""`chimera mission`: submit, list, get, watch, results, cancel, pause, resume, set, schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from chimera.cli.run import MissionFileArgument, Strict, follow, read
 if TYPE_CHECKING:
     from chimera.core.views import MissionView
 
-app = output.group("mission", "Missions: submit, list, get, watch, results, cancel, set, schema.")
+app = output.group(
+    "mission", "Missions: submit, list, get, watch, results, cancel, pause, resume, set, schema."
+)
 
 MissionId = Annotated[str, typer.Argument(metavar="MISSION")]
 
@@ -171,6 +173,51 @@ def cancel(
     if output_format is Format.JSON:
         return output.document(mission)
     return output.say(f"{mission.mission_id} is {mission.status}; {mission.accepted} accepted results stay")
+
+
+@app.command()
+def pause(
+    mission_id: MissionId,
+    reason: Annotated[str, typer.Option(help="Kept with the mission.")] = "",
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """Hold a mission: nothing more is claimed or judged, what is under way is kept.
+
+    \b
+    Example:
+      chimera mission pause MISSION --reason "prices are being checked"
+    """
+    mission = ask(url, api_key_file, lambda client: client.pause(mission_id, reason))
+    if output_format is Format.JSON:
+        return output.document(mission)
+    return output.say(
+        f"{mission.mission_id} is {mission.status}; `chimera mission resume {mission.mission_id}` goes on"
+    )
+
+
+@app.command()
+def resume(
+    mission_id: MissionId,
+    budget_usd: Annotated[
+        str | None, typer.Option(help="A larger budget; needed when the budget ended it.", metavar="USD")
+    ] = None,
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """Let a paused mission go on; or one that ran out of budget, under a larger one.
+
+    \b
+    Examples:
+      chimera mission resume MISSION
+      chimera mission resume MISSION --budget-usd 0.50
+    """
+    mission = ask(url, api_key_file, lambda client: client.resume(mission_id, budget_usd=budget_usd))
+    if output_format is Format.JSON:
+        return output.document(mission)
+    return output.say(f"{mission.mission_id} is {mission.status}; `chimera mission watch` follows it")
 
 
 @app.command("set")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,15 @@ from chimera.cli.hub import ask
 from chimera.cli.output import Format, Key, Output, Url
 
 if TYPE_CHECKING:
+    from chimera.client import Client
     from chimera.core.verdict import Verdict
-    from chimera.core.views import TaskView
+    from chimera.core.views import RedriveView, TaskView
 
-app = output.group("task", "Tasks of a mission: list, get.")
+app = output.group("task", "Tasks of a mission: list, get, redrive.")
+
+
+ALL = 1_000_000
+"""More than a mission may have."""
 
 
 class Status(StrEnum):
@@ -31,26 +37,47 @@ class Status(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+OfStatus = Annotated[Status | None, typer.Option(help="Only tasks of this status.")]
+ForReason = Annotated[str, typer.Option(help="Only tasks with this reason, as `list` shows it.")]
+
+
+async def _find(
+    client: Client, mission_id: str, status: Status | None, reason: str, limit: int
+) -> list[TaskView]:
+    """Tasks of a mission, or of all missions, newest mission first."""
+    from chimera.core.task import TaskStatus
+
+    wanted = TaskStatus(status.value) if status else None
+    missions = [mission_id] if mission_id else [one.mission_id for one in await client.missions(limit=ALL)]
+    found: list[TaskView] = []
+    for one in missions:
+        tasks = await client.tasks(one, status=wanted, limit=ALL if reason else limit - len(found))
+        found += [task for task in tasks if not reason or task.reason == reason]
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
 @app.command("list")
 def list_(
-    mission_id: Annotated[str, typer.Argument(metavar="MISSION")],
-    status: Annotated[Status | None, typer.Option(help="Only tasks of this status.")] = None,
+    mission_id: Annotated[str, typer.Argument(metavar="[MISSION]")] = "",
+    status: OfStatus = None,
+    reason: ForReason = "",
     limit: Annotated[int, typer.Option(min=1, help="The most to list.")] = 100,
     output_format: Output = Format.TEXT,
     url: Url = "",
     api_key_file: Key = "",
 ) -> None:
-    """A mission's tasks, in the order planned.
+    """Tasks of a mission in the order planned, or of all missions.
 
     \b
-    Example:
+    Examples:
       chimera task list MISSION --status FAILED
+      chimera task list --status FAILED --reason poisoned
     """
     from chimera.core.money import usd
-    from chimera.core.task import TaskStatus
 
-    wanted = TaskStatus(status.value) if status else None
-    tasks = ask(url, api_key_file, lambda client: client.tasks(mission_id, status=wanted, limit=limit))
+    tasks = ask(url, api_key_file, lambda client: _find(client, mission_id, status, reason, limit))
     if output_format is Format.JSON:
         return output.document(tasks)
     rows = [
@@ -58,6 +85,56 @@ def list_(
         for task in tasks
     ]
     return output.table(("TASK", "STATUS", "AGENT", "ATTEMPT", "SPENT", "REASON"), rows)
+
+
+@app.command()
+def redrive(
+    task_id: Annotated[str, typer.Argument(metavar="[TASK]")] = "",
+    mission_id: Annotated[str, typer.Option("--mission", help="All failed tasks of this mission.")] = "",
+    reason: Annotated[str, typer.Option(help="All that failed for this reason, in any mission.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """Give failed tasks a fresh set of attempts; their missions go on.
+
+    \b
+    Examples:
+      chimera task redrive MISSION.7
+      chimera task redrive --mission MISSION
+      chimera task redrive --reason poisoned --yes
+    """
+    if bool(task_id) == bool(mission_id or reason):
+        raise typer.BadParameter("name one task, or give --mission, --reason or both")
+    if task_id:
+        chosen = [task_id]
+    else:
+        found = ask(url, api_key_file, lambda client: _find(client, mission_id, Status.FAILED, reason, ALL))
+        chosen = [task.task_id for task in found]
+        if not chosen:
+            return output.say("no failed task matches")
+        missions = len({one.partition(".")[0] for one in chosen})
+        question = f"redrive {len(chosen)} tasks of {missions} mission{'s' if missions != 1 else ''}?"
+        if not yes and not sys.stdin.isatty():
+            raise typer.BadParameter(f"{question} Nobody is here to ask: say --yes")
+        if not yes and not typer.confirm(question, err=True):
+            raise typer.Exit(1)
+    views = ask(url, api_key_file, lambda client: _redrive(client, chosen))
+    if output_format is Format.JSON:
+        return output.document(views)
+    for view in views:
+        output.say(f"{view.mission.mission_id} is {view.mission.status}; {view.redriven} tasks redriven")
+    return None
+
+
+async def _redrive(client: Client, task_ids: list[str]) -> list[RedriveView]:
+    missions = dict.fromkeys(task_id.partition(".")[0] for task_id in task_ids)
+    views = []
+    for mission in missions:
+        mine = [task_id for task_id in task_ids if task_id.partition(".")[0] == mission]
+        views += [await client.redrive(mission, mine[at : at + 500]) for at in range(0, len(mine), 500)]
+    return views
 
 
 @app.command()

@@ -14,8 +14,9 @@ of times before its error is raised, and a stream that dropped goes on where it 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any, Self
 
 import httpx
@@ -31,6 +32,7 @@ from chimera.core.views import (
     FleetView,
     MissionView,
     ReadyView,
+    RedriveView,
     ResultView,
     ReviewView,
     SpendView,
@@ -174,6 +176,29 @@ class Client:
         """End a mission; what is accepted stays. Raises NotFound; InvalidTransition when it is over."""
         path = f"/v1/missions/{part(mission_id)}/cancel"
         return await self._hub.write(MissionView, "POST", path, {"reason": reason})
+
+    async def pause(self, mission_id: str, reason: str = "") -> MissionView:
+        """Hold a mission: nothing more is claimed or judged; what is under way is kept.
+
+        Raises NotFound; InvalidTransition when it is over."""
+        path = f"/v1/missions/{part(mission_id)}/pause"
+        return await self._hub.write(MissionView, "POST", path, {"reason": reason})
+
+    async def resume(self, mission_id: str, *, budget_usd: Decimal | str | None = None) -> MissionView:
+        """Let a paused mission go on; or one that its budget ended, under a larger one.
+
+        Raises NotFound; InvalidTransition when there is nothing to resume, or the budget must grow."""
+        path = f"/v1/missions/{part(mission_id)}/resume"
+        body = {} if budget_usd is None else {"budget_usd": str(budget_usd)}
+        return await self._hub.write(MissionView, "POST", path, body)
+
+    async def redrive(self, mission_id: str, task_ids: Sequence[str]) -> RedriveView:
+        """Give FAILED tasks, at most 500, a fresh set of attempts; others are left as they are.
+
+        Raises NotFound; InvalidTransition when the mission was cancelled, or ended by budget or deadline.
+        """
+        path = f"/v1/missions/{part(mission_id)}/redrive"
+        return await self._hub.write(RedriveView, "POST", path, {"tasks": list(task_ids)})
 
     async def edit(
         self, mission_id: str, *, goal: str | None = None, context: Mapping[str, Any] | None = None

@@ -34,13 +34,13 @@ class MissionStatus(StrEnum):
     RUNNING = "RUNNING"
     """Tasks are under way or may be claimed."""
     PAUSED = "PAUSED"
-    """An operator holds it."""
+    """An operator holds it: nothing is claimed or judged; what is under way is kept."""
     WAITING_REVIEW = "WAITING_REVIEW"
     """All that is left waits for a human."""
     COMPLETED = "COMPLETED"
-    """Every task is final and enough were accepted. Final."""
+    """Every task is final and enough were accepted. Final unless a task is redriven."""
     FAILED = "FAILED"
-    """Ended early or with too little accepted, for a stated reason. Final."""
+    """Ended early or with too little accepted, for a stated reason. Final unless resumed or redriven."""
     CANCELLED = "CANCELLED"
     """Ended by its owner. Final."""
 
@@ -51,6 +51,15 @@ MISSION_TRANSITIONS: dict[tuple[MissionStatus, MissionStatus], str] = {
     (M.PLANNING, M.RUNNING): "planned: its first tasks exist",
     (M.PLANNING, M.FAILED): "deadline",
     (M.PLANNING, M.CANCELLED): "cancelled by its owner",
+    (M.PLANNING, M.PAUSED): "paused by its owner",
+    (M.RUNNING, M.PAUSED): "paused by its owner",
+    (M.WAITING_REVIEW, M.PAUSED): "paused by its owner",
+    (M.PAUSED, M.PLANNING): "resumed before its first tasks existed",
+    (M.PAUSED, M.RUNNING): "resumed",
+    (M.PAUSED, M.FAILED): "deadline",
+    (M.PAUSED, M.CANCELLED): "cancelled by its owner",
+    (M.FAILED, M.RUNNING): "resumed under a larger budget, or a task was redriven",
+    (M.COMPLETED, M.RUNNING): "a task was redriven",
     (M.RUNNING, M.WAITING_REVIEW): "all that is left waits for a human",
     (M.RUNNING, M.COMPLETED): "every task is final and min_accepted is met",
     (M.RUNNING, M.FAILED): "budget_exceeded, deadline, task_failed or min_accepted",

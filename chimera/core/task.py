@@ -36,9 +36,9 @@ class TaskStatus(StrEnum):
     ACCEPTED = "ACCEPTED"
     """Judged good: the commit record. Final."""
     FAILED = "FAILED"
-    """Gave up, for a stated reason. Final."""
+    """Gave up, for a stated reason. Final unless redriven."""
     CANCELLED = "CANCELLED"
-    """Ended with its mission, or because what it needs failed. Final."""
+    """Ended with its mission, or because what it needs failed. Final unless that comes back."""
 
 
 S = TaskStatus
@@ -62,6 +62,9 @@ TRANSITIONS: dict[tuple[TaskStatus, TaskStatus], str] = {
     (S.ESCALATED, S.READY): "rejected by a human with attempts left, or stale",
     (S.ESCALATED, S.FAILED): "rejected by a human on the last attempt",
     (S.ESCALATED, S.CANCELLED): "the mission ended",
+    (S.FAILED, S.READY): "redriven: a fresh set of attempts",
+    (S.CANCELLED, S.READY): "revived: its mission was resumed or redriven",
+    (S.CANCELLED, S.BLOCKED): "revived, and waits for others again",
 }
 """(from, to) → why a task makes that step. A step that is not here is impossible."""
 

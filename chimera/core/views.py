@@ -93,6 +93,13 @@ class MissionView(View):
         return self.total_tasks - sum(self.counts.get(status, 0) for status in FINAL)
 
 
+class RedriveView(View):
+    """What a redrive did."""
+
+    redriven: int = Field(description="Tasks that got a fresh set of attempts.")
+    mission: MissionView
+
+
 class TaskView(Task):
     """A task on the wire, with what became of it so far.
 

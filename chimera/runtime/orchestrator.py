@@ -63,6 +63,10 @@ class Orchestrator(Service):
         left = 1
         while left:
             left = await missions.pass_failures(term=term, by=by)
+        for mission_id in await missions.to_revive():
+            left = 1
+            while left:
+                left = await missions.revive(mission_id, term=term, by=by)
         for mission_id in await missions.to_sweep():
             left = 1
             while left:

@@ -17,6 +17,7 @@ mission       hash    spec, state document, status                       until p
 missions      zset    mission → submitted at (µs)                        until pruned
 active        zset    mission that is not final → deadline (µs, +inf)    while not final
 sweep         set     final missions whose open tasks must still end     until swept
+revive        set     missions whose swept tasks must come back          until revived
 ids           list    task ids of a mission, as planned                  with the mission
 spec          hash    a task's stage, input, dependencies                with the mission
 submitted     string  mission made under an idempotency key              24 h
@@ -24,6 +25,7 @@ term          string  highest term seen of a role                        for eve
 task          hash    a task's run state                                 with the mission
 counts        hash    tasks of a mission by status, and other tallies    with the mission
 ready         list    a mission's READY tasks                            while any
+parked        list    a paused mission's tasks in REVIEW                 until resumed
 high, normal  zset    missions with READY tasks → rank (µs)              while any
 later         zset    READY tasks with a not-before → that instant (µs)  while any
 leases        zset    PENDING task → lease's end (µs)                    while any
@@ -103,6 +105,7 @@ PLAIN = {
     "missions": "h:missions",
     "active": "h:active",
     "sweep": "h:sweep",
+    "revive": "h:revive",
     "high": "q:high",
     "normal": "q:normal",
     "later": "q:later",
@@ -131,6 +134,7 @@ OWNED = {
     "task": "q:t:",
     "counts": "q:m:",
     "ready": "q:ready:",
+    "parked": "q:parked:",
     "worker": "q:w:",
     "suspects": "q:suspects:",
     "answers": "q:answers:",

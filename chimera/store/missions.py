@@ -168,6 +168,83 @@ class MissionStore:
         if code == Refusal.LOST:
             raise InvalidTransition(f"mission {mission_id} is over: it cannot be cancelled")
 
+    async def pause(self, mission_id: str, operation: str, *, by: str, reason: str = "") -> None:
+        """Hold it: nothing more is claimed or judged. Once for an operation.
+
+        Raises:
+            NotFound: there is none.
+            InvalidTransition: it is final.
+        """
+        code = await self._scripts.run(
+            "pause_mission", [self.keys.root], mission_id, operation, by, reason or "paused by its owner"
+        )
+        if code == Refusal.MISSING:
+            raise NotFound(f"there is no mission {mission_id!r}")
+        if code == Refusal.LOST:
+            raise InvalidTransition(f"mission {mission_id} is over: it cannot be paused")
+
+    async def resume(
+        self, mission_id: str, operation: str, *, by: str, budget_microusd: int | None = None
+    ) -> None:
+        """Let a paused mission go on, or one that its budget ended, under a larger one.
+
+        Raises:
+            NotFound: there is none.
+            InvalidTransition: it is neither; its deadline has passed; or the budget does not grow.
+        """
+        code = await self._scripts.run(
+            "resume_mission",
+            [self.keys.root],
+            mission_id,
+            operation,
+            by,
+            "" if budget_microusd is None else budget_microusd,
+        )
+        if code == Refusal.MISSING:
+            raise NotFound(f"there is no mission {mission_id!r}")
+        if code == Refusal.OVERDUE:
+            raise InvalidTransition(f"the deadline of mission {mission_id} has passed: submit it again")
+        if code == Refusal.OVER_LIMIT:
+            raise InvalidTransition(
+                f"mission {mission_id} needs a larger budget than it has to go on: "
+                "give one with --budget-usd, or budget_usd over HTTP"
+            )
+        if code == Refusal.LOST:
+            raise InvalidTransition(
+                f"mission {mission_id} is neither paused nor ended by its budget: there is nothing to resume"
+            )
+
+    async def redrive(self, mission_id: str, task_ids: Sequence[str], operation: str, *, by: str) -> int:
+        """Give FAILED tasks a fresh set of attempts; others are left as they are. Returns how many.
+
+        Raises:
+            NotFound: there is no such mission.
+            InvalidTransition: it was cancelled, or its budget or deadline ended it.
+        """
+        answer = await self._scripts.run(
+            "redrive_tasks", [self.keys.root], mission_id, operation, by, *task_ids
+        )
+        if answer == Refusal.MISSING:
+            raise NotFound(f"there is no mission {mission_id!r}")
+        if answer == Refusal.OVERDUE:
+            raise InvalidTransition(f"the deadline of mission {mission_id} has passed: submit it again")
+        if answer == Refusal.LOST:
+            raise InvalidTransition(
+                f"mission {mission_id} was cancelled, or ended by its budget or deadline: its tasks cannot "
+                "be redriven (`chimera mission resume --budget-usd` revives one that ran out of budget)"
+            )
+        return int(answer)
+
+    async def to_revive(self) -> list[str]:
+        """Missions whose swept tasks must come back."""
+        with translated():
+            return list(await self._redis.smembers(self.keys.revive))
+
+    async def revive(self, mission_id: str, *, term: int, by: str, most: int = 500) -> int:
+        """Bring back tasks that ended with it. Returns how many are still to look at."""
+        answer = await self._scripts.run("revive_tasks", [self.keys.root], mission_id, term, most, by)
+        return max(0, int(answer))
+
     async def edit(
         self,
         mission_id: str,
@@ -284,5 +361,5 @@ def _record(
         budget_microusd=int(mission["budget"]),
         settled_microusd=int(spend.get("settled", 0)),
         held_microusd=int(spend.get("held", 0)),
-        wanted_microusd=int(spend.get("wanted", 0)),
+        wanted_microusd=int(spend.get("wanted", 0)) if spend.get("exhausted") == mission["budget"] else 0,
     )

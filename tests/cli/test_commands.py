@@ -38,8 +38,8 @@ def test_every_command_of_the_manual_is_there() -> None:
     assert names >= {
         *("up", "down", "status", "run", "demo", "doctor", "env", "model serve", "recorder show"),
         *(f"mission {verb}" for verb in ("submit", "list", "get", "watch")),
-        *(f"mission {verb}" for verb in ("results", "cancel", "set", "schema")),
-        *(f"task {verb}" for verb in ("list", "get")),
+        *(f"mission {verb}" for verb in ("results", "cancel", "pause", "resume", "set", "schema")),
+        *(f"task {verb}" for verb in ("list", "get", "redrive")),
         *(f"review {verb}" for verb in ("list", "show", "approve", "reject")),
         *(f"agent {verb}" for verb in ("new", "list", "run")),
     }

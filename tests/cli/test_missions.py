@@ -104,6 +104,36 @@ async def test_a_running_mission_is_changed_and_cancelled(hub: Shell) -> None:
     assert (await hub("mission", "watch", mission_id)).code == 1
 
 
+async def test_a_running_mission_is_paused_and_goes_on(hub: Shell) -> None:
+    hub.write("m.json", mission(agent="wait"))
+    mission_id = (await hub("mission", "submit", "m.json")).out.strip()
+    paused = await hub("mission", "pause", mission_id, "--reason", "prices")
+    assert f"is PAUSED; `chimera mission resume {mission_id}`" in paused.out
+    resumed = await hub("mission", "resume", mission_id, "-o", "json")
+    assert resumed.document["status"] in {"PLANNING", "RUNNING"}
+    again = await hub("mission", "resume", mission_id)
+    assert (again.code, "nothing to resume" in again.err) == (3, True)
+
+
+async def test_failed_tasks_are_found_by_reason_and_redriven_when_confirmed(hub: Shell) -> None:
+    hub.write("m.json", mission(inputs=["a", "b"], judge=[{"policy": "human"}], max_attempts=1))
+    assert (await hub("run", "m.json")).code == 5
+    waiting = [one["task_id"] for one in (await hub("review", "list", "-o", "json")).document]
+    for task in waiting:
+        assert (await hub("review", "reject", task)).code == 0
+    mission_id = waiting[0].partition(".")[0]
+    assert (await hub("mission", "watch", mission_id)).code == 1
+    failed = await hub("task", "list", "--status", "FAILED", "--reason", "rejected", "-o", "json")
+    assert sorted(task["task_id"] for task in failed.document) == sorted(waiting)
+    assert (await hub("task", "list", "--reason", "poisoned", "-o", "json")).document == []
+    unconfirmed = await hub("task", "redrive", "--reason", "rejected")
+    assert (unconfirmed.code, "redrive 2 tasks of 1 mission?" in unconfirmed.err) == (2, True)
+    assert "2 tasks redriven" in (await hub("task", "redrive", "--reason", "rejected", "--yes")).out
+    assert (await hub("mission", "watch", mission_id)).code == 5
+    assert "no failed task" in (await hub("task", "redrive", "--mission", mission_id)).out
+    assert (await hub("task", "redrive")).code == 2
+
+
 async def test_ctrl_c_leaves_the_mission_going_on(hub: Shell) -> None:
     hub.write("m.json", mission(agent="wait"))
     process = await hub.start("run", "m.json")

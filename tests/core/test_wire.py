@@ -33,9 +33,13 @@ def test_a_mission_shows_its_state_version() -> None:
     assert MissionView.model_json_schema()["properties"]["state_version"]["type"] == "integer"
 
 
-def test_final_is_final() -> None:
-    assert not {before for before, _ in TRANSITIONS} & FINAL
-    assert not {before for before, _ in MISSION_TRANSITIONS} & MISSION_FINAL
+def test_what_is_accepted_or_cancelled_stays_so_and_the_rest_comes_back_only_to_work() -> None:
+    back = {after for before, after in TRANSITIONS if before in FINAL}
+    assert back == {TaskStatus.READY, TaskStatus.BLOCKED}
+    assert TaskStatus.ACCEPTED not in {before for before, _ in TRANSITIONS}
+    revived = {after for before, after in MISSION_TRANSITIONS if before in MISSION_FINAL}
+    assert revived == {MissionStatus.RUNNING}
+    assert MissionStatus.CANCELLED not in {before for before, _ in MISSION_TRANSITIONS}
 
 
 def test_an_entry_expands_to_its_events_and_their_sequence() -> None:

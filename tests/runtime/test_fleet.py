@@ -86,6 +86,35 @@ async def test_a_mission_ends_when_its_budget_is_exhausted_and_keeps_what_is_acc
         assert mission.wanted_microusd == 500
 
 
+async def test_a_mission_revived_under_a_larger_budget_finishes(base: Base, tenant: str) -> None:
+    async with running(base, tenant, registry(spend=spend)) as fleet:
+        await fleet.submit(drive.spec(agent="spend", inputs=list(range(6)), budget_usd=Decimal("0.001")))
+        assert (await fleet.rest()).reason == "budget_exceeded"
+        kept = (await fleet.stores.missions.get("m1")).counts["ACCEPTED"]
+        await fleet.stores.missions.resume("m1", "op", by="eve", budget_microusd=10_000)
+        mission = await fleet.rest()
+        assert (mission.status, mission.counts["ACCEPTED"]) == (MissionStatus.COMPLETED, 6)
+        assert kept >= 1
+        assert mission.settled_microusd == 6 * 300
+
+
+async def test_a_pause_holds_a_working_fleet_and_loses_nothing(base: Base, tenant: str) -> None:
+    async def brief(task: Task, ctx: Context) -> Any:
+        await asyncio.sleep(0.02)
+        return task.input
+
+    async with running(base, tenant, registry(brief=brief)) as fleet:
+        await fleet.submit(drive.spec(agent="brief", inputs=list(range(200))))
+        await fleet.until(lambda mission: mission.counts["ACCEPTED"] >= 20)
+        await fleet.stores.missions.pause("m1", "op", by="eve")
+        held = await fleet.until(lambda mission: mission.counts["PENDING"] == 0)
+        assert held.status is MissionStatus.PAUSED
+        assert held.counts["READY"] > 0
+        await fleet.stores.missions.resume("m1", "op2", by="eve")
+        mission = await fleet.rest()
+        assert (mission.status, mission.counts["ACCEPTED"]) == (MissionStatus.COMPLETED, 200)
+
+
 async def test_callers_on_a_tight_budget_wait_in_turn_and_all_finish(base: Base, tenant: str) -> None:
     async def cheap(task: Task, ctx: Context) -> Any:
         hold = await ctx.model.purse.reserve(amount_microusd=100, model="m", agent="cheap", ttl_s=60)

@@ -17,6 +17,7 @@ from chimera.core.task import Task
 from chimera.runtime.base import Base, open_base
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import Settings, load
+from chimera.store.connection import connect
 from tests.relay import Relay
 from tests.runtime.fleet import registry, running
 from tests.store import drive
@@ -127,13 +128,15 @@ async def test_a_slow_store_and_broken_connections_only_slow_the_fleet(
         url = own_redis.url.replace(f":{own_redis.port}/", f":{relay.port}/")
         base = await open_base(settings.model_copy(update={"redis_url": SecretStr(url)}))
         await base.tenants.add("acme")
+        near = connect(settings)
         async with running(base, "acme", registry(brief=brief)) as fleet:
             relay.delay_s = 0.05
             await fleet.submit(drive.spec(agent="brief", inputs=list(range(100)), task_timeout_s=60))
             for _ in range(3):
                 await asyncio.sleep(0.3)
                 await relay.drop()
-                await base.redis.script_flush()
+                await near.script_flush()
             mission = await fleet.rest(timeout_s=60)
+        await near.aclose()
         await base.close()
     assert (mission.status, mission.counts["ACCEPTED"]) == (MissionStatus.COMPLETED, 100)

@@ -253,6 +253,39 @@ async def cancel(base: Base, tenant: str) -> Call:
     return lambda at, who: at.of(who).missions.cancel("m1", by="t", reason="enough")
 
 
+@case("pause_mission")
+async def pause(base: Base, tenant: str) -> Call:
+    await leased(base, tenant)
+    return lambda at, who: at.of(who).missions.pause("m1", "op", by="t")
+
+
+@case("resume_mission")
+async def resume(base: Base, tenant: str) -> Call:
+    stores, _ = await reviewed(base, tenant)
+    await stores.missions.pause("m1", "p0", by="t")
+    return lambda at, who: at.of(who).missions.resume("m1", "op", by="t")
+
+
+async def failed(base: Base, tenant: str) -> TenantStores:
+    stores, one = await leased(base, tenant, inputs=[1], max_attempts=1)
+    await stores.tasks.end("w1", [Ended(one.task_id, one.token, "error", "no", 0)])
+    await stores.missions.settle("m1", term=drive.TERM, by="hub")
+    return stores
+
+
+@case("redrive_tasks")
+async def redrive(base: Base, tenant: str) -> Call:
+    await failed(base, tenant)
+    return lambda at, who: at.of(who).missions.redrive("m1", ["m1.0"], "op", by="t")
+
+
+@case("revive_tasks", sweep=True)
+async def revive(base: Base, tenant: str) -> Call:
+    stores = await failed(base, tenant)
+    await stores.missions.redrive("m1", ["m1.0"], "op", by="t")
+    return lambda at, who: at.of(who).missions.revive("m1", term=drive.TERM, by="hub")
+
+
 @case("settle_mission")
 async def settle_mission(base: Base, tenant: str) -> Call:
     stores = await drive.begin(base, tenant, drive.spec(inputs=[1]))

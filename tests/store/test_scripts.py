@@ -78,8 +78,10 @@ def test_scripts_make_only_steps_of_the_table() -> None:
             assert target in set(TaskStatus)
 
 
-def test_nothing_leads_out_of_a_final_status() -> None:
-    assert {before for before, _ in TRANSITIONS} == OPEN
+def test_only_failed_and_cancelled_tasks_come_back() -> None:
+    back = {(before, after) for before, after in TRANSITIONS if before not in OPEN}
+    assert {before for before, _ in back} == {TaskStatus.FAILED, TaskStatus.CANCELLED}
+    assert {after for _, after in back} == {TaskStatus.READY, TaskStatus.BLOCKED}
 
 
 def test_mission_steps_in_scripts_are_steps_of_the_table() -> None:

@@ -67,9 +67,9 @@ def _budget_step(record: MissionRecord) -> str:
     amount = usd(needed).removeprefix("$").replace(",", "")
     return (
         f"{usd(record.settled_microusd)} of {usd(record.budget_microusd)} are spent and the next call may "
-        f"cost {usd(record.wanted_microusd)}, with {left} of {total} tasks left: submit it again with a "
-        f"budget_usd of about {amount} ({basis}); what is accepted is kept, "
-        f"see `chimera mission results {record.mission_id}`"
+        f"cost {usd(record.wanted_microusd)}, with {left} of {total} tasks left: "
+        f"`chimera mission resume {record.mission_id} --budget-usd {amount}` lets it go on "
+        f"({basis}); what is accepted is kept"
     )
 
 

@@ -38,7 +38,9 @@ for _, id in ipairs(expired) do
 end
 for _, id in ipairs(redis.call("LPOP", k.review, ARGV[4]) or {}) do
   local t = redis.call("HMGET", k.of_task(id), "status", "judge_token")
-  if t[1] == "REVIEW" then
+  if t[1] == "REVIEW" and mission(k, mission_of(id)).status == "PAUSED" then
+    redis.call("RPUSH", k.of_parked(mission_of(id)), id)
+  elseif t[1] == "REVIEW" then
     local token = int(math.max((tonumber(t[2]) or 0) + 1, now))
     redis.call("HSET", k.of_task(id), "judge_token", token, "judge", judge, "judged_at", int(now))
     redis.call("ZADD", k.judging, int(expires), id)

@@ -14,7 +14,11 @@ local now = now_us()
 if not hold_term(k, "orchestrator", tonumber(ARGV[1])) then return -5 end
 for _, id in ipairs(redis.call("LPOP", k.fallen, ARGV[2]) or {}) do
   local mid = mission_of(id)
+  -- A task that was redriven meanwhile has not failed.
+  local fell = FINAL_TASK[redis.call("HGET", k.of_task(id), "status")]
+  if fell then redis.call("HSET", k.of_task(id), "passed", 1) end
   for name in string.gmatch(redis.call("HGET", k.of_spec(id), "needed_by") or "", "[^ ]+") do
+    if not fell then break end
     local other = mid .. "." .. name
     local t = redis.call("HMGET", k.of_task(other), "status", "waits_for")
     if t[1] == "BLOCKED" then

@@ -8,7 +8,7 @@
 -- ARGV[6]   who plans
 -- ARGV[7..] stride 7: name, stage, input (JSON or ""), depends_on, needed_by (names, space between),
 --           waits_for, partial (0/1)
--- Returns   1 planned, also when it was just before · 0 it stands elsewhere · -5 an older term · -2 the mission is final
+-- Returns   1 planned, also when it was just before · 0 it stands elsewhere, or is paused · -5 an older term · -2 the mission is final
 --- include keys
 --- include clock
 --- include record
@@ -20,6 +20,7 @@ local mid = ARGV[1]
 if not hold_term(k, "orchestrator", tonumber(ARGV[2])) then return -5 end
 local m = mission(k, mid)
 if not m.status or FINAL_MISSION[m.status] then return -2 end
+if m.status == "PAUSED" then return 0 end
 local planned = redis.call("HGET", k.of_mission(mid), "planned")
 if planned ~= ARGV[3] then return planned == ARGV[4] and 1 or 0 end
 if m.status == "PLANNING" then

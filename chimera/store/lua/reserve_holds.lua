@@ -60,7 +60,9 @@ for i = 3, #ARGV, 5 do
     if refused then
       note("spend.refused", mid, id, { kind = refused[2], level = refused[3], amount = amount })
       if refused[2] == "exhausted" and refused[3] == "mission" then
-        redis.call("HSET", k.of_spend(mid), "exhausted", "1", "wanted", int(amount))
+        -- For this budget: under a larger one it may go on.
+        redis.call("HSET", k.of_spend(mid), "exhausted", redis.call("HGET", k.of_mission(mid), "budget"),
+          "wanted", int(amount))
         mark_dirty(k, mid)
         dirty = true
       end

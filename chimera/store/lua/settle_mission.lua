@@ -13,7 +13,8 @@ local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
 if not hold_term(k, "orchestrator", tonumber(ARGV[2])) then return -5 end
-local v = redis.call("HMGET", k.of_mission(mid), "status", "deadline", "on_task_failure", "min_accepted", "planned_all")
+local v = redis.call("HMGET", k.of_mission(mid), "status", "deadline", "on_task_failure", "min_accepted", "planned_all",
+  "budget")
 local status = v[1]
 if not status then return -2 end
 if FINAL_MISSION[status] then return status end
@@ -21,11 +22,15 @@ local c = redis.call("HMGET", k.of_counts(mid), "BLOCKED", "READY", "PENDING", "
 local n = {}
 for i = 1, 7 do n[i] = tonumber(c[i] or 0) end
 local busy, waiting, accepted, failed = n[1] + n[2] + n[3] + n[4], n[5], n[6], n[7]
+-- Tasks that ended with it are still to come back: it is not over.
+if redis.call("SISMEMBER", k.revive, mid) == 1 then busy = busy + 1 end
 local to, reason = status, ""
-if redis.call("HGET", k.of_spend(mid), "exhausted") == "1" then
-  to, reason = "FAILED", "budget_exceeded"
-elseif v[2] ~= "" and now >= tonumber(v[2]) then
+if v[2] ~= "" and now >= tonumber(v[2]) then
   to, reason = "FAILED", "deadline"
+elseif status == "PAUSED" then
+  -- It stays so until it is resumed: only time does not stop.
+elseif redis.call("HGET", k.of_spend(mid), "exhausted") == v[6] then
+  to, reason = "FAILED", "budget_exceeded"
 elseif v[3] == "stop" and failed > 0 then
   to, reason = "FAILED", "task_failed"
 elseif v[5] == "1" and busy == 0 and waiting == 0 then

@@ -39,7 +39,7 @@ local left = redis.call("LLEN", k.of_ids(mid)) - from - #ids
 redis.call("HSET", k.of_mission(mid), "swept", from + #ids)
 if left <= 0 then
   redis.call("SREM", k.sweep, mid)
-  redis.call("DEL", k.of_ready(mid))
+  redis.call("DEL", k.of_ready(mid), k.of_parked(mid))
 end
 write_counts(k)
 write_log(k, ARGV[4], now)

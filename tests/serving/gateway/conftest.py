@@ -60,7 +60,9 @@ class Fleet:
 
     async def work(self, most: int = 100) -> int:
         """Claim tasks and hand in their inputs as results."""
-        claims = await self.stores.tasks.claim("w1", f"c{id(object())}", lease_s=30, general=most, high=most, slots=16)
+        claims = await self.stores.tasks.claim(
+            "w1", f"c{id(object())}", lease_s=30, general=most, high=most, slots=16
+        )
         await self.stores.tasks.submit(
             "w1",
             [(one.task_id, one.token, 1, json.dumps({"said": one.input})) for one in claims],

@@ -172,6 +172,8 @@ async def test_a_wrong_page_is_refused(http: httpx.AsyncClient) -> None:
         ("GET", "/v1/missions/nope/events"),
         ("GET", "/v1/missions/nope/watch"),
         ("POST", "/v1/missions/nope/cancel"),
+        ("POST", "/v1/missions/nope/pause"),
+        ("POST", "/v1/missions/nope/resume"),
         ("GET", "/v1/tasks/nope.0"),
         ("GET", "/v1/reviews/nope.0"),
         ("POST", "/v1/reviews/nope.0/approve"),
@@ -204,6 +206,45 @@ async def test_cancel_ends_a_mission_and_twice_is_fine(http: httpx.AsyncClient) 
         response = await http.post(f"{path}/cancel", json={"reason": "enough"})
         assert (response.json()["status"], response.json()["reason"]) == ("CANCELLED", "enough")
     assert (await http.patch(path, json={"goal": "x"})).status_code == 409
+
+
+async def test_a_mission_is_paused_and_resumed_once_per_operation(
+    http: httpx.AsyncClient, fleet: Fleet
+) -> None:
+    mission_id = await submitted(http)
+    path = f"/v1/missions/{mission_id}"
+    await fleet.plan(mission_id)
+    for _ in range(2):
+        paused = await http.post(
+            f"{path}/pause", json={"reason": "prices"}, headers={"Idempotency-Key": "p1"}
+        )
+        assert (paused.json()["status"], paused.json()["reason"]) == ("PAUSED", "prices")
+    assert await fleet.work() == 0
+    for _ in range(2):
+        resumed = await http.post(f"{path}/resume", headers={"Idempotency-Key": "r1"})
+        assert (resumed.json()["status"], resumed.json()["reason"]) == ("RUNNING", "")
+    again = await http.post(f"{path}/pause", headers={"Idempotency-Key": "p1"})
+    assert again.json()["status"] == "RUNNING", "a late repetition does not pause it anew"
+    assert await fleet.work() > 0
+    await fleet.judge(Decision.ACCEPT, mission_id)
+    over = await http.post(f"{path}/pause")
+    assert (over.status_code, over.json()["type"]) == (409, "urn:chimera:problem:invalid-transition")
+    assert (await http.post(f"{path}/resume", json={"budget_usd": "-1"})).status_code == 422
+
+
+async def test_failed_tasks_are_redriven(http: httpx.AsyncClient, fleet: Fleet) -> None:
+    mission_id = await submitted(http, max_attempts=1)
+    await fleet.do(mission_id, Decision.REJECT)
+    path = f"/v1/missions/{mission_id}"
+    failed = (await http.get(f"{path}/tasks", params={"status": "FAILED"})).json()["items"]
+    tasks = [task["task_id"] for task in failed]
+    assert tasks
+    assert (await http.post(f"{path}/redrive", json={"tasks": []})).status_code == 422
+    answer = (await http.post(f"{path}/redrive", json={"tasks": [*tasks, "other.0"]})).json()
+    assert (answer["redriven"], answer["mission"]["status"]) == (len(tasks), "RUNNING")
+    await fleet.work()
+    await fleet.judge(Decision.ACCEPT, mission_id)
+    assert (await http.get(path)).json()["status"] == "COMPLETED"
 
 
 async def test_a_mission_that_is_over_cannot_be_cancelled(http: httpx.AsyncClient, fleet: Fleet) -> None:

@@ -36,13 +36,13 @@ def test_a_spent_budget_says_what_it_would_take() -> None:
     step = next_step(replace(RECORD, reason="budget_exceeded"))
     assert "$0.096000 of $0.100000 are spent and the next call may cost $0.007000" in step
     assert "6 of 10 tasks left" in step
-    assert "budget_usd of about 0.247000" in step
+    assert "--budget-usd 0.247000" in step
 
 
 def test_a_budget_too_small_for_one_call_goes_by_the_worst_case() -> None:
     counts = {**RECORD.counts, "ACCEPTED": 0, "CANCELLED": 10}
     step = next_step(replace(RECORD, reason="budget_exceeded", counts=counts, settled_microusd=0))
-    assert "budget_usd of about 0.107000 (going by the worst case of a call)" in step
+    assert "--budget-usd 0.107000` lets it go on (going by the worst case of a call)" in step
 
 
 @pytest.mark.parametrize(

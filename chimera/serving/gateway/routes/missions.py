@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -11,8 +12,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chimera.core.mission import MissionBase, MissionSpec
+from chimera.core.money import MAX_USD, microusd
 from chimera.core.task import TaskStatus
-from chimera.core.views import MissionView, Page, TaskView
+from chimera.core.views import MissionView, Page, RedriveView, TaskView
 from chimera.runtime.base import TenantStores
 from chimera.serving.gateway.answers import After, Limit, Operation, answer, position
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
@@ -34,6 +36,36 @@ class Cancellation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reason: str = Field("", max_length=2_000, description="In words; shown as the mission's reason.")
+
+
+class Pause(BaseModel):
+    """Why a mission is held."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: str = Field("", max_length=2_000, description="In words; shown as the mission's reason.")
+
+
+class Resumption(BaseModel):
+    """How a mission goes on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget_usd: Decimal | None = Field(
+        None,
+        gt=0,
+        le=MAX_USD,
+        decimal_places=6,
+        description="Its new budget, larger than before; needed when the budget ended it.",
+    )
+
+
+class Redrive(BaseModel):
+    """Which failed tasks get a fresh set of attempts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: tuple[str, ...] = Field(min_length=1, max_length=500, description="Task ids of the mission.")
 
 
 class Edit(BaseModel):
@@ -103,6 +135,47 @@ async def cancel(mission_id: str, caller: ByCaller, why: Cancellation | None = N
     async with promptly():
         await caller.stores.missions.cancel(mission_id, by=str(caller.principal), reason=reason)
     return answer(await _view(caller, mission_id))
+
+
+@router.post("/{mission_id}/pause", response_model=MissionView)
+async def pause(
+    mission_id: str, caller: ByCaller, why: Pause | None = None, operation: Operation = None
+) -> Response:
+    """Hold a mission: nothing more is claimed or judged; what is under way is kept. Twice is fine."""
+    async with promptly():
+        await caller.stores.missions.pause(
+            mission_id,
+            operation or uuid.uuid4().hex,
+            by=str(caller.principal),
+            reason=why.reason if why else "",
+        )
+    return answer(await _view(caller, mission_id))
+
+
+@router.post("/{mission_id}/resume", response_model=MissionView)
+async def resume(
+    mission_id: str, caller: ByCaller, how: Resumption | None = None, operation: Operation = None
+) -> Response:
+    """Let a paused mission go on; or one that its budget ended, under a larger one."""
+    budget = how.budget_usd if how else None
+    async with promptly():
+        await caller.stores.missions.resume(
+            mission_id,
+            operation or uuid.uuid4().hex,
+            by=str(caller.principal),
+            budget_microusd=None if budget is None else microusd(budget),
+        )
+    return answer(await _view(caller, mission_id))
+
+
+@router.post("/{mission_id}/redrive", response_model=RedriveView)
+async def redrive(mission_id: str, what: Redrive, caller: ByCaller, operation: Operation = None) -> Response:
+    """Give FAILED tasks a fresh set of attempts; tasks that did not fail are left as they are."""
+    async with promptly():
+        count = await caller.stores.missions.redrive(
+            mission_id, what.tasks, operation or uuid.uuid4().hex, by=str(caller.principal)
+        )
+    return answer(RedriveView(redriven=count, mission=await _view(caller, mission_id)))
 
 
 @router.get("/{mission_id}/tasks", response_model=Page[TaskView])

@@ -2,7 +2,7 @@
 -- each; a test compares the two.
 local function keys(root)
   local plain = {
-    missions = "h:missions", active = "h:active", sweep = "h:sweep",
+    missions = "h:missions", active = "h:active", sweep = "h:sweep", revive = "h:revive",
     high = "q:high", normal = "q:normal", later = "q:later", leases = "q:leases",
     review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
     bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests",
@@ -11,7 +11,7 @@ local function keys(root)
   }
   local owned = {
     mission = "h:m:", ids = "h:ids:", spec = "h:t:", submitted = "h:idem:", term = "h:term:",
-    task = "q:t:", counts = "q:m:", ready = "q:ready:", worker = "q:w:", suspects = "q:suspects:", answers = "q:answers:",
+    task = "q:t:", counts = "q:m:", ready = "q:ready:", parked = "q:parked:", worker = "q:w:", suspects = "q:suspects:", answers = "q:answers:",
     verdicts = "j:v:", commit = "j:t:", spend = "g:m:", hold = "g:hold:",
   }
   local k = { root = root, tenant = string.sub(root, 2, -3) }

@@ -1,0 +1,21 @@
+-- A mission comes back: from a pause, or from its end.
+-- Its READY tasks may be claimed, its results judged. Bounded by the tasks kept in Redis (CHIMERA_PLAN_WINDOW).
+local function open_for_claims(k, mid, now)
+  missions[mid] = nil
+  local m = mission(k, mid)
+  local ready = redis.call("LLEN", k.of_ready(mid))
+  if ready > 0 then
+    redis.call("ZADD", m.priority == "high" and k.high or k.normal, "NX", int(rank(m, now)), mid)
+    woken = woken + ready
+  end
+  while redis.call("LMOVE", k.of_parked(mid), k.review, "LEFT", "RIGHT") do end
+end
+-- A final mission runs again; the tasks that were swept with it follow in batches.
+local function revive(k, mid, deadline)
+  redis.call("HSET", k.of_mission(mid), "status", "RUNNING", "reason", "", "swept", 0, "revived", 0)
+  redis.call("HDEL", k.of_mission(mid), "finished_at")
+  redis.call("ZADD", k.active, deadline ~= "" and deadline or "+inf", mid)
+  redis.call("SREM", k.sweep, mid)
+  redis.call("SADD", k.revive, mid)
+  missions[mid] = nil
+end

@@ -1,0 +1,25 @@
+-- Hold a mission: no more claims, at once; results wait in REVIEW. What is under way goes on and is kept.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   mission id
+-- ARGV[2]   operation id: the same again changes nothing
+-- ARGV[3]   who pauses
+-- ARGV[4]   reason, in words
+-- Returns   1 paused, also when it was already · -1 the mission is final · -2 there is no such mission
+--- include keys
+--- include clock
+--- include record
+--- include work
+local k = keys(KEYS[1])
+local now = now_us()
+local mid = ARGV[1]
+local v = redis.call("HMGET", k.of_mission(mid), "status", "paused")
+if not v[1] then return -2 end
+if v[2] == ARGV[2] or v[1] == "PAUSED" then return 1 end
+if FINAL_MISSION[v[1]] then return -1 end
+redis.call("HSET", k.of_mission(mid), "status", "PAUSED", "paused", ARGV[2], "held_from", v[1], "reason", ARGV[4])
+redis.call("ZREM", k.high, mid)
+redis.call("ZREM", k.normal, mid)
+note("mission.paused", mid, "", { reason = ARGV[4] })
+write_log(k, ARGV[3], now)
+wake_hub(k)
+return 1

@@ -1,0 +1,67 @@
+-- Give FAILED tasks a fresh set of attempts. Their mission goes on, and so do tasks that were cancelled for
+-- want of them. Verdicts, feedback and what was spent stay.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   mission id
+-- ARGV[2]   operation id: the same again changes nothing
+-- ARGV[3]   who redrives
+-- ARGV[4..] stride 1: task id
+-- Returns   tasks redriven · -1 the mission was cancelled, or failed for its budget or deadline ·
+--           -2 there is no such mission · -3 its deadline has passed
+--- include keys
+--- include clock
+--- include record
+--- include work
+--- include revive
+local k = keys(KEYS[1])
+local now = now_us()
+local mid = ARGV[1]
+local v = redis.call("HMGET", k.of_mission(mid), "status", "reason", "deadline", "redriven", "redriven_tasks")
+if not v[1] then return -2 end
+if v[4] == ARGV[2] then return tonumber(v[5]) end
+local final = FINAL_MISSION[v[1]]
+if v[1] == "CANCELLED" or v[1] == "FAILED" and v[2] ~= "min_accepted" and v[2] ~= "task_failed" then return -1 end
+if v[3] ~= "" and now >= tonumber(v[3]) then return -3 end
+-- Those that were told that a task failed wait for it again, and those that wait for them.
+local function wait_again(first)
+  local told = { first }
+  while #told > 0 do
+    local id = table.remove(told)
+    if redis.call("HGET", k.of_task(id), "passed") == "1" then
+      redis.call("HDEL", k.of_task(id), "passed")
+      for name in string.gmatch(redis.call("HGET", k.of_spec(id), "needed_by") or "", "[^ ]+") do
+        local other = mid .. "." .. name
+        local o = redis.call("HMGET", k.of_task(other), "status", "reason")
+        if o[1] == "BLOCKED" or (o[1] == "CANCELLED" and o[2] == "upstream_failed") then
+          redis.call("HINCRBY", k.of_task(other), "waits_for", 1)
+          local lost = redis.call("HINCRBY", k.of_task(other), "lost", -1)
+          if o[1] == "CANCELLED" and (lost == 0 or redis.call("HGET", k.of_spec(other), "partial") == "1") then
+            redis.call("HDEL", k.of_task(other), "reason", "finished_at")
+            note("task.revived", mid, other)
+            move(k, other, mid, "CANCELLED", "BLOCKED")
+            told[#told + 1] = other
+          end
+        end
+      end
+    end
+  end
+end
+local redriven = 0
+for i = 4, #ARGV, 1 do
+  local id = ARGV[i]
+  if mission_of(id) == mid and redis.call("HGET", k.of_task(id), "status") == "FAILED" then
+    if final and redriven == 0 then revive(k, mid, v[3]) end
+    redis.call("HDEL", k.of_task(id), "used", "deaths", "alone", "stale", "judge_errors", "reason", "finished_at")
+    note("task.redriven", mid, id)
+    move(k, id, mid, "FAILED", "READY")
+    make_ready(k, id, mid, now, false)
+    wait_again(id)
+    redriven = redriven + 1
+  end
+end
+redis.call("HSET", k.of_mission(mid), "redriven", ARGV[2], "redriven_tasks", redriven)
+mark_dirty(k, mid)
+write_counts(k)
+ring(k)
+write_log(k, ARGV[3], now)
+wake_hub(k)
+return redriven
