@@ -37,8 +37,11 @@ class Backend(Protocol):
         """Workers that exist (alive or starting): id → tenant."""
         ...
 
-    async def end(self, tenant: str, worker_id: str) -> None:
-        """End a worker at once; nothing happens when it is gone."""
+    async def end(self, tenant: str, worker_id: str, process: str) -> None:
+        """End a worker at once; nothing happens when it is gone.
+
+        `process` is ``id@host`` as its last heartbeat had it, or "": a stopped process hears nothing else.
+        """
         ...
 
 
@@ -131,7 +134,8 @@ class FleetController(Service):
                 since, patience_s = self._beat_at[worker], SILENT_LEASES * self._base.settings.lease_s
             if now - since > patience_s:
                 log.warning("worker.silent", tenant=tenant, worker=worker)
-                await self._backend.end(tenant, worker)
+                process = await self._base.of(tenant).tasks.process(worker)
+                await self._backend.end(tenant, worker, process)
                 mine.discard(worker)
         for _ in range(desired - len(mine)):
             worker = f"{tenant}-{uuid.uuid4().hex[:8]}"

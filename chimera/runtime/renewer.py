@@ -2,7 +2,8 @@
 
 An agent that blocks the loop delays its neighbours but costs none of them its lease. One that
 never gives the loop back is named in a warning, and its attempt ends at its time all the same:
-the store refuses to renew it, and this thread reports it.
+the store refuses to renew it, and this thread reports it. Code that holds the interpreter itself
+stops this thread too: the leases run out, others take the work, and the culprit is named afterwards.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Renewer:
         self._pulse_at = 0.0
         self._pulse: asyncio.TimerHandle | None = None
         self._named: str | None = None
+        self._awake_at = time.monotonic()
 
     def start(self) -> None:
         """Begin; call it on the event loop to watch. Idempotent."""
@@ -76,9 +78,10 @@ class Renewer:
         self._pulse = self._loop.call_later(WATCH_S, self._beat)
 
     def _run(self) -> None:
-        due = time.monotonic()
+        due = self._awake_at = time.monotonic()
         while not self._stopping.wait(max(0.0, min(WATCH_S, due - time.monotonic()))):
             self._watch()
+            self._look_back()
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + self._heartbeat_s
@@ -106,15 +109,31 @@ class Renewer:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._heard, renewal)
 
-    def _watch(self) -> None:
+    def _look_back(self) -> None:
+        """Name who kept this very thread from running: code that never lets go of the interpreter."""
+        now = time.monotonic()
+        away_s, self._awake_at = now - self._awake_at, now
+        if away_s > self._lease_s:
+            log.error(
+                "worker.stalled",
+                task_id=self._running(),
+                stalled_s=round(away_s, 1),
+                next_step="its leases ran out: run such code in a process of its own, or bound it "
+                "(a regular expression that backtracks, a long call into C)",
+            )
+
+    def _running(self) -> str:
+        """The task on the loop. Read from another thread: at worst the one that has just run."""
         assert self._loop is not None  # nosec B101 (set by start)
+        task = asyncio.current_task(self._loop)
+        return task.get_name() if task is not None else "the worker itself"
+
+    def _watch(self) -> None:
         blocked_s = time.monotonic() - self._pulse_at
         if blocked_s < BLOCKED_AFTER_S + WATCH_S:
             self._named = None
             return
-        # Read from another thread: at worst the name of the task that has just run.
-        task = asyncio.current_task(self._loop)
-        name = task.get_name() if task is not None else "the worker itself"
+        name = self._running()
         if name != self._named:
             self._named = name
             log.warning(

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
 
 import ray
 from ray.util import list_named_actors
@@ -42,8 +47,8 @@ class RayBackend:
                 workers[worker_id] = tenant
         return workers
 
-    async def end(self, tenant: str, worker_id: str) -> None:
-        """Kill the actor."""
+    async def end(self, tenant: str, worker_id: str, process: str) -> None:
+        """Kill the actor, and its process too when it is on this host: a stopped one does not hear Ray."""
 
         def kill() -> None:
             try:
@@ -53,3 +58,15 @@ class RayBackend:
             ray.kill(actor)
 
         await asyncio.to_thread(kill)
+        pid, _, host = process.partition("@")
+        if host == socket.gethostname() and pid.isdigit() and _is_worker(int(pid)):
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+def _is_worker(pid: int) -> bool:
+    """Whether this is still a worker's process: numbers are used again."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"ray::{WorkerActor.__name__}".encode())
+    except OSError:
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -178,6 +179,11 @@ class TaskStore:
                     pipe.hgetall(self.keys.of("worker", name))
                 return dict(zip(names, await pipe.execute(), strict=True))
 
+    async def process(self, worker: str) -> str:
+        """The worker's process as it last said, ``id@host``; "" when nothing is known of it."""
+        with translated():
+            return str(await self._redis.hget(self.keys.of("worker", worker), "process") or "")
+
     async def load(self) -> tuple[int, int]:
         """(READY tasks of missions that may run now, tasks under lease)."""
         with translated():
@@ -256,7 +262,7 @@ class Heartbeat:
             round(lease_s * 1e6),
             slots,
             busy,
-            self._pid,
+            f"{self._pid}@{socket.gethostname()}",
             *(field for lease in leases for field in lease),
         )
         lost: dict[str, Exception] = {}

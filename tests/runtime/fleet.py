@@ -70,7 +70,7 @@ class Workers:
     async def list(self) -> dict[str, str]:
         return {worker: tenant for worker, (tenant, task) in self.running.items() if not task.done()}
 
-    async def end(self, tenant: str, worker_id: str) -> None:
+    async def end(self, tenant: str, worker_id: str, process: str = "") -> None:
         await end(self.running[worker_id][1])
 
     async def fall_silent(self, worker_id: str) -> None:

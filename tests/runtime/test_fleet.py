@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from decimal import Decimal
 from typing import Any
+
+from structlog.testing import capture_logs
 
 from chimera.agents.context import Context
 from chimera.agents.purse import Charge
@@ -127,6 +130,24 @@ async def test_callers_on_a_tight_budget_wait_in_turn_and_all_finish(base: Base,
         mission = await fleet.rest(timeout_s=40)
         assert mission.status is MissionStatus.COMPLETED
         assert (mission.counts["ACCEPTED"], mission.settled_microusd) == (60, 300)
+
+
+async def test_code_that_holds_the_interpreter_is_named(base: Base, tenant: str) -> None:
+    async def backtracks(task: Task, ctx: Context) -> Any:
+        # Python's own engine tries every way to cut it, and lets no thread run meanwhile.
+        began, length = time.monotonic(), 22
+        while time.monotonic() - began < 2 * base.settings.lease_s:
+            length += 1
+            re.match(r"(a+)+$", "a" * length + "b")
+        return "done"
+
+    with capture_logs() as logs:
+        async with running(base, tenant, registry(backtracks=backtracks)) as fleet:
+            await fleet.submit(drive.spec(agent="backtracks", inputs=[1]))
+            mission = await fleet.rest(timeout_s=40)
+    assert mission.counts["ACCEPTED"] == 1
+    named = [entry["task_id"] for entry in logs if entry["event"] == "worker.stalled"]
+    assert "m1.0" in named
 
 
 async def test_a_blocking_agent_costs_no_neighbour_its_lease(base: Base, tenant: str) -> None:

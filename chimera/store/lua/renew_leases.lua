@@ -4,7 +4,7 @@
 -- ARGV[2]   lease, µs: for the tasks and for the worker itself
 -- ARGV[3]   its slots
 -- ARGV[4]   its busy slots
--- ARGV[5]   its process id
+-- ARGV[5]   its process: id@host
 -- ARGV[6..] stride 2: task id, token
 -- Returns   {now_us, drain (0/1), answers}; an answer is {1, expires_us} renewed ·
 --           {-1, holder, since_ms, status} the lease is lost · {-3} the attempt's time is up
@@ -23,7 +23,7 @@ if redis.call("ZADD", k.workers, int(expires), worker) == 1 then
   note("worker.started", "", "", { worker = worker, slots = tonumber(ARGV[3]) })
 end
 redis.call("HSET", k.of_worker(worker), "slots", ARGV[3], "busy", ARGV[4], "beat", int(now),
-  "pid", ARGV[5])
+  "process", ARGV[5], "pid", string.match(ARGV[5], "^%d+"))
 redis.call("EXPIRE", k.of_worker(worker), 3600)
 local answers = {}
 for i = 6, #ARGV, 2 do
