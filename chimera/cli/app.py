@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from chimera.cli import agent, demo, doctor, env, fleet, mission, model, output, recorder, review, run, task
+from chimera.cli import (
+    agent,
+    chaos,
+    demo,
+    doctor,
+    env,
+    fleet,
+    mission,
+    model,
+    output,
+    recorder,
+    review,
+    run,
+    task,
+)
 from chimera.version import __version__
 
 app = typer.Typer(
@@ -55,5 +69,6 @@ app.command("down")(fleet.down)
 app.command("status")(fleet.status)
 app.command("demo")(demo.demo)
 app.add_typer(model.app)
+app.add_typer(chaos.app)
 app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)

@@ -1,0 +1,22 @@
+"""The drill's agent: what a task does stands in its input, so that a seed decides it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from chimera.agents import Context, agent
+from chimera.chaos.calls import PROMPT
+from chimera.core.task import Task
+
+
+@agent("chaos-drill")
+async def chaos_drill(task: Task, ctx: Context) -> dict[str, Any]:
+    """Takes its time, pays for a call when told to, and fails at its first attempt when told to."""
+    told: dict[str, Any] = task.input
+    await asyncio.sleep(told["seconds"])
+    if told["fails"] and ctx.attempt == 1:
+        raise RuntimeError("as planned")
+    if told["pays"]:
+        await ctx.model.text(PROMPT + ctx.task_id, max_tokens=20)
+    return {"n": told["n"]}

@@ -1,0 +1,68 @@
+"""What a drill leaves behind: the recorder's events, the store's last word, and the witnesses' journals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from chimera.core.event import Event
+
+
+class MissionEnd(BaseModel):
+    """A mission as the store has it when all is quiet."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mission_id: str
+    status: str
+    total_tasks: int
+    counts: dict[str, int]
+    budget_microusd: int
+    settled_microusd: int
+    held_microusd: int
+
+
+class TenantEnd(BaseModel):
+    """One tenant when all is quiet.
+
+    Attributes:
+        results: accepted results by task, as the API gives them.
+        verdicts: accepting verdicts by task.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    events: tuple[Event, ...]
+    missions: tuple[MissionEnd, ...]
+    results: dict[str, int]
+    verdicts: dict[str, int]
+    held_microusd: int
+    open_holds: int
+
+
+class History(BaseModel):
+    """Everything a checker needs.
+
+    Attributes:
+        acknowledged: the clients' journal: ``at, tenant, mission_id, tasks``.
+        calls: the endpoint's journal: ``at, key, event`` (served | refused).
+        faults: the nemesis' journal: ``at, fault, target, until``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tenants: dict[str, TenantEnd]
+    acknowledged: tuple[dict[str, Any], ...]
+    calls: tuple[dict[str, Any], ...]
+    faults: tuple[dict[str, Any], ...]
+
+    def keep(self, path: Path) -> None:
+        """Write it for `chimera chaos check`."""
+        path.write_text(self.model_dump_json(), encoding="utf-8")
+
+    @classmethod
+    def kept(cls, path: Path) -> History:
+        """Read it back."""
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))

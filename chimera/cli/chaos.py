@@ -1,0 +1,145 @@
+"""`chimera chaos`: harm a fleet under load, and prove that nothing was lost."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chimera.cli import output
+from chimera.cli.exits import Exit
+from chimera.cli.output import Format, Output
+
+if TYPE_CHECKING:
+    from chimera.chaos.history import History
+
+app = output.group("chaos", "Harm a fleet under load and check that nothing was lost: run, check.")
+
+
+@app.command()
+def run(
+    seed: Annotated[int, typer.Option(help="Decides the load and the schedule of faults.")] = 1,
+    minutes: Annotated[float, typer.Option(min=0.1, max=240, help="Of load and faults.")] = 3,
+    faults: Annotated[
+        str, typer.Option(help="light, heavy, all, or names with commas; see `chimera chaos faults`.")
+    ] = "light",
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep journals, logs and the history in this directory.")
+    ] = None,
+    output_format: Output = Format.TEXT,
+) -> None:
+    """Start a fleet of its own, load it, harm it by seed, and check the invariants. Exits 1 on a violation.
+
+    It takes about two minutes longer than MINUTES: the fleet's start, and the quiet at the end.
+
+    \b
+    Examples:
+      chimera chaos run
+      chimera chaos run --minutes 10 --faults all --seed 7 --keep drill
+      chimera chaos run --faults worker-kill,redis-kill -o json
+    """
+    import asyncio
+
+    from chimera.chaos.drill import Plan, drill
+    from chimera.chaos.faults import named
+
+    try:
+        chosen = named(faults)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--faults") from exc
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+        directory = keep or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise typer.BadParameter(f"{directory} is not empty", param_hint="--keep")
+        history = asyncio.run(
+            drill(Plan(seed, minutes, chosen), directory.absolute(), lambda said: output.note(f"  {said}"))
+        )
+    _report(history, output_format)
+
+
+@app.command()
+def check(
+    directory: Annotated[Path, typer.Argument(help="What `chaos run --keep` kept.", exists=True)],
+    output_format: Output = Format.TEXT,
+) -> None:
+    """Check a kept history again. Exits 1 on a violation.
+
+    \b
+    Example:
+      chimera chaos check drill
+    """
+    from chimera.chaos.history import History
+
+    _report(History.kept(directory / "history.json"), output_format)
+
+
+@app.command("faults")
+def faults_() -> None:
+    """List the faults there are.
+
+    \b
+    Example:
+      chimera chaos faults
+    """
+    from chimera.chaos.faults import LASTS_S, SETS, Fault
+
+    for fault in Fault:
+        sets = [name for name, members in SETS.items() if fault in members]
+        held = f"held for {LASTS_S[fault]:g} s" if fault in LASTS_S else ""
+        output.say(f"{fault:<20} {', '.join(sets):<12} {held}")
+
+
+def _report(history: History, output_format: Format) -> None:
+    from collections import Counter
+
+    from chimera.chaos.checker import check as checked
+    from chimera.chaos.checker import times
+
+    findings = checked(history)
+    faults = Counter(fault["fault"] for fault in history.faults)
+    tasks = sum(ack["tasks"] for ack in history.acknowledged)
+    bad = any(finding.violations for finding in findings)
+    if output_format is Format.JSON:
+        output.document(
+            {
+                "violated": bad,
+                "missions": len(history.acknowledged),
+                "tasks": tasks,
+                "calls": len(history.calls),
+                "faults": dict(faults),
+                "invariants": [
+                    {
+                        "invariant": one.invariant,
+                        "says": one.says,
+                        "checked": one.checked,
+                        "verdict": one.verdict,
+                        "violations": list(one.violations),
+                    }
+                    for one in findings
+                ],
+                "seconds_after_a_workers_death": times(history),
+            }
+        )
+    else:
+        output.say(
+            f"{len(history.acknowledged)} missions, {tasks} tasks, {len(history.calls)} paid calls asked for"
+        )
+        output.say("faults: " + (", ".join(f"{n} {name}" for name, n in sorted(faults.items())) or "none"))
+        output.table(
+            ("INVARIANT", "SAYS", "CHECKED", "VERDICT"),
+            [
+                (one.invariant, one.says, "-" if one.checked is None else str(one.checked), one.verdict)
+                for one in findings
+            ],
+        )
+        for name, found in times(history).items():
+            shown = ", ".join(f"{key} {value:g} s" for key, value in found.items() if key != "tasks")
+            output.say(f"after a worker's death, {name}: {shown} ({found['tasks']:g} tasks)")
+        for one in findings:
+            for violation in one.violations[:20]:
+                output.say(f"{one.invariant}: {violation}")
+    if bad:
+        raise typer.Exit(Exit.FAILED)
