@@ -89,13 +89,16 @@ def one_commit(history: History) -> tuple[int, list[str]]:
 
 
 def never_over_a_limit(history: History) -> tuple[int, list[str]]:
-    """Replays the ledger from the recorder: at each grant, settled + held stays within the budget; no call was
-    served without a hold; nothing served is uncharged; the store's figures are the replayed ones."""
+    """Replays the ledger from the recorder.
+
+    At each grant settled + held stays within the budget; no call was served without a hold; nothing served is
+    uncharged; the store's figures are the replayed ones.
+    """
     wrong, checked = [], 0
-    served = Counter(_task_of(call["key"]) for call in history.calls if call["event"] == "served")
+    served = Counter(call["task"] for call in history.calls if call["event"] == "served")
     cost: Counter[str] = Counter()
     for call in history.calls:
-        cost[_task_of(call["key"])] += call.get("cost", 0)
+        cost[call["task"]] += call.get("cost", 0)
     for tenant in history.tenants.values():
         budgets = {m.mission_id: m for m in tenant.missions}
         ledger = _Replay()
@@ -108,7 +111,7 @@ def never_over_a_limit(history: History) -> tuple[int, list[str]]:
             spent = ledger.spent[mission.mission_id]
             if spent != mission.settled_microusd:
                 wrong.append(
-                    f"{mission.mission_id}: the store has {mission.settled_microusd} settled, the recorder {spent}"
+                    f"{mission.mission_id}: {mission.settled_microusd} settled in the store, {spent} recorded"
                 )
         for task in _tasks(tenant):
             if served[task] > ledger.holds_of[task]:
@@ -145,7 +148,7 @@ class _Replay:
                 budget = budgets[mission].budget_microusd if mission in budgets else None
                 if budget is not None and self.spent[mission] + self.held[mission] > budget:
                     return (
-                        f"{mission}: entry {event.seq} grants {amount} with {self.spent[mission]} settled and "
+                        f"{mission}: entry {event.seq} grants {amount}: {self.spent[mission]} settled and "
                         f"{self.held[mission]} held of {budget}"
                     )
             case "spend.settled" | "spend.released" | "spend.expired":
@@ -299,11 +302,6 @@ CHECKS: tuple[tuple[str, str, Check | None], ...] = (
 )
 
 
-def _task_of(key: str) -> str:
-    """The task of a call's idempotency key, ``task/token/ordinal``."""
-    return key.partition("/")[0]
-
-
 def _tasks(tenant: TenantEnd) -> set[str]:
     return {event.task_id for event in tenant.events if event.task_id}
 
@@ -313,15 +311,18 @@ def percentiles(values: list[float]) -> dict[str, float]:
     ordered = sorted(values)
     if not ordered:
         return {}
-    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    ranks = {"p50": 0.5, "p99": 0.99, "max": 1.0}
     return {
         name: round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)
-        for name, share in at.items()
+        for name, share in ranks.items()
     }
 
 
 def times(history: History) -> dict[str, dict[str, float]]:
-    """Seconds from a worker's death until its tasks were free, and were claimed; deaths beside other faults apart."""
+    """Seconds from a worker's death until its tasks were free, and were claimed.
+
+    Deaths beside other faults stand apart: their times tell of those too.
+    """
     found: dict[str, list[float]] = defaultdict(list)
     for one in recoveries(history):
         kind = "alone" if one.clean else "beside other faults"

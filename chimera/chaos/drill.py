@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from chimera.chaos import endpoint
+from chimera.chaos.calls import PRICES_USD
 from chimera.chaos.faults import Fault, schedule
 from chimera.chaos.history import History, MissionEnd, TenantEnd
 from chimera.chaos.journal import Journal, read
@@ -144,8 +144,10 @@ def _fleet(state: Path, model_url: str) -> Iterator[Fleet]:
         "CHIMERA_MODEL_TIMEOUT_S": str(MODEL_TIMEOUT_S),
         "CHIMERA_HOLD_TTL_S": str(HOLD_TTL_S),
         "CHIMERA_FSYNC": "always",
-        "CHIMERA_MAX_WORKERS": "3",
-        **endpoint.PRICES_USD,
+        "CHIMERA_MAX_WORKERS": "4",
+        # Two workers for each tenant's load, each with slots to spare for what the other one drops.
+        "CHIMERA_SLOTS": "48",
+        **PRICES_USD,
     }
 
     def chimera(command: str) -> subprocess.CompletedProcess[str]:
