@@ -51,7 +51,7 @@ class Nemesis:
         self._stopped: set[ProcessId] = set()
 
     async def run(self, plan: tuple[Planned, ...]) -> None:
-        """Do it all; each fault in its own time, beside the others. Whatever is stopped is woken at the end."""
+        """Do each fault in its time, beside the others. Whatever is stopped is woken at the end."""
         began = time.monotonic()
         try:
             async with asyncio.TaskGroup() as group:

@@ -77,7 +77,7 @@ def check(
 
 
 @app.command("faults")
-def faults_() -> None:
+def faults_(output_format: Output = Format.TEXT) -> None:
     """List the faults there are.
 
     \b
@@ -86,10 +86,15 @@ def faults_() -> None:
     """
     from chimera.chaos.faults import LASTS_S, SETS, Fault
 
+    sets = {fault: [name for name, members in SETS.items() if fault in members] for fault in Fault}
+    if output_format is Format.JSON:
+        output.document(
+            [{"fault": fault, "sets": sets[fault], "held_s": LASTS_S.get(fault, 0.0)} for fault in Fault]
+        )
+        return
     for fault in Fault:
-        sets = [name for name, members in SETS.items() if fault in members]
         held = f"held for {LASTS_S[fault]:g} s" if fault in LASTS_S else ""
-        output.say(f"{fault:<20} {', '.join(sets):<12} {held}")
+        output.say(f"{fault:<20} {', '.join(sets[fault]):<12} {held}")
 
 
 def _report(history: History, output_format: Format) -> None:

@@ -78,6 +78,7 @@ class Fleet:
         await self.settle(mission_id)
 
     async def settle(self, mission_id: str) -> None:
+        await self.stores.missions.revive(mission_id, term=1, by="hub")
         await self.stores.missions.settle(mission_id, term=1, by="hub")
         await self.stores.missions.sweep(mission_id, term=1, by="hub")
 
