@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Fleet:
     async def work(self, most: int = 100) -> int:
         """Claim tasks and hand in their inputs as results."""
         claims = await self.stores.tasks.claim(
-            "w1", f"c{id(object())}", lease_s=30, general=most, high=most, slots=16
+            "w1", uuid.uuid4().hex, lease_s=30, general=most, high=most, slots=16
         )
         await self.stores.tasks.submit(
             "w1",
@@ -71,7 +72,7 @@ class Fleet:
         return len(claims)
 
     async def judge(self, decision: Decision, mission_id: str, most: int = 100) -> None:
-        reviews = await self.stores.reviews.claim("j1", f"r{id(object())}", lease_s=30, most=most)
+        reviews = await self.stores.reviews.claim("j1", uuid.uuid4().hex, lease_s=30, most=most)
         confidence = {Decision.ACCEPT: 0.95, Decision.ESCALATE: 0.8, Decision.REJECT: 0.1}[decision]
         verdict = Verdict(decision=decision, confidence=confidence, judge="j1")
         await self.stores.reviews.commit("j1", [(review, verdict) for review in reviews], max_stale=5)
