@@ -150,6 +150,12 @@ class Settings(BaseSettings):
     http_port: int = Field(8000, ge=1, le=65_535, description="The port of the API.")
     ray_port: int = Field(0, ge=0, le=65_535, description="Ray's GCS; 0 chooses a free port.")
     dashboard_port: int = Field(0, ge=0, le=65_535, description="Ray's dashboard; 0 chooses a free port.")
+    nodes: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Ray nodes beside the head, which then run all workers; 0: the head runs them.",
+    )
     fsync: Literal["always", "everysec"] = Field(
         "always",
         description="The embedded Redis' appendfsync: `everysec` may lose about 2 s of writes in a crash.",

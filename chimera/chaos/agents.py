@@ -1,4 +1,4 @@
-"""The drill's agent: what a task does stands in its input, so that a seed decides it."""
+"""The drill's agents: what a task does stands in its input, so that a seed decides it."""
 
 from __future__ import annotations
 
@@ -20,3 +20,9 @@ async def chaos_drill(task: Task, ctx: Context) -> dict[str, Any]:
     if told["pays"]:
         await ctx.model.text(PROMPT + ctx.task_id, max_tokens=20)
     return {"n": told["n"]}
+
+
+@agent("chaos-sum")
+async def chaos_sum(task: Task, ctx: Context) -> dict[str, Any]:
+    """Adds up what the tasks it depends on gave."""
+    return {"n": sum(one["n"] for one in task.context.inputs.values())}

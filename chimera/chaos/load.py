@@ -6,34 +6,61 @@ import asyncio
 import random
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from chimera.chaos.journal import Journal
 from chimera.client import Client
-from chimera.errors import BackendError, NotFound, Rejected, StoreError
+from chimera.core.views import MissionView
+from chimera.errors import BackendError, Conflict, NotFound, Rejected, StoreError
 
 AGAIN_S = 0.5
+REDUCE_WIDTH = 8
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+JUDGE = [{"policy": "schema", "schema": SCHEMA}]
 BUDGET_USD = "0.05"
+AWAY = (BackendError, StoreError, Rejected)
+"""The hub is being harmed: that is the drill. Asked again."""
+
+T = TypeVar("T")
 
 
-def mission(chance: random.Random, tasks: int) -> dict[str, Any]:
-    """One mission: a third of its tasks pay for a call, one in ten fails at first."""
+class Turn(StrEnum):
+    """What an owner does to a mission that is under way."""
+
+    NONE = "none"
+    PAUSE = "pause"
+    """…and resume it a little later."""
+    CANCEL = "cancel"
+    EDIT = "edit"
+    """Its goal: what is under way is done again."""
+
+
+TURNS = {Turn.NONE: 75, Turn.PAUSE: 10, Turn.CANCEL: 5, Turn.EDIT: 10}
+"""Of a hundred missions."""
+
+
+def mission(chance: random.Random, tasks: int, *, pays: bool = True) -> dict[str, Any]:
+    """One mission: a third of its tasks pay for a call, one in ten fails at first; one in four is reduced."""
     inputs = [
         {
             "n": number,
             "seconds": round(chance.uniform(0.05, 1.2), 3),
-            "pays": chance.random() < 0.35,
+            "pays": chance.random() < 0.35 and pays,
             "fails": chance.random() < 0.1,
         }
         for number in range(tasks)
     ]
+    reduce = {"agent": "chaos-sum", "judge": JUDGE}
+    reduced = {"strategy": "map_reduce", "width": REDUCE_WIDTH, "reduce": reduce}
     return {
         "goal": "survive",
         "agent": "chaos-drill",
         "inputs": inputs,
-        "judge": [{"policy": "schema", "schema": SCHEMA}],
+        "plan": reduced if chance.random() < 0.25 else {"strategy": "map"},
+        "judge": JUDGE,
         "budget_usd": BUDGET_USD,
         "max_attempts": 5,
         "task_timeout_s": 60,
@@ -42,43 +69,68 @@ def mission(chance: random.Random, tasks: int) -> dict[str, Any]:
 
 @dataclass
 class Lane:
-    """One client of one tenant, that submits and waits, until the time is up."""
+    """One client of one tenant, that submits, takes its turn and waits, until the time is up."""
 
     client: Client
     tenant: str
     journal: Journal
     chance: random.Random
     tasks: int
+    pays: bool = True
     acknowledged: list[str] = field(default_factory=list)
     finished: int = 0
 
     async def run(self, until: float) -> None:
         """Until this instant (monotonic) submit; each mission is waited for."""
         while time.monotonic() < until:
-            made = await self._submit(mission(self.chance, self.tasks))
+            spec = mission(self.chance, self.tasks, pays=self.pays)
+            (turn,) = self.chance.choices(tuple(TURNS), tuple(TURNS.values()))
+            wait_s = self.chance.uniform(0.1, 2.0)
+            made = await self._submit(spec)
+            if turn is not Turn.NONE:
+                await asyncio.sleep(wait_s)
+                await self._take(turn, made)
             await self.settled(made)
 
     async def _submit(self, spec: dict[str, Any]) -> str:
         key = uuid.uuid4().hex
-        while True:
-            try:
-                made = await self.client.submit(spec, idempotency_key=key)
-            except (BackendError, StoreError, Rejected):
-                await asyncio.sleep(AGAIN_S)  # the hub is being harmed: that is the drill
-                continue
-            self.journal.write(tenant=self.tenant, mission_id=made.mission_id, tasks=self.tasks)
-            self.acknowledged.append(made.mission_id)
-            return made.mission_id
+        made = await _surely(lambda: self.client.submit(spec, idempotency_key=key))
+        self.journal.write(tenant=self.tenant, mission_id=made.mission_id, tasks=made.total_tasks)
+        self.acknowledged.append(made.mission_id)
+        return made.mission_id
+
+    async def _take(self, turn: Turn, mission_id: str) -> None:
+        """Take it, however often it must be said; a mission that is over by then is left as it is."""
+        try:
+            if turn is Turn.CANCEL:
+                await _surely(lambda: self.client.cancel(mission_id, "the drill"))
+            elif turn is Turn.EDIT:
+                await _surely(lambda: self.client.edit(mission_id, goal="survive, edited"))
+            elif turn is Turn.PAUSE:
+                await _surely(lambda: self.client.pause(mission_id, "the drill"))
+                await asyncio.sleep(self.chance.uniform(0.2, 2.0))
+                await _surely(lambda: self.client.resume(mission_id))
+        except Conflict:
+            return
+        except NotFound:
+            return  # lost: the checker will say so
 
     async def settled(self, mission_id: str) -> None:
         """Wait until a mission is final; a hub that is away is asked again."""
         while True:
             try:
-                if (await self.client.mission(mission_id)).final:
-                    self.finished += 1
-                    return
+                found: MissionView = await _surely(lambda: self.client.mission(mission_id))
             except NotFound:
                 return  # lost: the checker will say so
-            except (BackendError, StoreError, Rejected):
-                pass  # asked again below
+            if found.final:
+                self.finished += 1
+                return
+            await asyncio.sleep(AGAIN_S)
+
+
+async def _surely(ask: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await ask()
+        except AWAY:
             await asyncio.sleep(AGAIN_S)

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 
+from chimera.chaos import hub, outages
 from chimera.chaos.faults import Fault, Planned
 from chimera.chaos.journal import Journal
+from chimera.chaos.victims import Victims, tree
 from chimera.errors import StoreError
-from chimera.serving.local import remains
 from chimera.serving.local.process import ProcessId
 from chimera.serving.local.state import StateDir
 from chimera.settings import Settings
-from chimera.store.connection import connect, translated
-from chimera.store.tasks import TaskStore
-from chimera.store.tenants import TenantStore
 
-PROCESSES = {
-    "judge": "ray::ServeReplica:chimera:Judge",
-    "orchestrator": "ray::ServeReplica:chimera:Orchestrator",
-    "gateway": "ray::ServeReplica:chimera:Gateway",
-    "governor": "ray::GovernorActor",
-}
-"""How the hub's processes call themselves."""
+HUB_READY_S, DEPLOY_S = 30.0, 120.0
+DEPOSED_S = 6.0
+"""How long the first hub's leaders sleep while the second one takes over."""
+MISSES = (LookupError, StoreError, OSError, TimeoutError, httpx.HTTPError, psutil.Error)
+"""What keeps a fault from being done: its victim is not there just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """Whom a fault has met, and when (UNIX seconds; 0: when it was begun)."""
+
+    tenant: str = ""
+    target: str = ""
+    at: float = 0.0
 
 
 class Nemesis:
@@ -35,6 +47,7 @@ class Nemesis:
     Args:
         settings: with the fleet's Redis.
         endpoint: the metered model's address.
+        directory: where the logs of what it starts go.
         told: hears of each fault in words.
     """
 
@@ -43,11 +56,13 @@ class Nemesis:
         settings: Settings,
         state: StateDir,
         endpoint: str,
+        directory: Path,
         journal: Journal,
         told: Callable[[str], None],
     ) -> None:
-        self._settings, self._state, self._endpoint = settings, state, endpoint
+        self._settings, self._endpoint, self._directory = settings, endpoint, directory
         self._journal, self._told = journal, told
+        self._victims = Victims(settings, state)
         self._stopped: set[ProcessId] = set()
 
     async def run(self, plan: tuple[Planned, ...]) -> None:
@@ -63,84 +78,144 @@ class Nemesis:
                 process.send(signal.SIGCONT)
 
     async def _do(self, planned: Planned) -> None:
-        tenant = target = ""
         at = time.time()
         try:
-            match planned.fault:
-                case Fault.WORKER_KILL | Fault.WORKER_STOP:
-                    tenant, target, process = await self._worker(planned.chance)
-                    at = time.time()
-                    await self._signal(planned, process)
-                case Fault.REDIS_KILL | Fault.REDIS_STOP | Fault.HEAD_KILL:
-                    target = "ray" if planned.fault is Fault.HEAD_KILL else "redis"
-                    fleet = self._state.read()
-                    await self._signal(planned, fleet.processes.get(target) if fleet else None)
-                case Fault.SCRIPT_FLUSH:
-                    await self._flush()
-                case Fault.MODEL_REFUSES | Fault.MODEL_HANGS:
-                    await self._misbehave(planned)
-                case _:
-                    target = planned.fault.partition("-")[0]
-                    await self._signal(planned, await asyncio.to_thread(self._replica, target))
-        except (LookupError, StoreError, OSError, httpx.HTTPError) as exc:
+            struck = await self._harms().get(planned.fault, self._part)(planned) or Struck()
+        except MISSES as exc:
             self._journal.write(
-                fault="missed", target=f"{planned.fault}: {exc}", tenant="", until=time.time()
+                fault="missed", target=f"{planned.fault}: {exc}", tenant="", began=at, until=time.time()
             )
             self._told(f"{planned.fault}: nothing to harm ({exc})")
             return
-        self._journal.write(fault=planned.fault, target=target, tenant=tenant, began=at, until=time.time())
-        self._told(f"{planned.fault}{f' of {target}' if target else ''}")
+        self._journal.write(
+            fault=planned.fault,
+            target=struck.target,
+            tenant=struck.tenant,
+            began=struck.at or at,
+            until=time.time(),
+        )
+        self._told(f"{planned.fault}{f' of {struck.target}' if struck.target else ''}")
 
-    async def _signal(self, planned: Planned, process: ProcessId | None) -> None:
-        if process is None:
-            raise LookupError("it is not there now")
-        if not planned.lasts_s:
-            process.send(signal.SIGKILL)
+    def _harms(self) -> dict[Fault, Callable[[Planned], Awaitable[Struck | None]]]:
+        """How each fault is done; those that are not here strike the part of the hub they are named after."""
+        settings = self._settings
+        return {
+            Fault.WORKER_KILL: self._worker,
+            Fault.WORKER_STOP: self._worker,
+            Fault.WORKER_AND_LEADER_KILL: self._worker,
+            Fault.REDIS_KILL: lambda fault: self._redis(fault.lasts_s),
+            Fault.REDIS_STOP: lambda fault: self._redis(fault.lasts_s),
+            Fault.REDIS_SLOW: lambda fault: outages.slow(settings, fault.lasts_s, fault.chance),
+            Fault.REDIS_CUT: lambda _: outages.cut(settings),
+            Fault.REDIS_READ_ONLY: lambda fault: outages.read_only(settings, fault.lasts_s),
+            Fault.REDIS_FULL: lambda fault: outages.full(settings, fault.lasts_s),
+            Fault.SCRIPT_FLUSH: lambda _: outages.flush(settings),
+            Fault.MODEL_REFUSES: lambda fault: self._model("refuse", fault.lasts_s),
+            Fault.MODEL_HANGS: lambda fault: self._model("hang", fault.lasts_s),
+            Fault.SECOND_HUB: lambda fault: self._second_hub(fault.lasts_s),
+            Fault.NODE_KILL: self._node,
+            Fault.HEAD_KILL: self._head,
+            Fault.REDEPLOY: self._redeploy,
+        }
+
+    async def _worker(self, planned: Planned) -> Struck:
+        leader = []
+        if planned.fault is Fault.WORKER_AND_LEADER_KILL:
+            leader = [await asyncio.to_thread(self._victims.part, "orchestrator")]
+        tenant, name, process = await self._victims.worker(planned.chance)
+        at = time.time()
+        await self._signal([process, *leader], planned.lasts_s)
+        return Struck(tenant, name, at)
+
+    async def _part(self, planned: Planned) -> None:
+        part = await asyncio.to_thread(self._victims.part, planned.fault.partition("-")[0])
+        await self._signal([part], planned.lasts_s)
+
+    async def _redis(self, lasts_s: float) -> None:
+        await self._signal([self._victims.child("redis")], lasts_s)
+
+    async def _node(self, planned: Planned) -> Struck:
+        name, processes = await asyncio.to_thread(self._victims.node, planned.chance)
+        await self._signal(processes, 0.0)
+        return Struck(target=name)
+
+    async def _head(self, _: Planned) -> None:
+        await self._signal(await asyncio.to_thread(lambda: tree(self._victims.child("ray"))), 0.0)
+
+    async def _signal(self, processes: Iterable[ProcessId], lasts_s: float) -> None:
+        """SIGKILL; or SIGSTOP, and SIGCONT when the time is over."""
+        processes = list(processes)
+        if not lasts_s:
+            for process in processes:
+                process.send(signal.SIGKILL)
             return
-        self._stopped.add(process)
-        process.send(signal.SIGSTOP)
-        await asyncio.sleep(planned.lasts_s)
-        process.send(signal.SIGCONT)
-        self._stopped.discard(process)
+        for process in processes:
+            self._stopped.add(process)
+            process.send(signal.SIGSTOP)
+        await asyncio.sleep(lasts_s)
+        for process in processes:
+            process.send(signal.SIGCONT)
+            self._stopped.discard(process)
 
-    async def _worker(self, chance: float) -> tuple[str, str, ProcessId]:
-        """A worker with work in hand, the same for the same chance among the same workers."""
-        redis = connect(self._settings)
-        try:
-            found = []
-            for tenant in await TenantStore(redis).names():
-                workers = await TaskStore(redis, tenant).workers()
-                found += [
-                    (tenant, name, int(said["pid"]))
-                    for name, said in workers.items()
-                    if said.get("busy", "0") > "0"
-                ]
-        finally:
-            await redis.aclose()
-        if not found:
-            raise LookupError("no worker has work")
-        tenant, name, pid = sorted(found)[int(chance * len(found))]
-        process = ProcessId.of(pid)
-        if process is None or not process.command_line()[0].startswith("ray::WorkerActor"):
-            raise LookupError(f"worker {name} is gone")
-        return tenant, name, process
-
-    def _replica(self, name: str) -> ProcessId:
-        for process in remains.find(self._state):
-            if " ".join(process.command_line()).startswith(PROCESSES[name]):
-                return process
-        raise LookupError(f"no {name} runs now")
-
-    async def _flush(self) -> None:
-        redis = connect(self._settings)
-        try:
-            with translated():
-                await redis.script_flush()
-        finally:
-            await redis.aclose()
-
-    async def _misbehave(self, planned: Planned) -> None:
-        kind = "refuse" if planned.fault is Fault.MODEL_REFUSES else "hang"
+    async def _model(self, kind: str, lasts_s: float) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-            await client.post(f"{self._endpoint}/misbehave", json={"kind": kind, "for_s": planned.lasts_s})
-        await asyncio.sleep(planned.lasts_s)
+            await client.post(f"{self._endpoint}/misbehave", json={"kind": kind, "for_s": lasts_s})
+        await asyncio.sleep(lasts_s)
+
+    async def _second_hub(self, lasts_s: float) -> None:
+        """It joins, takes over while the first hub's leaders sleep, sees them wake, and leaves."""
+        async with self._running("second-hub.log", "-m", "chimera.chaos.hub") as second:
+            async with asyncio.timeout(HUB_READY_S):
+                await _said(second, hub.READY)
+            began = time.monotonic()
+            leaders = []
+            for name in ("orchestrator", "governor"):
+                with contextlib.suppress(LookupError):
+                    leaders.append(await asyncio.to_thread(self._victims.part, name))
+            await self._signal(leaders, DEPOSED_S)
+            await asyncio.sleep(max(0.0, began + lasts_s - time.monotonic()))
+
+    async def _redeploy(self, _: Planned) -> None:
+        fleet = self._victims.fleet
+        at = urlsplit(fleet.url)
+        arguments = ["--address", fleet.ray_address, "--app", "chimera.serving.app:build"]
+        arguments += ["--http-host", str(at.hostname), "--http-port", str(at.port)]
+        async with (
+            asyncio.timeout(DEPLOY_S),
+            self._running("redeploy.log", "-m", "chimera.serving.deploy", *arguments) as deploying,
+        ):
+            if code := await deploying.wait():
+                raise LookupError(f"deploying ended with code {code}: see redeploy.log")
+
+    @asynccontextmanager
+    async def _running(self, log: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Python in the hub's environment, until the block ends: SIGTERM, then SIGKILL."""
+        environment = await asyncio.to_thread(self._victims.environment)
+        with (self._directory / log).open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=output,
+            )
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), 10)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def _said(process: asyncio.subprocess.Process, line: str) -> None:
+    if process.stdout is None:
+        raise LookupError("it has no stdout")
+    async for said in process.stdout:
+        if said.strip() == line.encode():
+            return
+    raise LookupError(f"it ended with code {await process.wait()} before it was ready")

@@ -13,6 +13,7 @@ from chimera.cli.exits import Exit
 from chimera.cli.output import Format, Output
 
 if TYPE_CHECKING:
+    from chimera.chaos.drill import Plan
     from chimera.chaos.history import History
 
 app = output.group("chaos", "Harm a fleet under load and check that nothing was lost: run, check.")
@@ -25,39 +26,67 @@ def run(
     faults: Annotated[
         str, typer.Option(help="light, heavy, all, or names with commas; see `chimera chaos faults`.")
     ] = "light",
+    sure_path_only: Annotated[
+        bool,
+        typer.Option("--sure-path-only", help="Rescue by expired leases alone: CHIMERA_FAST_RESCUE=false."),
+    ] = False,
+    url: Annotated[
+        str,
+        typer.Option(help="Harm this local fleet, found in CHIMERA_STATE_DIR, instead of one of its own."),
+    ] = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask before harming the fleet that --url names.")
+    ] = False,
     keep: Annotated[
         Path | None, typer.Option(help="Keep journals, logs and the history in this directory.")
     ] = None,
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Start a fleet of its own, load it, harm it by seed, and check the invariants. Exits 1 on a violation.
+    """Start a fleet, load it, harm it by seed, and check the invariants. Exits 1 on a violation.
 
     It takes about two minutes longer than MINUTES: the fleet's start, and the quiet at the end.
+    With --url it harms a running fleet of yours, under tenants of its own; nothing is paid there.
 
     \b
     Examples:
       chimera chaos run
       chimera chaos run --minutes 10 --faults all --seed 7 --keep drill
       chimera chaos run --faults worker-kill,redis-kill -o json
+      chimera chaos run --url http://127.0.0.1:8000 --minutes 1 --faults worker-kill
     """
-    import asyncio
-
-    from chimera.chaos.drill import Plan, drill
+    from chimera.chaos.drill import Plan
     from chimera.chaos.faults import named
 
     try:
-        chosen = named(faults)
+        plan = Plan(seed, minutes, named(faults))
     except ValueError as exc:
         raise typer.BadParameter(str(exc), param_hint="--faults") from exc
+    if url and not yes:
+        typer.confirm(f"{url} will be harmed on purpose: {faults} faults. Go on?", abort=True, err=True)
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         directory = keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise typer.BadParameter(f"{directory} is not empty", param_hint="--keep")
-        history = asyncio.run(
-            drill(Plan(seed, minutes, chosen), directory.absolute(), lambda said: output.note(f"  {said}"))
-        )
+        history = _drill(plan, directory.absolute(), url, fast_rescue=not sure_path_only)
     _report(history, output_format)
+
+
+def _drill(plan: Plan, directory: Path, url: str, *, fast_rescue: bool) -> History:
+    import asyncio
+
+    from chimera import settings
+    from chimera.chaos import site
+    from chimera.chaos.drill import drill
+
+    def told(said: str) -> None:
+        output.note(f"  {said}")
+
+    if url:
+        return asyncio.run(drill(plan, site.named(url, settings.load()), directory, told))
+    told("the fleet is starting")
+    with site.own(directory, plan.faults, fast_rescue=fast_rescue) as own:
+        return asyncio.run(drill(plan, own, directory, told))
 
 
 @app.command()
@@ -89,12 +118,15 @@ def faults_(output_format: Output = Format.TEXT) -> None:
     sets = {fault: [name for name, members in SETS.items() if fault in members] for fault in Fault}
     if output_format is Format.JSON:
         output.document(
-            [{"fault": fault, "sets": sets[fault], "held_s": LASTS_S.get(fault, 0.0)} for fault in Fault]
+            [
+                {"fault": fault, "sets": sets[fault], "means": fault.means, "held_s": LASTS_S.get(fault, 0.0)}
+                for fault in Fault
+            ]
         )
         return
     for fault in Fault:
-        held = f"held for {LASTS_S[fault]:g} s" if fault in LASTS_S else ""
-        output.say(f"{fault:<20} {', '.join(sets[fault]):<12} {held}")
+        held = f" ({LASTS_S[fault]:g} s)" if fault in LASTS_S else ""
+        output.say(f"{fault:<23} {', '.join(sets[fault]):<11} {fault.means}{held}")
 
 
 def _report(history: History, output_format: Format) -> None:

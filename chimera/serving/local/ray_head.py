@@ -22,8 +22,6 @@ ATTEMPTS = 3
 
 OBJECT_STORE_BYTES = 100_000_000
 START_S, SERVE_S = 90.0, 120.0
-SPARE_WORKERS = 1
-"""Room for a worker's replacement beside the one that is going."""
 
 
 class RayHead:
@@ -33,7 +31,7 @@ class RayHead:
         state: directories and the token.
         port: of Ray's GCS.
         dashboard_port: of the dashboard and Jobs server.
-        workers: how many worker actors may live at once.
+        places: how many workers it may run itself; 0 leaves them to other nodes.
         env: the environment of the head and of all it starts.
         on_retry: called with a sentence before a further attempt.
     """
@@ -44,13 +42,13 @@ class RayHead:
         *,
         port: int,
         dashboard_port: int,
-        workers: int,
+        places: int,
         env: Mapping[str, str],
         on_retry: Callable[[str], None],
     ) -> None:
         self.address, self._state, self._env = f"{LOOPBACK}:{port}", state, env
         self.dashboard_url = f"http://{LOOPBACK}:{dashboard_port}"
-        self._port, self._dashboard_port, self._workers = port, dashboard_port, workers
+        self._port, self._dashboard_port, self._places = port, dashboard_port, places
         self._on_retry = on_retry
         self.log, self.serve_log = state.logs / "ray.log", state.logs / "serve.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -135,7 +133,7 @@ class RayHead:
 
     def _command(self) -> list[str]:
         metrics, agent = free_ports(2)
-        resources = {"hub": 1, "swarm": self._workers + SPARE_WORKERS}
+        resources = {"hub": 1, **({"swarm": self._places} if self._places else {})}
         return [
             *(sys.executable, "-c", "from ray.scripts.scripts import main; main()"),
             *("start", "--head", "--block", "--no-monitor", "--disable-usage-stats"),

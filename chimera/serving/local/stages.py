@@ -20,6 +20,7 @@ class Stage(StrEnum):
     REDIS = "redis"
     MODEL = "model"
     RAY = "ray"
+    NODE = "node"
     SERVE = "serve"
     FLEET = "fleet"
 

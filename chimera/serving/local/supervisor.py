@@ -1,7 +1,8 @@
 """The supervisor: one process that starts a local fleet, keeps it alive and ends it.
 
     redis ─┬─ model
-           └─ ray ── serve
+           └─ ray ─┬─ serve
+                   └─ nodes
 
 Redis and the model are restarted on their old ports when they die, Ray with the hub on it as well:
 all state is in Redis. Too many deaths in a row end the fleet.
@@ -17,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +30,7 @@ from chimera.serving.local.model_server import ModelServer
 from chimera.serving.local.ports import LOOPBACK, free_port, require_free
 from chimera.serving.local.process import ProcessId
 from chimera.serving.local.ray_head import RayHead
+from chimera.serving.local.ray_node import RayNode
 from chimera.serving.local.redis_server import RedisServer
 from chimera.serving.local.stages import Stage, StageEvent, StageLog, Status
 from chimera.serving.local.state import TENANT, Fleet, StateDir
@@ -41,6 +44,9 @@ MAXMEMORY_BYTES = 1 << 30
 
 DEATHS, DEATHS_S = 5, 60.0
 """A child that dies more often than this within so many seconds ends the fleet."""
+
+SPARE_PLACES = 1
+"""Room for a worker's replacement beside the one that is going."""
 
 STOP_S = 12.0
 """A whole stop takes less; `down` kills after this."""
@@ -89,7 +95,16 @@ class Supervisor:
         self._model = (
             ModelServer(free_port(), state.logs / "model.log", model_env) if embedded_model else None
         )
+        self._hub_env = environment.of_hub(
+            settings,
+            state,
+            redis_url=self._redis_url,
+            model_url=self._model.url if self._model else "",
+            model_api_key=self._model_key,
+        )
         self._ray = self._ray_head()
+        self._ray_up = asyncio.Event()
+        self._nodes = self._ray_nodes()
 
     def stop(self) -> None:
         """Ask for the end; `run` returns when nothing is left."""
@@ -135,6 +150,10 @@ class Supervisor:
             guards.append(self._guard(Stage.REDIS, self._redis_ended, self._start_redis))
         if self._model:
             guards.append(self._guard(Stage.MODEL, self._model_ended, self._start_model))
+        guards += [
+            self._guard(Stage.NODE, partial(self._node_ended, node), partial(self._start_node, node))
+            for node in self._nodes
+        ]
         await _together(*guards)
 
     async def _stage(self, stage: Stage, start: Callable[[], Awaitable[str]]) -> None:
@@ -172,21 +191,31 @@ class Supervisor:
         settings = self._settings
         await self._ray.prepare_deploy(self._app, settings.http_host, settings.http_port)
         await self._stage(Stage.RAY, self._start_ray)
-        await self._stage(Stage.SERVE, self._start_serve)
+        nodes = [self._stage(Stage.NODE, partial(self._start_node, node)) for node in self._nodes]
+        await _together(self._stage(Stage.SERVE, self._start_serve), *nodes)
 
     async def _start_ray(self) -> str:
         await self._ray.start()
         if self._ray.process:
             self._children["ray"] = child.identity(self._ray.process)
+        self._ray_up.set()
         return f"{self._ray.dashboard_url} (dashboard)"
 
     async def _start_serve(self) -> str:
         await self._ray.serve(self._url)
         return self._url
 
+    async def _start_node(self, node: RayNode) -> str:
+        await self._ray_up.wait()
+        self._children[node.name] = child.identity(node.start())
+        return node.name
+
     async def _restart_hub(self) -> str:
+        # A node is of no use to the next head: each is swept here, and its guard starts it anew.
+        self._ray_up.clear()
         await self._ray.stop()
-        spared = self._reaper | {process for name, process in self._children.items() if name != "ray"}
+        kept = {process for name, process in self._children.items() if name in ("redis", "model")}
+        spared = self._reaper | kept
         await asyncio.to_thread(remains.sweep, self._state, spare=spared)
         await self._ray.prepare_deploy(self._app, self._settings.http_host, self._settings.http_port)
         await self._start_ray()
@@ -200,6 +229,9 @@ class Supervisor:
 
     async def _ray_ended(self) -> int:
         return await child.exited(self._ray.process) if self._ray.process else 0
+
+    async def _node_ended(self, node: RayNode) -> int:
+        return await child.exited(node.process) if node.process else 0
 
     async def _guard(
         self, stage: Stage, ended: Callable[[], Awaitable[int]], start: Callable[[], Awaitable[str]]
@@ -228,6 +260,7 @@ class Supervisor:
     async def _end(self) -> None:
         """End everything; Redis last, for the others still write to it."""
         began = time.monotonic()
+        await asyncio.gather(*(node.stop() for node in self._nodes))
         await self._ray.stop()
         if self._model:
             await child.end(self._model.process, grace_s=2)
@@ -245,23 +278,28 @@ class Supervisor:
 
     def _ray_head(self) -> RayHead:
         settings = self._settings
-        env = environment.of_hub(
-            settings,
-            self._state,
-            redis_url=self._redis_url,
-            model_url=self._model.url if self._model else "",
-            model_api_key=self._model_key,
-        )
         return RayHead(
             self._state,
             port=settings.ray_port or free_port(),
             dashboard_port=settings.dashboard_port or free_port(),
-            workers=settings.max_workers,
-            env=env,
+            places=0 if settings.nodes else self._places,
+            env=self._hub_env,
             on_retry=lambda said: self._log.write(
                 StageEvent(stage=Stage.RAY, status=Status.STARTED, detail=said)
             ),
         )
+
+    def _ray_nodes(self) -> list[RayNode]:
+        count = self._settings.nodes
+        places = -(-self._places // count) if count else 0
+        return [
+            RayNode(self._state, number, address=self._ray.address, places=places, env=self._hub_env)
+            for number in range(1, count + 1)
+        ]
+
+    @property
+    def _places(self) -> int:
+        return self._settings.max_workers + SPARE_PLACES
 
     def _record(self) -> None:
         supervisor = ProcessId.of(os.getpid())
