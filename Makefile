@@ -1,6 +1,7 @@
 # Everything a contributor or CI does. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock third-party build clean
+SEED ?= 1
+.PHONY: help setup demo test check chaos chaos-long chaos-ci format lock third-party build clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -16,6 +17,16 @@ test: setup ## The whole gate, as CI runs it
 
 check: setup ## The static part of the gate, in seconds
 	@bin/gate check
+
+chaos: setup ## Harm a fleet for ten minutes and check that nothing was lost (SEED=1)
+	@.venv/bin/chimera chaos run --minutes 10 --faults all --seed $(SEED)
+
+chaos-long: setup ## The same for forty minutes
+	@.venv/bin/chimera chaos run --minutes 40 --faults all --seed $(SEED)
+
+chaos-ci: setup ## What CI runs of it: three minutes of light faults, then one death of Ray's head
+	@.venv/bin/chimera chaos run --minutes 3 --faults light --seed $(SEED)
+	@.venv/bin/chimera chaos run --minutes 0.5 --faults head-kill --seed $(SEED)
 
 format: setup ## Format the code and mend what ruff can
 	@.venv/bin/ruff check --fix-only --quiet . && .venv/bin/ruff format .

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from contextlib import AsyncExitStack
 
 import uvloop
@@ -57,8 +56,7 @@ async def main() -> None:
         ):
             service.start()
             stack.push_async_callback(service.stop)
-        sys.stdout.write(READY + "\n")
-        sys.stdout.flush()
+        os.write(1, f"{READY}\n".encode())  # sys.stdout goes to the log by now
         await stopping.wait()
 
 
