@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -35,6 +36,8 @@ log = structlog.get_logger(__name__)
 BATCH = 64
 AT_ONCE = 256
 """Reviews one judge holds at once."""
+DRAIN_S, COMMIT_S = 5.0, 2.0
+"""At its end a judge finishes what it holds, and commits it, within these."""
 MAX_FAILURES = 3
 """Failures to judge one result before a human is asked."""
 
@@ -69,10 +72,16 @@ class Judge(Service):
             ]
 
     async def stop(self) -> None:
-        """End. What is held is left: its leases run out and another judge takes it."""
+        """End: what is being judged is finished and committed, or given back when it takes too long."""
         await super().stop()
+        if self._judging:
+            await asyncio.wait(self._judging, timeout=DRAIN_S)
+        with suppress(TimeoutError):  # the store is away: leases run out by themselves
+            await asyncio.wait_for(self._verdicts.join(), COMMIT_S)
         helpers, self._helpers = self._helpers, []
         await end(*helpers, *self._judging)
+        for (tenant, _), review in list(self._held.items()):
+            await self._give_back(tenant, review, "its judge ended", counts=False)
         for desk in self._desks.values():
             await desk.stop()
         self._desks = {}
@@ -201,6 +210,8 @@ class Judge(Service):
                 batches[tenant].append((review, verdict))
             for tenant, batch in batches.items():
                 await self._commit_batch(tenant, batch)
+                for _ in batch:
+                    self._verdicts.task_done()
 
     async def _commit_batch(self, tenant: str, batch: list[tuple[Review, Verdict]]) -> None:
         try:
