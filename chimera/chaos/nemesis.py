@@ -26,6 +26,7 @@ from chimera.serving.local.state import StateDir
 from chimera.settings import Settings
 
 HUB_READY_S, DEPLOY_S = 30.0, 120.0
+TRIES, AGAIN_S = 4, 3.0
 DEPOSED_S = 6.0
 """How long the first hub's leaders sleep while the second one takes over."""
 MISSES = (LookupError, StoreError, OSError, TimeoutError, httpx.HTTPError, psutil.Error)
@@ -78,23 +79,23 @@ class Nemesis:
                 process.send(signal.SIGCONT)
 
     async def _do(self, planned: Planned) -> None:
-        at = time.time()
-        try:
-            struck = await self._harms().get(planned.fault, self._part)(planned) or Struck()
-        except MISSES as exc:
-            self._journal.write(
-                fault="missed", target=f"{planned.fault}: {exc}", tenant="", began=at, until=time.time()
-            )
-            self._told(f"{planned.fault}: nothing to harm ({exc})")
+        for tries in range(1, TRIES + 1):
+            at = time.time()
+            try:
+                struck = await self._harms().get(planned.fault, self._part)(planned) or Struck()
+            except MISSES as exc:
+                if tries < TRIES:
+                    await asyncio.sleep(AGAIN_S)  # its victim is being brought back
+                    continue
+                self._wrote("missed", f"{planned.fault}: {exc}", "", at)
+                self._told(f"{planned.fault}: nothing to harm ({exc})")
+            else:
+                self._wrote(planned.fault, struck.target, struck.tenant, struck.at or at)
+                self._told(f"{planned.fault}{f' of {struck.target}' if struck.target else ''}")
             return
-        self._journal.write(
-            fault=planned.fault,
-            target=struck.target,
-            tenant=struck.tenant,
-            began=struck.at or at,
-            until=time.time(),
-        )
-        self._told(f"{planned.fault}{f' of {struck.target}' if struck.target else ''}")
+
+    def _wrote(self, fault: str, target: str, tenant: str, began: float) -> None:
+        self._journal.write(fault=fault, target=target, tenant=tenant, began=began, until=time.time())
 
     def _harms(self) -> dict[Fault, Callable[[Planned], Awaitable[Struck | None]]]:
         """How each fault is done; those that are not here strike the part of the hub they are named after."""
