@@ -17,6 +17,7 @@ from chimera.version import __version__
 if TYPE_CHECKING:
     from chimera.agents import Context, agent
     from chimera.client import Client
+    from chimera.core.action import HttpAction
     from chimera.core.mission import MissionFile, MissionSpec, MissionStatus
     from chimera.core.task import Priority, Task, TaskStatus
     from chimera.core.verdict import Decision, Verdict
@@ -47,6 +48,7 @@ __all__ = [  # noqa: RUF022  (grouped by concept)
     "MissionSpec",
     # Writing agents
     "Context",
+    "HttpAction",
     "Task",
     "agent",
     # What comes back
@@ -81,6 +83,7 @@ _HOMES = {
     "Client": "chimera.client",
     "Context": "chimera.agents",
     "agent": "chimera.agents",
+    "HttpAction": "chimera.core.action",
     "MissionFile": "chimera.core.mission",
     "MissionSpec": "chimera.core.mission",
     "MissionStatus": "chimera.core.mission",

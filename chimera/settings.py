@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from chimera.core.action import Allowed
 from chimera.errors import ConfigurationError
 
 PREFIX = "CHIMERA_"
@@ -117,6 +118,24 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a task, where the mission sets none.")
     max_stale: int = Field(5, ge=1, le=100, description="Stale results of a task before a human is asked.")
 
+    # Actions
+    action_hosts: str = Field(
+        "",
+        description="Hosts that actions may reach, comma-separated: `hooks.example.com,localhost:9000`. "
+        "Without a port: 80 or 443. Empty: none.",
+    )
+    action_timeout_s: float = Field(10, gt=0, le=300, description="One try of one action, seconds.")
+    action_tries: int = Field(
+        10,
+        ge=1,
+        le=100,
+        description="Tries of an action before it is FAILED; a refusal for good ends it at once.",
+    )
+    max_actions: int = Field(16, ge=0, le=100, description="Actions one result may propose.")
+    max_action_bytes: int = Field(
+        65_536, ge=256, le=1_048_576, description="One proposed action, bytes of JSON."
+    )
+
     # Size
     slots: int = Field(16, ge=1, le=10_000, description="Agents at once in one worker.")
     express_slots: int = Field(
@@ -180,6 +199,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment, and the files it names; nothing else."""
         return (init_settings, env_settings, SecretFiles(settings_cls))
+
+    @field_validator("action_hosts")
+    @classmethod
+    def _names_hosts(cls, text: str) -> str:
+        Allowed.parse(text)
+        return text
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Settings:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from chimera.core.action import ACTION_FINAL, ACTION_TRANSITIONS, ActionStatus
 from chimera.core.mission import MISSION_FINAL, MISSION_TRANSITIONS, MissionStatus
 from chimera.core.task import FINAL, TRANSITIONS, TaskStatus
 
@@ -18,11 +19,12 @@ STATE_MACHINE = Path(__file__).parents[1] / "docs" / "state-machine.md"
 
 HEAD = """# State machines
 
-A task and a mission each move through a few states, and only along the steps below. A step that is not
-listed is impossible: the scripts in Redis make no other, and each step stands in the flight recorder.
+A task, a mission and an action each move through a few states, and only along the steps below. A step that
+is not listed is impossible: the scripts in Redis make no other, and each step stands in the flight recorder.
 
-The code states both machines once, in `chimera/core/task.py` and `chimera/core/mission.py`. This page is
-made from those tables (`.venv/bin/python -m tests.render_docs`), and a test compares the two.
+The code states each machine once, in `chimera/core/task.py`, `chimera/core/mission.py` and
+`chimera/core/action.py`. This page is made from those tables (`.venv/bin/python -m tests.render_docs`), and
+a test compares the two.
 """
 
 
@@ -33,6 +35,7 @@ def render() -> str:
             HEAD,
             machine("Task", TaskStatus, TRANSITIONS, FINAL, (TaskStatus.READY, TaskStatus.BLOCKED)),
             machine("Mission", MissionStatus, MISSION_TRANSITIONS, MISSION_FINAL, (MissionStatus.PLANNING,)),
+            machine("Action", ActionStatus, ACTION_TRANSITIONS, ACTION_FINAL, (ActionStatus.QUEUED,)),
         )
     )
 

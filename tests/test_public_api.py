@@ -13,6 +13,7 @@ PUBLIC = {
     "MissionFile",
     "MissionSpec",
     "Context",
+    "HttpAction",
     "Task",
     "agent",
     "Decision",

@@ -22,6 +22,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chimera.agents.proposals import Proposals
+from chimera.core.action import Action
 from chimera.core.task import Task
 
 if TYPE_CHECKING:  # the client pulls in a model library: only those who make one pay for it
@@ -52,6 +54,7 @@ class Context:
             take one, so that a re-run after a crash does nothing twice.
         cancellation: set when the attempt's work is no longer wanted.
         report: where `progress` goes; any thread may call it.
+        proposals: where `propose` goes.
     """
 
     tenant: str
@@ -64,6 +67,7 @@ class Context:
     idempotency_key: str = ""
     cancellation: asyncio.Event = field(default_factory=asyncio.Event)
     report: Callable[[str], None] = unheard
+    proposals: Proposals = field(default_factory=Proposals)
 
     @property
     def cancelled(self) -> bool:
@@ -73,3 +77,16 @@ class Context:
     def progress(self, text: str) -> None:
         """Tell those who watch the mission what is being done now; never waits."""
         self.report(text)
+
+    def propose(self, action: Action) -> int:
+        """Ask for a side effect: kept with the result, carried out once that is accepted. Any thread may.
+
+        Nothing is sent now, and nothing ever if the result is rejected or refused. Returns the action's
+        index; its receiver gets ``Idempotency-Key: <tenant>/<task_id>/<index>`` at every try.
+
+        Raises:
+            Rejected: its host is not in CHIMERA_ACTION_HOSTS, or there are more than CHIMERA_MAX_ACTIONS.
+            PayloadTooLarge: it is over CHIMERA_MAX_ACTION_BYTES.
+            Conflict: the attempt is over.
+        """
+        return self.proposals.add(action)

@@ -132,6 +132,8 @@ def run(
 ) -> None:
     """Run one agent in this process, with no fleet; prints its result, cost and verdict.
 
+    Actions that it proposes are shown, and never carried out.
+
     Exit 0: accepted; 1: failed or rejected; 3: over the budget; 5: would wait for a human.
 
     \b
@@ -191,6 +193,8 @@ def tell(done: SoloRun) -> None:
     from chimera.core.money import usd
 
     output.say(done.result if isinstance(done.result, str) else output.short(done.result, 10_000))
+    for action in done.actions:
+        output.note(f"proposes {output.short(action.model_dump(mode='json'), 2_000)}; nothing was sent")
     output.note(f"verdict  {words(done.verdict)}")
     for opinion in done.verdict.opinions:
         output.note(f"  {opinion.policy} {opinion.confidence:.2f} {opinion.feedback}".rstrip())

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from chimera.cli import (
+    action,
     agent,
     chaos,
     demo,
@@ -62,6 +63,7 @@ app.command("run")(run.run)
 app.add_typer(mission.app)
 app.add_typer(task.app)
 app.add_typer(review.app)
+app.add_typer(action.app)
 app.add_typer(agent.app)
 app.add_typer(recorder.app)
 app.command("up")(fleet.up)

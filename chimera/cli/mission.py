@@ -96,12 +96,14 @@ def get(
 
 def show(mission: MissionView) -> None:
     """One mission for people."""
-    from chimera.cli.progress import money, states
+    from chimera.cli.progress import actions, money, states
 
     output.say(f"{mission.mission_id}  {mission.status}{f'  ({mission.reason})' if mission.reason else ''}")
     output.say(f"  goal     {output.short(mission.goal, 500)}")
     output.say(f"  agent    {mission.agent}, {mission.strategy}, priority {mission.priority}")
     output.say(f"  tasks    {mission.total_tasks}: {states(mission)}")
+    if done := actions(mission):
+        output.say(f"  actions  {done}")
     output.say(f"  spent    {money(mission)}")
     output.say(f"  state    version {mission.state_version}")
     if mission.context:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from chimera.cli import output
 from chimera.cli.output import Format
 from chimera.cli.task import words
+from chimera.core.action import ActionStatus
 from chimera.core.money import usd
 from chimera.core.task import TaskStatus
 
@@ -51,6 +52,11 @@ def states(mission: MissionView) -> str:
     return " · ".join([*counted, *([f"{waiting} not yet planned"] if waiting else [])])
 
 
+def actions(mission: MissionView) -> str:
+    """Actions of accepted results by status; "" when there are none."""
+    return " · ".join(f"{count} {status}" for status, count in mission.actions.items() if count)
+
+
 def money(mission: MissionView) -> str:
     """Spend against budget."""
     held = f" (+ {usd(mission.held_microusd)} held)" if mission.held_microusd else ""
@@ -82,6 +88,13 @@ def totals(mission: MissionView, seconds: float) -> str:
     ]
     if mission.tallies:
         lines.append("  on the way: " + ", ".join(f"{n} {name}" for name, n in mission.tallies.items()))
+    if mission.actions.get(ActionStatus.QUEUED, 0):
+        lines.append(
+            f"  actions: {actions(mission)}; the mission does not wait for them: "
+            f"chimera action list --mission {mission.mission_id}"
+        )
+    elif actions(mission):
+        lines.append(f"  actions: {actions(mission)}")
     if mission.wanted_microusd:
         lines.append(
             f"  the next call could cost {usd(mission.wanted_microusd)}: with {usd(mission.spent_microusd)} "

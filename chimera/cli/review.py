@@ -57,6 +57,8 @@ def show(task_id: Task, output_format: Output = Format.TEXT, url: Url = "", api_
     output.say(f"  goal     {output.short(one.goal, 500)}")
     output.say(f"  input    {output.short(one.input, 2_000)}")
     output.say(f"  result   {output.short(one.result, 4_000) if one.has_result else '(none)'}")
+    for action in one.actions:
+        output.say(f"  does     {output.short(action, 4_000)}")
     for verdict in one.verdicts:
         output.say(f"  verdict  {words(verdict)}")
     answers = ("approve", "reject") if one.has_result else ("reject",)

@@ -19,9 +19,11 @@ from chimera.agents.models import embedded
 from chimera.agents.models.client import ModelClient, Models
 from chimera.agents.models.endpoint import Endpoint
 from chimera.agents.models.providers import open_endpoint
+from chimera.agents.proposals import Proposals
 from chimera.agents.purse import Charge, LocalPurse
 from chimera.agents.registry import Registered, Registry
 from chimera.cli import output
+from chimera.core.action import Action, parse_action
 from chimera.core.judge import DEFAULT_JUDGE, JudgePolicy, LlmPolicy
 from chimera.core.money import microusd
 from chimera.core.task import Priority, Task, TaskContext, TaskStatus
@@ -40,6 +42,8 @@ class SoloRun:
 
     agent: str
     result: Any
+    actions: tuple[Action, ...]
+    """What it proposed; none of it was carried out."""
     verdict: Verdict
     charges: tuple[Charge, ...]
     cost_microusd: int
@@ -50,6 +54,7 @@ class SoloRun:
         return {
             "agent": self.agent,
             "result": self.result,
+            "actions": [action.model_dump(mode="json") for action in self.actions],
             "verdict": self.verdict.model_dump(mode="json"),
             "cost_microusd": self.cost_microusd,
             "calls": [asdict(charge) for charge in self.charges],
@@ -121,6 +126,7 @@ async def _run_and_judge(
     registered.check_options(told.options)
     purse = LocalPurse(_limit(budget_usd))
     models = Models(environment, Opener(environment))
+    proposals = Proposals(environment.action_hosts, environment.max_actions, environment.max_action_bytes)
     began = time.monotonic()
     task = Task(
         task_id=TASK_ID,
@@ -137,10 +143,12 @@ async def _run_and_judge(
         model=ModelClient(models=models, purse=purse, agent=name),
         options=told.options,
         report=output.note,
+        proposals=proposals,
     )
     result = await _run(registered, task, context, environment.task_timeout_s)
+    actions = tuple(map(parse_action, proposals.close()))
     verdict = await evaluate(
-        Submission(goal=told.goal, data=told.data, input=item, result=result, attempt=1),
+        Submission(goal=told.goal, data=told.data, input=item, result=result, actions=actions, attempt=1),
         told.judge,
         detector=load_boundaries(environment.boundaries_file).detector(),
         accept_above=environment.accept_above,
@@ -149,7 +157,7 @@ async def _run_and_judge(
         askers=Judges(environment, models, purse, str(told.options.get("model", ""))).asker,
     )
     seconds = time.monotonic() - began
-    return SoloRun(name, result, verdict, tuple(purse.charges), purse.settled_microusd, seconds)
+    return SoloRun(name, result, actions, verdict, tuple(purse.charges), purse.settled_microusd, seconds)
 
 
 def _limit(budget_usd: str) -> int:

@@ -15,7 +15,7 @@ from chimera.cli.output import Format, Key, Output, Url
 if TYPE_CHECKING:
     from chimera.client import Client
     from chimera.core.verdict import Verdict
-    from chimera.core.views import RedriveView, TaskView
+    from chimera.core.views import ActionView, RedriveView, TaskView
 
 app = output.group("task", "Tasks of a mission: list, get, redrive.")
 
@@ -169,8 +169,18 @@ def show(task: TaskView) -> None:
     output.say(f"  input    {output.short(task.input)}")
     if task.has_result:
         output.say(f"  result   {output.short(task.result, 2_000)}")
+    for proposed in task.proposed:
+        output.say(f"  proposes {output.short(proposed, 2_000)}")
+    for action in task.actions:
+        output.say(f"  action   {action.index} {action.status}  {told(action)}")
     for verdict in task.verdicts:
         output.say(f"  verdict  {words(verdict)}")
+
+
+def told(action: ActionView) -> str:
+    """An action on one line: what it asks for, and the last answer."""
+    asks = f"{action.action.get('method', action.action['kind'])} {action.action.get('url', '')}"
+    return f"{asks}  {output.short(action.answer, 200)}".rstrip()
 
 
 def words(verdict: Verdict) -> str:

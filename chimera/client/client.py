@@ -24,16 +24,19 @@ from pydantic import ValidationError
 
 from chimera import settings
 from chimera.client.connection import Connection, parse, part
+from chimera.core.action import ActionStatus
 from chimera.core.event import Event
 from chimera.core.mission import MissionSpec, MissionStatus
 from chimera.core.task import TaskStatus
 from chimera.core.views import (
+    ActionView,
     AgentView,
     FleetView,
     MissionView,
     ReadyView,
     RedriveView,
     ResultView,
+    RetryView,
     ReviewView,
     SpendView,
     TaskView,
@@ -244,6 +247,25 @@ class Client:
         return await self._hub.write(
             TaskView, "POST", f"/v1/reviews/{part(task_id)}/reject", {"comment": comment}
         )
+
+    # Actions
+
+    async def actions(
+        self, mission_id: str, *, status: ActionStatus | None = None, limit: int = 100
+    ) -> list[ActionView]:
+        """Actions of a mission's accepted results, in the order accepted, of one status if named.
+
+        Raises NotFound."""
+        params = {} if status is None else {"status": str(status)}
+        path = f"/v1/missions/{part(mission_id)}/actions"
+        return [action async for action in self._hub.pages(ActionView, path, params, limit)]
+
+    async def retry_actions(self, mission_id: str, action_ids: Sequence[str]) -> RetryView:
+        """Give FAILED actions, at most 500, a fresh set of tries; others are left as they are.
+
+        Raises NotFound."""
+        path = f"/v1/missions/{part(mission_id)}/actions/retry"
+        return await self._hub.write(RetryView, "POST", path, {"actions": list(action_ids)})
 
     # The hub
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from chimera.core.action import Action, parse_actions
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -49,6 +51,7 @@ class Review:
     depends_on: tuple[str, ...]
     result_json: str
     judge_errors: int
+    actions_json: str = ""
 
     @cached_property
     def input(self) -> Any:
@@ -59,6 +62,11 @@ class Review:
     def result(self) -> Any:
         """What the agent returned."""
         return json.loads(self.result_json)
+
+    @cached_property
+    def actions(self) -> tuple[Action, ...]:
+        """What the agent proposed with it. ValueError when that cannot be read."""
+        return parse_actions(self.actions_json)
 
 
 @dataclass(frozen=True, slots=True)

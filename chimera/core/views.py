@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chimera.core.action import ActionStatus
 from chimera.core.event import Event
 from chimera.core.mission import MISSION_FINAL, MissionStatus
 from chimera.core.money import Window
@@ -65,11 +66,16 @@ class MissionView(View):
         description="What went wrong on the way: crashes, lapses, errors, timeouts, rejections, stale, "
         "judge_errors. Those at zero are left out."
     )
+    actions: dict[ActionStatus, int] = Field(
+        {},
+        description="Actions of accepted results by status; every status is there. A mission does not wait "
+        "for them: it may be COMPLETED while some are QUEUED.",
+    )
     submitted_at: datetime
     finished_at: datetime | None
     deadline_at: datetime | None
     next_step: str = Field(
-        description="For a mission that failed or waits for a human: one sentence, what to do. Else empty."
+        description="One sentence, what to do, when it failed, waits for a human, or has failed actions."
     )
 
     @property
@@ -100,6 +106,31 @@ class RedriveView(View):
     mission: MissionView
 
 
+class ActionView(View):
+    """An action of an accepted result, and what became of it."""
+
+    action_id: str = Field(description="``<task_id>/<index>``.")
+    task_id: str
+    index: int = Field(description="Its place among its result's actions, from 0.")
+    status: ActionStatus
+    action: dict[str, Any] = Field(description="As proposed: kind, method, url, headers, body.")
+    idempotency_key: str = Field(description="What the receiver gets with every try.")
+    tries: int = Field(description="Since it was queued or last retried.")
+    lapses: int = Field(description="Couriers that fell silent while they held it: each may have sent it.")
+    answer: str = Field(description="What came of the last try.")
+    courier: str = Field(description="Who is carrying it out now.")
+    queued_at: datetime
+    due_at: datetime | None = Field(description="Not tried (again) before this; None when it is final.")
+    finished_at: datetime | None
+
+
+class RetryView(View):
+    """What a retry of actions did."""
+
+    retried: int = Field(description="Actions that got a fresh set of tries.")
+    mission: MissionView
+
+
 class TaskView(Task):
     """A task on the wire, with what became of it so far.
 
@@ -119,6 +150,12 @@ class TaskView(Task):
     worker: str = Field("", description="Who holds its lease.")
     result: Any = Field(None, description="The accepted result, or the one under review.")
     has_result: bool = False
+    proposed: tuple[dict[str, Any], ...] = Field(
+        (), description="Actions that wait, with the result, for the verdict."
+    )
+    actions: tuple[ActionView, ...] = Field(
+        (), description="Actions of the accepted result. In lists left empty: ask for the one task."
+    )
     verdicts: tuple[Verdict, ...] = Field((), description="Every verdict, oldest first.")
     spent_microusd: int = 0
     last_error: str = ""
@@ -150,6 +187,9 @@ class ReviewView(View):
     input: Any
     result: Any = Field(description="What would be accepted.")
     has_result: bool = Field(description="Without a result, it can only be rejected (tried again).")
+    actions: tuple[dict[str, Any], ...] = Field(
+        (), description="What is carried out if it is approved, and never if it is rejected."
+    )
     reason: str = Field(description="judge (unsure, or a sensitive topic), judge_error or state_churn.")
     attempt: int
     verdicts: tuple[Verdict, ...]

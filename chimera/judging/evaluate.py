@@ -58,7 +58,7 @@ async def evaluate(
 ) -> Verdict:
     """Judge one submission.
 
-    A sensitive topic in the result or the goal makes the decision `escalate` at any confidence,
+    A sensitive topic in the result, an action or the goal makes the decision `escalate` at any confidence,
     and so does a `human` policy unless another one rejects.
 
     Args:
@@ -101,12 +101,12 @@ async def find_topics(
     more_topics: MoreTopics | None = None,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> tuple[str, ...]:
-    """The sensitive topics of the result and of the goal, and those that `more_topics` adds.
+    """The sensitive topics of the result, its actions and the goal, and those that `more_topics` adds.
 
     The input is not looked at: a job title taken out of a health text is not health content, and a
     summary of one shows as such in the result.
     """
-    texts = (prose(submission.result), submission.goal)
+    texts = (prose(submission.result), submission.goal, *(prose(one.said) for one in submission.actions))
     findings = await _in_thread(
         "boundaries", lambda: [finding for text in texts for finding in detector.find(text)], time_limit_s
     )

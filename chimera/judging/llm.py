@@ -77,10 +77,18 @@ def prompt(rubric: str, submission: Submission) -> str:
             f"Goal:\n{_quoted(submission.goal)}",
             f"Input:\n{_quoted([submission.input, submission.inputs])}",
             f"Result:\n{_quoted(submission.result)}",
+            *_actions(submission),
             'Answer with JSON: "score" from 0 (useless) to 1 (flawless), and "feedback": what the author '
             "should change, or an empty string.",
         )
     )
+
+
+def _actions(submission: Submission) -> tuple[str, ...]:
+    if not submission.actions:
+        return ()
+    actions = [action.model_dump(mode="json") for action in submission.actions]
+    return (f"Actions that are carried out if the result is good:\n{_quoted(actions)}",)
 
 
 def _quoted(value: Any) -> str:

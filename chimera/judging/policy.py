@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from chimera.core.action import Action
 from chimera.core.verdict import Opinion
 from chimera.errors import BackendError
 
@@ -45,6 +46,7 @@ class Submission(BaseModel):
     input: Any = Field(None, description="The task's own input, JSON.")
     inputs: dict[str, Any] = Field(default_factory=dict, description="Results of the tasks it depends on.")
     result: Any = Field(None, description="What the agent returned, JSON.")
+    actions: tuple[Action, ...] = Field((), description="What is carried out if it is accepted.")
     attempt: int = Field(1, ge=1)
 
 

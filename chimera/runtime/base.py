@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from chimera.settings import Settings
+from chimera.store.actions import ActionStore
 from chimera.store.blobs import Blobs
 from chimera.store.catalogue import Catalogue
 from chimera.store.connection import Redis, connect, prepare
@@ -28,6 +29,7 @@ class TenantStores:
     ledger: Ledger
     requests: Requests
     recorder: Recorder
+    actions: ActionStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,7 @@ class Base:
                 Ledger(self.redis, tenant),
                 Requests(self.redis, tenant),
                 Recorder(self.redis, tenant),
+                ActionStore(self.redis, tenant),
             )
         return self._stores[tenant]
 

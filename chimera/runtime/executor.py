@@ -22,6 +22,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from chimera.agents.context import Context
 from chimera.agents.models.client import ModelClient
+from chimera.agents.proposals import Proposals
 from chimera.agents.registry import Registered, Registry
 from chimera.core.lease import Claim
 from chimera.core.task import Task, TaskContext, TaskStatus
@@ -51,6 +52,8 @@ class Done:
 
     state_version: int
     result_json: str
+    actions: tuple[str, ...] = ()
+    """What it proposed, each as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class Executor:
     async def attempt(self, claim: Claim) -> Outcome:
         """Run one attempt. Never raises but for cancellation."""
         cancellation = asyncio.Event()
+        settings = self._settings
+        proposals = Proposals(settings.action_hosts, settings.max_actions, settings.max_action_bytes)
         try:
             brief = await self._briefs.get(claim.mission_id, claim.state_version)
             stage = brief.stages[claim.stage]
@@ -119,10 +124,11 @@ class Executor:
                 idempotency_key=f"{self._tenant}/{claim.task_id}/{brief.state_version}",
                 cancellation=cancellation,
                 report=lambda text: log.info("agent.progress", text=text),
+                proposals=proposals,
             )
             async with asyncio.timeout(timeout_s):
                 result = await self._run(registered, task, context)
-            return Done(brief.state_version, self._checked(stage.agent, result))
+            return Done(brief.state_version, self._checked(stage.agent, result), proposals.close())
         except TimeoutError:
             return Stopped("timeout", f"no result within {self._timeout_s(brief):g} s")
         except LeaseLost as exc:
@@ -131,6 +137,7 @@ class Executor:
             return _stopped(exc)
         finally:
             cancellation.set()
+            proposals.close()
 
     async def _dependencies(self, claim: Claim) -> dict[str, Any]:
         if not claim.depends_on:

@@ -144,6 +144,7 @@ class Judge(Service):
             input=review.input,
             inputs=inputs,
             result=review.result,
+            actions=review.actions,
             attempt=review.attempt,
         )
         return await evaluate(

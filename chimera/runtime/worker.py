@@ -33,7 +33,7 @@ from chimera.store.connection import Redis, SyncRedis, end
 from chimera.store.missions import MissionStore
 from chimera.store.scripts import SyncScripts
 from chimera.store.signals import Bell
-from chimera.store.tasks import Ended, Heartbeat, TaskStore
+from chimera.store.tasks import Ended, HandedIn, Heartbeat, TaskStore
 
 log = structlog.get_logger(__name__)
 
@@ -245,7 +245,13 @@ class Worker:
             answers += await self._tasks.submit(
                 self.worker_id,
                 [
-                    (claim.task_id, claim.token, outcome.state_version, outcome.result_json)
+                    HandedIn(
+                        claim.task_id,
+                        claim.token,
+                        outcome.state_version,
+                        outcome.result_json,
+                        outcome.actions,
+                    )
                     for claim, outcome in done
                 ],
                 max_stale=self._settings.max_stale,

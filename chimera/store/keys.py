@@ -6,7 +6,7 @@ ACL inside scripts too:
 
     h  hub       missions, task specs, tenants: workers only read
     q  queue     claims, leases, counters, results on their way: workers, judge and hub write
-    j  judge     verdicts and commit records: a worker cannot write them
+    j  judge     verdicts, commit records and the outbox: a worker cannot write them
     g  governor  the ledger: a worker can neither read nor write it
     r  recorder  the flight recorder: workers may append
 
@@ -43,6 +43,10 @@ answers       list    the governor's answers to one worker               60 s
 verdicts      list    every verdict on a task, oldest first              with the mission
 commit        hash    the accepted result: the commit record             with the mission
 inbox         zset    ESCALATED task → since (µs)                        while any
+action        hash    one accepted action, what became of it             with the mission
+actions       list    actions of a mission, as accepted                  with the mission
+outcomes      hash    actions of a mission by status                     with the mission
+outbox        zset    QUEUED action → due, or its lease's end (µs)       while any
 limits        hash    the tenant's limits by window (µ$)                 for ever
 ledger        hash    settled by window, held (µ$)                       for ever
 spend         hash    settled and held of one mission (µ$)               with the mission
@@ -119,6 +123,7 @@ PLAIN = {
     "workers": "q:workers",
     "requests": "q:requests",
     "inbox": "j:inbox",
+    "outbox": "j:outbox",
     "limits": "g:limits",
     "ledger": "g:ledger",
     "holds": "g:holds",
@@ -140,6 +145,9 @@ OWNED = {
     "answers": "q:answers:",
     "verdicts": "j:v:",
     "commit": "j:t:",
+    "action": "j:a:",
+    "actions": "j:al:",
+    "outcomes": "j:am:",
     "spend": "g:m:",
     "hold": "g:hold:",
 }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chimera.core.action import ActionStatus
 from chimera.core.mission import MissionBase, MissionStatus
 from chimera.core.plan import Window
 from chimera.errors import AlreadyExists, Conflict, InvalidTransition, NotFound
@@ -52,6 +53,8 @@ class MissionRecord:
     budget_microusd: int
     settled_microusd: int
     held_microusd: int
+    actions: dict[str, int]
+    """Accepted results' actions by status."""
     wanted_microusd: int
     """The reservation that found the budget exhausted; 0 when none did."""
 
@@ -291,9 +294,10 @@ class MissionStore:
                     pipe.hgetall(self.keys.of("mission", mission_id))
                     pipe.hgetall(self.keys.of("counts", mission_id))
                     pipe.hgetall(self.keys.of("spend", mission_id))
+                    pipe.hgetall(self.keys.of("outcomes", mission_id))
                 rows = await pipe.execute()
             return [
-                _record(mission_id, *rows[3 * index : 3 * index + 3])
+                _record(mission_id, *rows[4 * index : 4 * index + 4])
                 for index, mission_id in enumerate(mission_ids)
             ]
 
@@ -339,7 +343,11 @@ def _digest(text: str) -> str:
 
 
 def _record(
-    mission_id: str, mission: dict[str, str], counts: dict[str, str], spend: dict[str, str]
+    mission_id: str,
+    mission: dict[str, str],
+    counts: dict[str, str],
+    spend: dict[str, str],
+    outcomes: dict[str, str],
 ) -> MissionRecord:
     if not mission:
         raise NotFound(f"there is no mission {mission_id!r}")
@@ -361,5 +369,6 @@ def _record(
         budget_microusd=int(mission["budget"]),
         settled_microusd=int(spend.get("settled", 0)),
         held_microusd=int(spend.get("held", 0)),
+        actions={status: int(outcomes.get(status, 0)) for status in ActionStatus},
         wanted_microusd=int(spend.get("wanted", 0)) if spend.get("exhausted") == mission["budget"] else 0,
     )

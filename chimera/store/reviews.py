@@ -38,6 +38,7 @@ class ReviewStore:
                     depends_on=tuple(review[7].split()),
                     result_json=review[8],
                     judge_errors=int(review[9]),
+                    actions_json=review[10],
                 )
                 for review in reviews
             ]

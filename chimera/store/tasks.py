@@ -6,8 +6,9 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from chimera.core.action import Action, parse_actions
 from chimera.core.lease import Claim, Renewal
 from chimera.core.verdict import Verdict
 from chimera.errors import LeaseLost, NotFound
@@ -21,6 +22,18 @@ MAX_BATCH = 500
 """Tasks one script call may touch."""
 
 EndKind = Literal["error", "timeout", "return"]
+
+
+class HandedIn(NamedTuple):
+    """A result for review, and the actions that share its fate."""
+
+    task_id: str
+    token: int
+    state_version: int
+    """Of the mission, when the work was done."""
+    result_json: str
+    actions: Sequence[str] = ()
+    """Each an action's JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,10 @@ class TaskRecord:
     result: Any
     """The accepted result, or the one under review; None when there is none."""
     has_result: bool
+    proposed: tuple[Action, ...]
+    """What waits for the verdict on the result."""
+    actions: int
+    """How many actions were accepted with the result."""
     feedback: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     spent_microusd: int
@@ -106,9 +123,9 @@ class TaskStore:
             ]
 
     async def submit(
-        self, worker: str, results: Sequence[tuple[str, int, int, str]], *, max_stale: int
+        self, worker: str, results: Sequence[HandedIn], *, max_stale: int
     ) -> list[Refusal | LeaseLost | None]:
-        """Hand in ``(task_id, token, state_version, result_json)`` for review.
+        """Hand in results for review.
 
         Returns, per result: None when it is in review (also when handed in before),
         `Refusal.STALE`, or the `LeaseLost`.
@@ -118,15 +135,25 @@ class TaskStore:
             [self.keys.root],
             worker,
             max_stale,
-            *(field for result in results for field in result),
+            *(
+                field
+                for one in results
+                for field in (
+                    one.task_id,
+                    one.token,
+                    one.state_version,
+                    one.result_json,
+                    json.dumps(list(one.actions)) if one.actions else "",
+                )
+            ),
         )
         return [
             None
             if answer[0] >= 0
             else Refusal.STALE
             if answer[0] == Refusal.STALE
-            else lease_lost(result[0], result[1], answer)
-            for result, answer in zip(results, answers, strict=True)
+            else lease_lost(one.task_id, one.token, answer)
+            for one, answer in zip(results, answers, strict=True)
         ]
 
     async def end(self, worker: str, ended: Sequence[Ended]) -> list[str | LeaseLost]:
@@ -312,6 +339,8 @@ def _record(
         depends_on=tuple(spec.get("depends_on", "").split()),
         result=None if result is None else json.loads(result),
         has_result=result is not None,
+        proposed=parse_actions(task.get("actions", "")),
+        actions=int(commit.get("actions", 0)),
         feedback=tuple(json.loads(task.get("feedback", "[]"))),
         verdicts=tuple(Verdict.model_validate_json(verdict) for verdict in verdicts),
         spent_microusd=int(task.get("spent", 0)),

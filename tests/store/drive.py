@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from chimera.core.action import Action
 from chimera.core.lease import Claim, Review
 from chimera.core.mission import MissionSpec
 from chimera.core.money import Window
@@ -14,6 +16,7 @@ from chimera.core.plan import next_window, total_tasks
 from chimera.core.verdict import Decision, Verdict
 from chimera.runtime.base import Base, TenantStores
 from chimera.store.scripts import Refusal
+from chimera.store.tasks import HandedIn
 
 DAY = Window.DAY
 LEASE_S = 0.6
@@ -77,13 +80,18 @@ async def claim(
     )
 
 
-async def hand_in(stores: TenantStores, one: Claim, result: Any = "done", worker: str = "w1") -> Any:
+async def hand_in(
+    stores: TenantStores, one: Claim, result: Any = "done", worker: str = "w1", actions: Sequence[Action] = ()
+) -> Any:
     """Hand in a result."""
-    return (
-        await stores.tasks.submit(
-            worker, [(one.task_id, one.token, one.state_version, json.dumps(result))], max_stale=5
-        )
-    )[0]
+    handed = HandedIn(
+        one.task_id,
+        one.token,
+        one.state_version,
+        json.dumps(result),
+        [action.model_dump_json() for action in actions],
+    )
+    return (await stores.tasks.submit(worker, [handed], max_stale=5))[0]
 
 
 async def review(stores: TenantStores, n: int = 10, judge: str = "j1", lease_s: float = 5) -> list[Review]:

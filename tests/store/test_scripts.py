@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from chimera.core.action import ACTION_TRANSITIONS, MAX_ACTIONS
 from chimera.core.event import KINDS
 from chimera.core.mission import MISSION_TRANSITIONS
 from chimera.core.task import OPEN, TRANSITIONS, TaskStatus
@@ -84,6 +85,26 @@ def test_only_failed_and_cancelled_tasks_come_back() -> None:
     assert {after for _, after in back} == {TaskStatus.READY, TaskStatus.BLOCKED}
 
 
+def test_scripts_turn_actions_exactly_as_the_table_says() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in LUA.glob("*.lua")]
+    turns = {pair for text in texts for pair in re.findall(r'turn\(k, id, "(\w+)", "(\w+)"', text)}
+    assert turns == {(before.value, after.value) for before, after in ACTION_TRANSITIONS}
+
+
+def test_only_what_accepts_a_result_puts_actions_into_the_outbox() -> None:
+    makers = {
+        path.stem for path in (*LUA.glob("*.lua"), *PARTS) if "queue_actions(" in path.read_text("utf-8")
+    }
+    users = {path.stem for path in LUA.glob("*.lua") if "--- include accept" in path.read_text("utf-8")}
+    assert makers == {"accept"}
+    assert users == {"commit_verdicts", "answer_review"}
+
+
+def test_the_bound_on_a_results_actions_is_the_same_in_lua() -> None:
+    text = (LUA / "include" / "accept.lua").read_text(encoding="utf-8")
+    assert re.search(r"MAX_ACTIONS = (\d+)", text)[1] == str(MAX_ACTIONS)  # type: ignore[index]
+
+
 def test_mission_steps_in_scripts_are_steps_of_the_table() -> None:
     targets = {after.value for _, after in MISSION_TRANSITIONS}
     text = (LUA / "settle_mission.lua").read_text(encoding="utf-8")
@@ -92,7 +113,7 @@ def test_mission_steps_in_scripts_are_steps_of_the_table() -> None:
 
 def test_every_kind_of_entry_is_tabled_and_written() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in (*LUA.glob("*.lua"), *PARTS))
-    written = set(re.findall(r'"((?:mission|task|review|spend|worker|limits)\.[a-z_]+)"', text))
+    written = set(re.findall(r'"((?:mission|task|review|spend|action|worker|limits)\.[a-z_]+)"', text))
     built = {f"mission.{status}" for status in ("completed", "failed", "waiting_review", "running")}
     assert written | built == set(KINDS)
 

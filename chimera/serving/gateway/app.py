@@ -7,8 +7,8 @@ from fastapi import FastAPI
 from chimera.serving.gateway import problems
 from chimera.serving.gateway.envelope import Envelope
 from chimera.serving.gateway.hub import Hub
+from chimera.serving.gateway.routes import actions, missions, probes, streams, tasks
 from chimera.serving.gateway.routes import hub as hub_routes
-from chimera.serving.gateway.routes import missions, probes, streams, tasks
 from chimera.serving.gateway.streams import Streams
 from chimera.version import __version__
 
@@ -28,6 +28,7 @@ def create_app(hub: Hub) -> FastAPI:
     for router in (
         probes.router,
         missions.router,
+        actions.router,
         streams.router,
         tasks.tasks,
         tasks.reviews,

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from chimera.core.action import ActionStatus, idempotency_key
 from chimera.core.mission import MissionBase, MissionStatus
 from chimera.core.money import usd
 from chimera.core.task import TaskContext, TaskStatus
 from chimera.core.verdict import Decision
-from chimera.core.views import MissionView, ResultView, ReviewView, SpendView, TaskView, WorkerView
+from chimera.core.views import (
+    ActionView,
+    MissionView,
+    ResultView,
+    ReviewView,
+    SpendView,
+    TaskView,
+    WorkerView,
+)
+from chimera.store.actions import ActionRecord
 from chimera.store.ledger import Balance
 from chimera.store.missions import MissionRecord
 from chimera.store.tasks import TaskRecord
@@ -37,6 +47,7 @@ def mission_view(record: MissionRecord, tenant: str) -> MissionView:
         planned=sum(record.counts.values()),
         counts={TaskStatus(status): count for status, count in record.counts.items()},
         tallies=record.tallies,
+        actions={ActionStatus(status): count for status, count in record.actions.items()},
         submitted_at=instant(record.submitted_at_us),
         finished_at=maybe(record.finished_at_us),
         deadline_at=maybe(record.deadline_us),
@@ -45,12 +56,17 @@ def mission_view(record: MissionRecord, tenant: str) -> MissionView:
 
 
 def next_step(record: MissionRecord) -> str:
-    """What a person can do about a mission that failed or waits; else nothing."""
+    """What a person can do about a mission that failed or waits, or whose actions failed; else nothing."""
     if record.status is MissionStatus.WAITING_REVIEW:
         return f"{record.counts['ESCALATED']} results wait for a human: `chimera review list` shows them"
-    return (
-        _FAILURES.get(record.reason, _unknown_step)(record) if record.status is MissionStatus.FAILED else ""
-    )
+    if record.status is MissionStatus.FAILED:
+        return _FAILURES.get(record.reason, _unknown_step)(record)
+    if failed := record.actions.get(ActionStatus.FAILED, 0):
+        return (
+            f"{failed} actions failed: `chimera action list --mission {record.mission_id} --status FAILED` "
+            f"shows why, `chimera action retry --mission {record.mission_id}` tries them again"
+        )
+    return ""
 
 
 def _budget_step(record: MissionRecord) -> str:
@@ -105,7 +121,12 @@ _FAILURES: dict[str, Callable[[MissionRecord], str]] = {
 }
 
 
-def task_view(record: TaskRecord, mission: MissionRecord, inputs: Mapping[str, Any]) -> TaskView:
+def task_view(
+    record: TaskRecord,
+    mission: MissionRecord,
+    inputs: Mapping[str, Any],
+    actions: Sequence[ActionView] = (),
+) -> TaskView:
     """A task as the API shows it; `inputs` are results of the tasks it depends on, by id."""
     return TaskView(
         task_id=record.task_id,
@@ -128,6 +149,8 @@ def task_view(record: TaskRecord, mission: MissionRecord, inputs: Mapping[str, A
         worker=record.worker,
         result=record.result,
         has_result=record.has_result,
+        proposed=tuple(action.model_dump(mode="json") for action in record.proposed),
+        actions=tuple(actions),
         verdicts=record.verdicts,
         spent_microusd=record.spent_microusd,
         last_error=record.last_error,
@@ -163,11 +186,31 @@ def review_view(record: TaskRecord, mission: MissionRecord) -> ReviewView:
         input=record.input,
         result=record.result,
         has_result=record.has_result,
+        actions=tuple(action.model_dump(mode="json") for action in record.proposed),
         reason=record.reason,
         attempt=record.attempt,
         verdicts=record.verdicts,
         spent_microusd=record.spent_microusd,
         last_error=record.last_error,
+    )
+
+
+def action_view(record: ActionRecord, tenant: str) -> ActionView:
+    """An action as the API shows it."""
+    return ActionView(
+        action_id=record.action_id,
+        task_id=record.task_id,
+        index=record.index,
+        status=record.status,
+        action=record.action.model_dump(mode="json"),
+        idempotency_key=idempotency_key(tenant, record.action_id),
+        tries=record.tries,
+        lapses=record.lapses,
+        answer=record.answer,
+        courier=record.courier,
+        queued_at=instant(record.queued_at_us),
+        due_at=maybe(record.due_at_us),
+        finished_at=maybe(record.finished_at_us),
     )
 
 

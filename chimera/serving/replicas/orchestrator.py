@@ -1,10 +1,11 @@
-"""The orchestrator, with the fleet controller and the rescuer, as a deployment."""
+"""The orchestrator, with the fleet controller, the rescuer and the courier, as a deployment."""
 
 from __future__ import annotations
 
 import asyncio
 
 from chimera.runtime.controller import FleetController
+from chimera.runtime.courier import Courier
 from chimera.runtime.elector import Elector
 from chimera.runtime.orchestrator import Orchestrator as OrchestratorService
 from chimera.runtime.orchestrator import Rescuer
@@ -15,7 +16,7 @@ from chimera.store import keys
 
 
 class Orchestrator(Replica):
-    """Plans, watches, rescues, scales; keeps the governor."""
+    """Plans, watches, rescues, scales, carries out actions; keeps the governor."""
 
     role = "orchestrator"
 
@@ -30,6 +31,7 @@ class Orchestrator(Replica):
             GovernorKeeper(),
             OrchestratorService(self.base, elector, await self.wakeups(keys.WAKE)),
             Rescuer(self.base, self.replica_id),
+            Courier(self.base, self.replica_id, await self.wakeups(keys.WAKE)),
             FleetController(self.base, elector, RayBackend(), await self.wakeups(keys.WAKE)),
         )
         await catalogue

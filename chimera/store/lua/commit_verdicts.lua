@@ -56,5 +56,5 @@ local dirty = false
 for mid in pairs(touched) do dirty = mark_if_idle(k, mid) or dirty end
 ring(k)
 write_log(k, ARGV[1], now)
-if dirty then wake_hub(k) end
+if dirty or queued > 0 then wake_hub(k) end
 return out

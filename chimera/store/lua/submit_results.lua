@@ -2,7 +2,8 @@
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   worker
 -- ARGV[2]   stale results that make a human look
--- ARGV[3..] stride 4: task id, token, state_version the work was done under, result (JSON)
+-- ARGV[3..] stride 5: task id, token, state_version the work was done under, result (JSON), proposed actions
+--           (a JSON list of texts, each an action's JSON; "" for none): they share the result's fate
 -- Returns   per task, the same again for the same token: {1} in review · {-4} stale, planned again ·
 --           {-1, holder, since_ms, status} the lease is lost
 --- include keys
@@ -13,7 +14,7 @@
 local k = keys(KEYS[1])
 local now = now_us()
 local out, reviews = {}, 0
-for i = 3, #ARGV, 4 do
+for i = 3, #ARGV, 5 do
   local id = ARGV[i]
   local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "submitted_token", "submitted_as",
     "deaths")
@@ -33,6 +34,7 @@ for i = 3, #ARGV, 4 do
       out[#out + 1] = { -4 }
     else
       move(k, id, mid, "PENDING", "REVIEW", "result", ARGV[i + 3], "version", ARGV[i + 2])
+      if ARGV[i + 4] ~= "" then redis.call("HSET", k.of_task(id), "actions", ARGV[i + 4]) end
       redis.call("HDEL", k.of_task(id), "expires")
       redis.call("RPUSH", k.review, id)
       note("task.submitted", mid, id, { attempt = tonumber(redis.call("HGET", k.of_task(id), "attempt")) })

@@ -30,7 +30,7 @@ for _, id in ipairs(ids) do
     redis.call("ZREM", k.judging, id)
     redis.call("ZREM", k.later, id)
     redis.call("ZREM", k.inbox, id)
-    redis.call("HDEL", k.of_task(id), "worker", "judge", "expires", "result")
+    redis.call("HDEL", k.of_task(id), "worker", "judge", "expires", "result", "actions")
     note("task.cancelled", mid, id, { from = status })
     cancelled = cancelled + 1
   end

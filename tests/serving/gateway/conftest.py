@@ -19,6 +19,7 @@ from chimera.core.verdict import Decision, Verdict
 from chimera.core.views import Health
 from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, create_app
+from chimera.store.tasks import HandedIn
 from tests.redis_fixtures import base, redis_server, settings, tenant
 
 __all__ = ["base", "redis_server", "settings", "tenant"]
@@ -59,14 +60,14 @@ class Fleet:
         window = next_window(mission.spec, tuple(items), cursor=0, inputs=mission.inputs, width=20)
         assert await self.stores.missions.plan(mission_id, window, cursor=0, term=1, by="planner")
 
-    async def work(self, most: int = 100) -> int:
+    async def work(self, most: int = 100, actions: tuple[str, ...] = ()) -> int:
         """Claim tasks and hand in their inputs as results."""
         claims = await self.stores.tasks.claim(
             "w1", uuid.uuid4().hex, lease_s=30, general=most, high=most, slots=16
         )
         await self.stores.tasks.submit(
             "w1",
-            [(one.task_id, one.token, 1, json.dumps({"said": one.input})) for one in claims],
+            [HandedIn(one.task_id, one.token, 1, json.dumps({"said": one.input}), actions) for one in claims],
             max_stale=5,
         )
         return len(claims)
@@ -83,9 +84,11 @@ class Fleet:
         await self.stores.missions.settle(mission_id, term=1, by="hub")
         await self.stores.missions.sweep(mission_id, term=1, by="hub")
 
-    async def do(self, mission_id: str, decision: Decision = Decision.ACCEPT) -> None:
+    async def do(
+        self, mission_id: str, decision: Decision = Decision.ACCEPT, actions: tuple[str, ...] = ()
+    ) -> None:
         await self.plan(mission_id)
-        await self.work()
+        await self.work(actions=actions)
         await self.judge(decision, mission_id)
 
 

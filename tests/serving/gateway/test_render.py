@@ -27,6 +27,7 @@ RECORD = MissionRecord(
     budget_microusd=100_000,
     settled_microusd=96_000,
     held_microusd=0,
+    actions={},
     wanted_microusd=7_000,
 )
 

@@ -20,14 +20,11 @@ from chimera.serving.gateway.answers import After, Limit, Operation, answer, pos
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.intake import check_size, take_in
+from chimera.serving.gateway.pages import SCAN, scan
 from chimera.serving.gateway.render import mission_view, result_view, task_view
+from chimera.store.tasks import TaskRecord
 
 router = APIRouter(prefix="/v1/missions", tags=["missions"], route_class=Guarded, dependencies=[KEY])
-
-SCAN = 200
-"""Tasks read from the store at once."""
-SCANS = 10
-"""Such reads in one page of a list by status: a page is bounded even when nothing matches."""
 
 
 class Cancellation(BaseModel):
@@ -191,24 +188,18 @@ async def tasks(
     With a status, a page may hold fewer than `limit`, even none, and still have a `next`.
     ``context.inputs`` is empty here: ask for the one task.
     """
-    stores, at, found, more = caller.stores, position(after), [], True
+    stores = caller.stores
     async with promptly():
         owner = await stores.missions.get(mission_id)
-    for _ in range(1 if status is None else SCANS):
-        size = limit if status is None else SCAN
-        async with promptly():
-            ids = await stores.missions.task_ids(mission_id, offset=at, most=size)
-            records = await stores.tasks.get_many(ids)
-        for record in records:
-            at += 1
-            if status is None or record.status == status:
-                found.append(task_view(record, owner, {}))
-            if len(found) == limit:
-                break
-        more = len(ids) == size or len(found) == limit
-        if not more or len(found) == limit:
-            break
-    return answer(Page[TaskView](items=tuple(found), next=str(at) if more else None))
+
+    async def read(offset: int, most: int) -> list[TaskRecord]:
+        return await stores.tasks.get_many(
+            await stores.missions.task_ids(mission_id, offset=offset, most=most)
+        )
+
+    found, following = await scan(read, status, position(after), limit)
+    views = tuple(task_view(record, owner, {}) for record in found)
+    return answer(Page[TaskView](items=views, next=following))
 
 
 @router.get("/{mission_id}/results", response_class=StreamingResponse)

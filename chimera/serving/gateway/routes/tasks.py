@@ -15,7 +15,7 @@ from chimera.errors import Conflict
 from chimera.serving.gateway.answers import Limit, Operation, answer
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
 from chimera.serving.gateway.hub import promptly
-from chimera.serving.gateway.render import dependencies, review_view, task_view
+from chimera.serving.gateway.render import action_view, dependencies, review_view, task_view
 
 tasks = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=Guarded, dependencies=[KEY])
 reviews = APIRouter(prefix="/v1/reviews", tags=["reviews"], route_class=Guarded, dependencies=[KEY])
@@ -38,12 +38,13 @@ async def _task(caller: Caller, task_id: str) -> TaskView:
         record = await caller.stores.tasks.get(task_id)
         mission = await caller.stores.missions.get(record.mission_id)
         inputs = await caller.stores.tasks.results(dependencies(record))
-    return task_view(record, mission, inputs)
+        actions = await caller.stores.actions.of_task(task_id, record.actions)
+    return task_view(record, mission, inputs, [action_view(one, caller.tenant) for one in actions])
 
 
 @tasks.get("/{task_id}", response_model=TaskView)
 async def task(task_id: str, caller: ByCaller) -> Response:
-    """One task, with the results it takes in, its verdicts and what it cost."""
+    """One task, with the results it takes in, its verdicts, its actions and what it cost."""
     return answer(await _task(caller, task_id))
 
 

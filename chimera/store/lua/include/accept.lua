@@ -1,4 +1,4 @@
--- The commit: the accepted result, and what it unblocks. Run by the judge's scripts only.
+-- The commit: the accepted result, what it unblocks, and what it asked for. Run by the judge's scripts only.
 local function release_dependants(k, id, now)
   local needed_by = redis.call("HGET", k.of_spec(id), "needed_by")
   if not needed_by or needed_by == "" then return end
@@ -13,13 +13,34 @@ local function release_dependants(k, id, now)
     end
   end
 end
+-- Its proposed actions (a JSON list of texts, each an action's JSON) go to the outbox: the only way in.
+-- A worker wrote them, so what it wrote must not be able to break this script half-way.
+local MAX_ACTIONS = 100
+local queued = 0
+local function queue_actions(k, id, mid, proposed, now)
+  local read, actions = pcall(cjson.decode, proposed)
+  if not read or type(actions) ~= "table" or #actions > MAX_ACTIONS then
+    return note("action.failed", mid, id, { answer = "the proposed actions cannot be read" })
+  end
+  for i, action in ipairs(actions) do
+    local name = id .. "/" .. int(i - 1)
+    redis.call("HSET", k.of_action(name), "status", "QUEUED", "action", tostring(action), "tries", 0, "queued_at", int(now))
+    redis.call("RPUSH", k.of_actions(mid), name)
+    redis.call("ZADD", k.outbox, int(now), name)
+    note("action.queued", mid, id, { index = i - 1 })
+  end
+  redis.call("HINCRBY", k.of_outcomes(mid), "QUEUED", #actions)
+  redis.call("HSET", k.of_commit(id), "actions", #actions)
+  queued = queued + #actions
+end
 local function accept(k, id, from, by, confidence, now)
   local mid = mission_of(id)
-  local t = redis.call("HMGET", k.of_task(id), "result", "attempt")
+  local t = redis.call("HMGET", k.of_task(id), "result", "attempt", "actions")
   redis.call("HSET", k.of_commit(id), "result", t[1] or "null", "attempt", t[2], "by", by,
     "confidence", confidence, "at", int(now))
   move(k, id, mid, from, "ACCEPTED", "finished_at", int(now))
-  redis.call("HDEL", k.of_task(id), "result", "worker", "expires", "judge", "feedback")
+  if t[3] then queue_actions(k, id, mid, t[3], now) end
+  redis.call("HDEL", k.of_task(id), "result", "actions", "worker", "expires", "judge", "feedback")
   release_dependants(k, id, now)
 end
 -- After verdicts: the hub need only look when a mission may be over, or has room for more tasks.

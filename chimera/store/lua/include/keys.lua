@@ -6,13 +6,13 @@ local function keys(root)
     high = "q:high", normal = "q:normal", later = "q:later", leases = "q:leases",
     review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
     bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests",
-    inbox = "j:inbox", limits = "g:limits", ledger = "g:ledger", holds = "g:holds",
+    inbox = "j:inbox", outbox = "j:outbox", limits = "g:limits", ledger = "g:ledger", holds = "g:holds",
     sequence = "r:seq", log = "r:log",
   }
   local owned = {
     mission = "h:m:", ids = "h:ids:", spec = "h:t:", submitted = "h:idem:", term = "h:term:",
     task = "q:t:", counts = "q:m:", ready = "q:ready:", parked = "q:parked:", worker = "q:w:", suspects = "q:suspects:", answers = "q:answers:",
-    verdicts = "j:v:", commit = "j:t:", spend = "g:m:", hold = "g:hold:",
+    verdicts = "j:v:", commit = "j:t:", action = "j:a:", actions = "j:al:", outcomes = "j:am:", spend = "g:m:", hold = "g:hold:",
   }
   local k = { root = root, tenant = string.sub(root, 2, -3) }
   for name, path in pairs(plain) do k[name] = root .. path end

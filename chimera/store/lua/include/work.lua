@@ -92,7 +92,7 @@ local function end_attempt(k, id, from, kind, field, reason, count, delay_us, de
     redis.call("HINCRBY", k.of_task(id), field, 1)
     tally(mid, field, 1)
   end
-  redis.call("HDEL", k.of_task(id), "worker", "result", "expires", "judge")
+  redis.call("HDEL", k.of_task(id), "worker", "result", "actions", "expires", "judge")
   note(kind, mid, id, details)
   if count and used >= m.max_attempts then
     move(k, id, mid, from, "FAILED", "reason", reason)

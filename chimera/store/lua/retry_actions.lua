@@ -1,0 +1,34 @@
+-- Give FAILED actions a fresh set of tries, under the key that they had. Others are left as they are.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   mission id
+-- ARGV[2]   operation id: the same again changes nothing
+-- ARGV[3]   who asks
+-- ARGV[4..] stride 1: action id
+-- Returns   actions queued again, those of the same operation included · -2 there is no such mission
+--- include keys
+--- include clock
+--- include record
+--- include work
+--- include outbox
+local k = keys(KEYS[1])
+local now = now_us()
+local mid = ARGV[1]
+if redis.call("EXISTS", k.of_mission(mid)) == 0 then return -2 end
+local retried = 0
+for i = 4, #ARGV, 1 do
+  local id = ARGV[i]
+  local a = redis.call("HMGET", k.of_action(id), "status", "retried")
+  if mission_of(id) == mid and a[2] == ARGV[2] then
+    retried = retried + 1
+  elseif mission_of(id) == mid and a[1] == "FAILED" then
+    local task, index = parts_of(id)
+    turn(k, id, "FAILED", "QUEUED", "tries", 0, "retried", ARGV[2])
+    redis.call("HDEL", k.of_action(id), "finished_at")
+    redis.call("ZADD", k.outbox, int(now), id)
+    note("action.retried", mid, task, { index = index, tries = 0 })
+    retried = retried + 1
+  end
+end
+write_log(k, ARGV[3], now)
+if retried > 0 then wake_hub(k) end
+return retried
