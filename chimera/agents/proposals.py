@@ -30,15 +30,16 @@ class Proposals:
         """Take one as it is now; changing its body later changes nothing. Returns its index, from 0.
 
         Raises:
-            Rejected: its host is not allowed, there are too many, or its body is no JSON.
+            Rejected: its host is not allowed, there are too many, or it is no valid action.
             PayloadTooLarge: it is too large.
             Conflict: the attempt is over.
         """
         try:
             text = action.model_dump_json()
+            kept = parse_action(text)
         except (PydanticSerializationError, ValueError) as exc:
-            raise Rejected(f"the action cannot be kept as JSON ({exc}): change its body") from exc
-        if refusal := self._allowed.refusal(parse_action(text)):
+            raise Rejected(f"the action cannot be kept as JSON: {exc}") from exc
+        if refusal := self._allowed.refusal(kept):
             raise Rejected(refusal)
         if (size := len(text.encode())) > self._most_bytes:
             raise PayloadTooLarge("the action", size, self._most_bytes, "CHIMERA_MAX_ACTION_BYTES")

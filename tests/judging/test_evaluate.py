@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from chimera.core.action import HttpAction
 from chimera.core.judge import DEFAULT_JUDGE, HumanPolicy, JudgePolicy, LlmPolicy, RulesPolicy, SchemaPolicy
 from chimera.core.verdict import Decision, Verdict
 from chimera.errors import InvalidRequest, ModelUnavailable
@@ -72,6 +75,44 @@ async def test_a_sensitive_topic_waits_for_a_human_at_any_score(
 async def test_a_sensitive_goal_waits_for_a_human(detector: Detector, topic: str) -> None:
     verdict = await judged(detector, "Yes.", 0.99, goal=SENSITIVE[topic])
     assert (verdict.decision, topic in verdict.topics) == (Decision.ESCALATE, True)
+
+
+@pytest.mark.parametrize("topic", SENSITIVE)
+@pytest.mark.parametrize("where", ["body", "url", "headers", "text within"])
+async def test_an_action_that_says_something_sensitive_waits_for_a_human(
+    detector: Detector, topic: str, where: str
+) -> None:
+    said = SENSITIVE[topic]
+    action = {
+        "body": HttpAction(url="http://a/", body={"items": [{"text": said}]}),
+        "url": HttpAction(url=f"http://a/?text={quote(said)}"),
+        "headers": HttpAction(url="http://a/", headers={"X-Subject": said}),
+        "text within": HttpAction(url="http://a/", body=json.dumps({"text": said})),
+    }[where]
+    harmless = HttpAction(url="http://a/", body={"text": "Workers renew their leases."})
+    submission = Submission(goal="Digest", result="Fine.", actions=(harmless, action))
+    verdict = await evaluate(submission, DEFAULT_JUDGE, detector=detector)
+    assert (verdict.decision, topic in verdict.topics) == (Decision.ESCALATE, True)
+
+
+async def test_a_harmless_action_escalates_nothing(detector: Detector) -> None:
+    action = HttpAction(
+        url="https://hooks.example.com/services/T0/B0/x", body={"text": "The build is green."}
+    )
+    submission = Submission(goal="Digest", result="Fine.", actions=(action,))
+    assert (await evaluate(submission, DEFAULT_JUDGE, detector=detector)).decision is Decision.ACCEPT
+
+
+async def test_a_judging_model_reads_the_actions(detector: Detector) -> None:
+    asked: list[str] = []
+    action = HttpAction(url="http://a/hook", body={"text": "The build is green."})
+    for actions in ((), (action,)):
+        submission = Submission(goal="g", result="r", actions=actions)
+        await evaluate(submission, [LlmPolicy(rubric="?")], detector=detector, askers=scoring(1, asked))
+    without, with_one = asked
+    assert "Actions" not in without
+    assert '"body":{"text":"The build is green."}' in with_one
+    assert "http://a/hook" in with_one
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from chimera.errors import StoreError
 from chimera.judging.boundaries import load_boundaries
 from chimera.runtime.base import Base
 from chimera.runtime.controller import FleetController
+from chimera.runtime.courier import Courier
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
 from chimera.runtime.judge import Judge
@@ -124,6 +125,7 @@ async def running(base: Base, tenant: str, agents: Registry) -> AsyncIterator[Fl
         wake = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
         for_judge = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
         for_fleet = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
+        for_courier = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
         for_money = await stack.enter_async_context(Wakeups(base.blocking, keys.MONEY))
         workers = Workers(base.settings, agents)
         fleet = Fleet(base, workers, tenant)
@@ -136,6 +138,7 @@ async def running(base: Base, tenant: str, agents: Registry) -> AsyncIterator[Fl
             Rescuer(base, "replica"),
             fleet.governor,
             fleet.judge,
+            Courier(base, "courier", for_courier),
             FleetController(base, elector, workers, for_fleet),
         )
         for service in services:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from chimera.core.action import Action
+from chimera.core.action import Action, HttpAction, Outcome
 from chimera.core.lease import Claim, Review
 from chimera.core.mission import MissionSpec
 from chimera.core.money import Window
 from chimera.core.plan import next_window, total_tasks
 from chimera.core.verdict import Decision, Verdict
 from chimera.runtime.base import Base, TenantStores
+from chimera.store.actions import Errand, Report
 from chimera.store.scripts import Refusal
 from chimera.store.tasks import HandedIn
 
@@ -107,6 +108,44 @@ def verdict(decision: str = "accept", confidence: float = 1.0, feedback: str = "
 async def judge(stores: TenantStores, one: Review, made: Verdict | None = None) -> Refusal | None:
     """Commit a verdict."""
     return (await stores.reviews.commit("j1", [(one, made or verdict())], max_stale=5))[0]
+
+
+HOOK = HttpAction(url="http://receiver.test/hook", body={"n": 1})
+"""An action like any other."""
+
+
+async def accept_with(
+    base: Base, tenant: str, actions: Sequence[Action] = (HOOK,), mission_id: str = "m1"
+) -> TenantStores:
+    """A mission of one task, its result accepted together with these actions."""
+    stores = await begin(base, tenant, spec(inputs=["x"]), mission_id)
+    (one,) = await claim(stores)
+    assert await hand_in(stores, one, actions=actions) is None
+    (held,) = await review(stores)
+    assert await judge(stores, held) is None
+    return stores
+
+
+async def errands(
+    stores: TenantStores, courier: str = "c1", claim_id: str = "", lease_s: float = 5, grace_s: float = 0
+) -> list[Errand]:
+    """Take the actions that are due."""
+    return await stores.actions.claim(
+        courier, claim_id or f"e{next(_numbers)}", lease_s=lease_s, most=10, grace_s=grace_s
+    )
+
+
+async def report(
+    stores: TenantStores, one: Errand, outcome: str = "done", courier: str = "c1", delay_s: float = 0
+) -> bool:
+    """Say what came of one."""
+    said = Report(one.action_id, one.token, Outcome(outcome), "200: ok", delay_s)
+    return (await stores.actions.report(courier, [said]))[0]
+
+
+async def kinds(stores: TenantStores, prefix: str = "action.") -> list[str]:
+    """What the recorder has, in order."""
+    return [e.kind async for _, e in stores.recorder.read() if e.kind.startswith(prefix)]
 
 
 async def finish(stores: TenantStores, n: int, result: Any = "done") -> None:

@@ -241,6 +241,61 @@ async def human_accepts_what_is_stale(base: Base, tenant: str) -> Call:
     return lambda at, who: at.of(who).reviews.answer("m1.0", "op", verdict=made, by="eve", max_stale=5)
 
 
+@case("submit_results")
+async def hand_in_with_actions(base: Base, tenant: str) -> Call:
+    _, one = await leased(base, tenant)
+    return lambda at, who: drive.hand_in(at.of(who), one, actions=[drive.HOOK, drive.HOOK])
+
+
+@case("commit_verdicts")
+async def accept_with_actions(base: Base, tenant: str) -> Call:
+    stores, one = await leased(base, tenant)
+    await drive.hand_in(stores, one, actions=[drive.HOOK, drive.HOOK])
+    (held,) = await stores.reviews.claim("j1", "r0", lease_s=5, most=1)
+    return lambda at, who: drive.judge(at.of(who), held)
+
+
+@case("claim_actions")
+async def claim_actions(base: Base, tenant: str) -> Call:
+    await drive.accept_with(base, tenant)
+
+    async def call(at: Base, who: str) -> Any:
+        taken = await drive.errands(at.of(who), claim_id="e0")
+        return [(one.action_id, one.token, one.tries, one.action_json) for one in taken]
+
+    return call
+
+
+def reported(outcome: str) -> Any:
+    async def stage(base: Base, tenant: str) -> Call:
+        stores = await drive.accept_with(base, tenant)
+        (one,) = await drive.errands(stores, claim_id="e0")
+        return lambda at, who: drive.report(at.of(who), one, outcome, delay_s=60)
+
+    stage.__name__ = f"report_{outcome}"
+    return stage
+
+
+for outcome_ in ("done", "retry", "failed"):
+    case("report_actions")(reported(outcome_))
+
+
+@case("report_actions")
+async def report_late(base: Base, tenant: str) -> Call:
+    stores = await drive.accept_with(base, tenant)
+    (late,) = await drive.errands(stores, claim_id="e0", lease_s=0)
+    await drive.errands(stores, "c2", claim_id="e1")
+    return lambda at, who: drive.report(at.of(who), late)
+
+
+@case("retry_actions")
+async def retry_actions(base: Base, tenant: str) -> Call:
+    stores = await drive.accept_with(base, tenant)
+    (one,) = await drive.errands(stores, claim_id="e0")
+    await drive.report(stores, one, "failed")
+    return lambda at, who: at.of(who).actions.retry("m1", [one.action_id], "op", by="eve")
+
+
 @case("edit_mission")
 async def edit(base: Base, tenant: str) -> Call:
     await drive.begin(base, tenant, drive.spec())
