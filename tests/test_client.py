@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 import chimera.client.connection
 from chimera.client import Client
+from chimera.core.action import ActionStatus
 from chimera.core.mission import MissionSpec, MissionStatus
 from chimera.core.task import TaskStatus
 from chimera.core.verdict import Decision
@@ -40,6 +41,7 @@ from tests.serving.gateway.conftest import (
     tenant,
     url,
 )
+from tests.store import drive
 
 __all__ = ["app", "base", "fleet", "hub", "key", "port", "redis_server", "settings", "tenant", "url"]
 
@@ -113,6 +115,20 @@ async def test_reviews_are_shown_approved_and_rejected(client: Client, fleet: Fl
     assert (await client.reject(second.task_id, "shorter")).context.feedback == ("shorter",)
     with pytest.raises(Conflict, match="does not wait for a human"):
         await client.approve(first.task_id)
+
+
+async def test_actions_are_listed_and_retried(client: Client, fleet: Fleet) -> None:
+    mission = await client.submit({**MISSION, "inputs": ["a"]})
+    await fleet.do(mission.mission_id, actions=(drive.HOOK.model_dump_json(),))
+    (queued,) = await client.actions(mission.mission_id)
+    assert (queued.status, queued.action["url"]) == (ActionStatus.QUEUED, drive.HOOK.url)
+    (one,) = await drive.errands(fleet.stores)
+    await drive.report(fleet.stores, one, "failed")
+    assert (await client.mission(mission.mission_id)).actions[ActionStatus.FAILED] == 1
+    assert await client.actions(mission.mission_id, status=ActionStatus.DONE) == []
+    (failed,) = (await client.task(queued.task_id)).actions
+    done = await client.retry_actions(mission.mission_id, [failed.action_id])
+    assert (done.retried, done.mission.actions[ActionStatus.QUEUED]) == (1, 1)
 
 
 async def test_the_rest_of_the_api_is_there(client: Client, tenant: str) -> None:

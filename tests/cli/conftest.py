@@ -22,6 +22,7 @@ import uvicorn
 
 from chimera.agents.context import Context
 from chimera.cli.main import main
+from chimera.core.action import HttpAction
 from chimera.core.task import Task
 from chimera.core.views import Health
 from chimera.runtime.base import Base
@@ -158,6 +159,12 @@ async def spend(task: Task, ctx: Context) -> Any:
     return "paid"
 
 
+async def announce(task: Task, ctx: Context) -> Any:
+    """Proposes one call of the address it is given."""
+    ctx.propose(HttpAction(url=task.input, body={"said": "it"}))
+    return "announced"
+
+
 async def well() -> Health:
     return Health(ok=True)
 
@@ -176,7 +183,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture
 async def fleet(quiet: None, base: Base, tenant: str) -> AsyncIterator[Fleet]:
-    agents = registry(echo=echo, fail=fail, wait=wait, spend=spend)
+    agents = registry(echo=echo, fail=fail, wait=wait, spend=spend, announce=announce)
     about = {info.name: {"description": info.description, "source": info.source} for info in agents.infos()}
     await base.catalogue.publish(about)
     async with running(base, tenant, agents) as made:

@@ -13,13 +13,16 @@ import pytest
 import typer.main
 from typer.core import TyperGroup
 
+from chimera.cli import action
 from chimera.cli.app import app
 from chimera.cli.env import example_text, settings_table
 from chimera.cli.task import Status
+from chimera.core.action import ActionStatus
 from chimera.core.task import TaskStatus
 from chimera.settings import Settings
 from chimera.version import __version__
 from tests.cli.conftest import Shell
+from tests.runtime.receiver import receiving
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +44,7 @@ def test_every_command_of_the_manual_is_there() -> None:
         *(f"mission {verb}" for verb in ("results", "cancel", "pause", "resume", "set", "schema")),
         *(f"task {verb}" for verb in ("list", "get", "redrive")),
         *(f"review {verb}" for verb in ("list", "show", "approve", "reject")),
+        *(f"action {verb}" for verb in ("list", "retry")),
         *(f"agent {verb}" for verb in ("new", "list", "run")),
     }
 
@@ -72,6 +76,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_the_statuses_offered_are_the_tasks_own() -> None:
     assert [status.value for status in Status] == [status.value for status in TaskStatus]
+    assert [status.value for status in action.Status] == [status.value for status in ActionStatus]
 
 
 async def test_version_is_printed(shell: Shell) -> None:
@@ -189,6 +194,25 @@ async def test_an_agent_alone_ends_with_the_code_of_its_verdict(shell: Shell) ->
     unknown = await shell("agent", "run", "bursts", "--agents", "mine.py", "-i", "x")
     assert unknown.code == 2
     assert "did you mean burst" in unknown.err
+
+
+async def test_an_agent_alone_shows_what_it_proposes_and_sends_nothing(shell: Shell) -> None:
+    async with receiving() as receiver:
+        allowed = Shell(shell.directory, {**shell.environment, "CHIMERA_ACTION_HOSTS": receiver.host})
+        command = (
+            *("agent", "run", "announce", "--agents", str(ROOT / "examples/agents/announce.py")),
+            *("--options", json.dumps({"webhook": receiver.url}), "-i", "Open at six. Closed at nine."),
+        )
+        done = await allowed(*command, "-o", "json")
+        assert done.code == 0, done.err
+        (proposed,) = done.document["actions"]
+        assert (proposed["url"], proposed["body"]["text"]) == (receiver.url, "Open at six.")
+        assert "nothing was sent" in (await allowed(*command)).err
+        assert receiver.calls == []
+        # As a fleet would refuse it.
+        refused = await shell(*command)
+        assert refused.code == 3
+        assert f"add {receiver.host} to CHIMERA_ACTION_HOSTS" in refused.err
 
 
 async def test_the_mission_schema_is_a_document(shell: Shell) -> None:
