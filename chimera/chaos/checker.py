@@ -257,10 +257,11 @@ def dead_workers_tasks_are_claimed(history: History) -> tuple[int, list[str]]:
 
 
 def verdict_first(history: History) -> tuple[int, list[str]]:
-    """Whatever was accepted had been handed in, and has an accepting verdict."""
+    """Whatever was accepted had been handed in, and has an accepting verdict; no action comes before it."""
     wrong, checked = [], 0
     for tenant in history.tenants.values():
         in_review: set[str] = set()
+        accepted: set[str] = set()
         for event in tenant.events:
             if event.kind == "task.submitted":
                 in_review.add(event.task_id)
@@ -271,6 +272,13 @@ def verdict_first(history: History) -> tuple[int, list[str]]:
                 if tenant.verdicts.get(event.task_id, 0) < 1:
                     wrong.append(f"{event.task_id} was accepted without a verdict")
                 in_review.discard(event.task_id)
+                accepted.add(event.task_id)
+            elif event.kind.startswith("action."):
+                checked += 1
+                if event.task_id not in accepted:
+                    wrong.append(
+                        f"{event.task_id}: entry {event.seq} ({event.kind}) comes before its verdict"
+                    )
     return checked, wrong
 
 
@@ -294,7 +302,7 @@ CHECKS: tuple[tuple[str, str, Check | None], ...] = (
     ("I4", "every hold ends", every_hold_ends),
     ("I5", "tenants' keys are apart (ACL)", None),
     ("I6", "a dead worker's tasks are back at work in time", dead_workers_tasks_are_claimed),
-    ("I7", "no commit without a verdict", verdict_first),
+    ("I7", "no commit and no action before the verdict", verdict_first),
     ("I8", "high priority within 10 s at p99", None),
     ("I9", "the recorder has no gap", no_gap),
     ("I9b", "the recorder has no edit (hash chain)", None),

@@ -117,7 +117,7 @@ def retry(
         if not chosen:
             return output.say("no failed action matches")
         missions = len({_mission_of(one) for one in chosen})
-        question = f"retry {len(chosen)} actions of {missions} mission{'s' if missions != 1 else ''}?"
+        question = f"retry {_counted(len(chosen), 'action')} of {_counted(missions, 'mission')}?"
         if not yes and not sys.stdin.isatty():
             raise typer.BadParameter(f"{question} Nobody is here to ask: say --yes")
         if not yes and not typer.confirm(question, err=True):
@@ -126,8 +126,12 @@ def retry(
     if output_format is Format.JSON:
         return output.document(views)
     for view in views:
-        output.say(f"{view.mission.mission_id}: {view.retried} actions are tried again")
+        output.say(f"{view.mission.mission_id}: {_counted(view.retried, 'action')} to be tried again")
     return None
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _mission_of(action_id: str) -> str:

@@ -76,7 +76,7 @@ async def test_failed_actions_are_found_by_host_and_retried_when_confirmed(
     unconfirmed = await hub("action", "retry", "--host", receiver.host)
     assert (unconfirmed.code, "retry 2 actions of 1 mission?" in unconfirmed.err) == (2, True)
     one = await hub("action", "retry", f"{mission_id}.0", "0")
-    assert f"{mission_id}: 1 actions are tried again" in one.out
+    assert f"{mission_id}: 1 action to be tried again" in one.out
     await fleet.until(lambda one: one.actions["DONE"] == 1, mission_id)
     rest = await hub("action", "retry", "--mission", mission_id, "--yes", "-o", "json")
     assert rest.document[0]["retried"] == 1

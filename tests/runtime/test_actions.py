@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from chimera.agents.context import Context
+from chimera.chaos.checker import verdict_first
+from chimera.chaos.history import History, TenantEnd
 from chimera.core.action import HttpAction
+from chimera.core.event import Event
 from chimera.core.mission import MissionStatus
 from chimera.core.task import Task
 from chimera.runtime.base import Base
@@ -158,3 +161,26 @@ async def test_a_mission_is_completed_while_its_actions_are_still_under_way(
         mission = await fleet.rest()
         assert (mission.status, mission.actions["QUEUED"]) == (MissionStatus.COMPLETED, 1)
         await sent(fleet, 1)
+
+
+async def test_the_checker_of_a_drill_finds_an_action_before_its_verdict(base: Base, tenant: str) -> None:
+    stores = await drive.accept_with(base, tenant)
+    (one,) = await drive.errands(stores)
+    await drive.report(stores, one)
+    events = [event async for _, event in stores.recorder.read()]
+
+    def found(entries: list[Event]) -> list[str]:
+        end = TenantEnd(
+            events=tuple(entries),
+            missions=(),
+            results={},
+            verdicts={"m1.0": 1},
+            held_microusd=0,
+            open_holds=0,
+        )
+        return verdict_first(History(tenants={tenant: end}, acknowledged=(), calls=(), faults=()))[1]
+
+    assert found(events) == []
+    early = found([event for event in events if event.kind != "task.accepted"])
+    assert len(early) == 3
+    assert "(action.queued) comes before its verdict" in early[0]

@@ -7,8 +7,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,11 @@ from pydantic import SecretStr
 
 from chimera.core.action import Action, ActionStatus, HttpAction
 from chimera.runtime.base import Base, TenantStores, base_of
-from chimera.runtime.courier import OF_TENANT, Courier
+from chimera.runtime.courier import OF_TENANT
 from chimera.serving.local.redis_server import RedisServer
-from chimera.store import keys
 from chimera.store.actions import ActionRecord
-from chimera.store.connection import end
-from chimera.store.recorder import Recorder
-from chimera.store.signals import Wakeups
 from tests.relay import Relay
+from tests.runtime.couriers import allowing, delivering, kill, until
 from tests.runtime.receiver import Receiver, receiving
 from tests.store import drive
 
@@ -38,34 +33,6 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield running
 
 
-def allowing(base: Base, receiver: Receiver, **settings: Any) -> Base:
-    """The same connections, under settings that let actions reach the receiver."""
-    changes = {"action_hosts": receiver.host, "action_timeout_s": 2.0, **settings}
-    return replace(base, settings=base.settings.model_copy(update=changes), _stores={})
-
-
-@asynccontextmanager
-async def delivering(
-    base: Base, *names: str, transport: httpx.AsyncBaseTransport | None = None
-) -> AsyncIterator[list[Courier]]:
-    """Couriers at work until the block ends."""
-    async with AsyncExitStack() as stack:
-        couriers = []
-        for name in names or ("c1",):
-            wakeups = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
-            courier = Courier(base, name, wakeups, transport)
-            courier.start()
-            stack.push_async_callback(courier.stop)
-            couriers.append(courier)
-        yield couriers
-
-
-async def kill(courier: Courier) -> None:
-    """End a courier as a crash would: whatever it is doing stops there, and nothing is said of it."""
-    mine = (courier.name, f"{courier.courier_id} ")
-    await end(*(task for task in asyncio.all_tasks() if task.get_name().startswith(mine)))
-
-
 def hook(receiver: Receiver, **fields: Any) -> HttpAction:
     return HttpAction(**{"url": receiver.url, "body": {"said": "it"}, **fields})
 
@@ -74,20 +41,6 @@ async def accepted(
     base: Base, tenant: str, receiver: Receiver, *actions: Action, mission_id: str = "m1"
 ) -> TenantStores:
     return await drive.accept_with(base, tenant, actions or [hook(receiver)], mission_id)
-
-
-async def until(
-    stores: TenantStores, base: Base, mission_id: str = "m1", timeout_s: float = 30, **counts: int
-) -> None:
-    """Wait until the mission's actions stand so: told by the recorder, not by a clock."""
-    waiting = Recorder(base.blocking, stores.actions.keys.tenant)
-    async with asyncio.timeout(timeout_s):
-        while True:
-            seen = await stores.recorder.last()
-            actions = (await stores.missions.get(mission_id)).actions
-            if all(actions[status] == count for status, count in counts.items()):
-                return
-            await waiting.wait(after=seen, timeout_s=1)
 
 
 async def first(stores: TenantStores) -> ActionRecord:

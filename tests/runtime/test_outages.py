@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from chimera.agents.context import Context
+from chimera.core.action import HttpAction
 from chimera.core.mission import MissionStatus
 from chimera.core.task import Task
 from chimera.runtime.base import Base, open_base
@@ -19,7 +20,9 @@ from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import Settings, load
 from chimera.store.connection import connect
 from tests.relay import Relay
+from tests.runtime.couriers import allowing, delivering, until
 from tests.runtime.fleet import registry, running
+from tests.runtime.receiver import receiving
 from tests.store import drive
 
 pytestmark = pytest.mark.chaos
@@ -140,3 +143,25 @@ async def test_a_slow_store_and_broken_connections_only_slow_the_fleet(
         await near.aclose()
         await base.close()
     assert (mission.status, mission.counts["ACCEPTED"]) == (MissionStatus.COMPLETED, 100)
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+async def test_an_outage_sends_no_action_twice(how: str, base: Base, own_redis: RedisServer) -> None:
+    async with receiving() as receiver:
+        ready = allowing(base, receiver, action_timeout_s=0.5)
+        action = HttpAction(url=receiver.url)
+        stores = await drive.accept_with(base, "acme", [action])
+        # It is sent, and taken: but that cannot be told to the store.
+        receiver.arriving = lambda _call: own_redis.pause() if how == "stopped" else own_redis.kill()
+        async with delivering(ready, "c1", "c2"):
+            await receiver.arrived(1)
+            # Longer than two leases of a courier.
+            await asyncio.sleep(3)
+            receiver.arriving = lambda _call: None
+            if how == "stopped":
+                own_redis.resume()
+            else:
+                await asyncio.to_thread(own_redis.start)
+            await until(stores, base, DONE=1)
+            (record,) = await stores.actions.get_many(["m1.0/0"])
+        assert (len(receiver.calls), record.lapses) == (1, 0)

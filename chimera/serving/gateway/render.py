@@ -63,8 +63,9 @@ def next_step(record: MissionRecord) -> str:
         return _FAILURES.get(record.reason, _unknown_step)(record)
     if failed := record.actions.get(ActionStatus.FAILED, 0):
         return (
-            f"{failed} actions failed: `chimera action list --mission {record.mission_id} --status FAILED` "
-            f"shows why, `chimera action retry --mission {record.mission_id}` tries them again"
+            f"{failed} action{'s' if failed != 1 else ''} failed: "
+            f"`chimera action list --mission {record.mission_id} --status FAILED` shows why, "
+            f"`chimera action retry --mission {record.mission_id}` tries them again"
         )
     return ""
 
