@@ -35,7 +35,6 @@ class Webhook:
             # One receiver's cookie must not travel with another tenant's request.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             headers={"User-Agent": f"chimera/{__version__}", "Accept-Encoding": "identity"},
-            timeout=None,  # the whole try has one, see `send`
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
         )
 
@@ -51,7 +50,9 @@ class Webhook:
         try:
             async with (
                 asyncio.timeout(within_s),
-                self._http.stream(action.method, action.url, headers=headers, json=action.body) as response,
+                self._http.stream(
+                    action.method, action.url, headers=headers, json=action.body, timeout=within_s
+                ) as response,
             ):
                 async for chunk in response.aiter_raw():
                     text += chunk
@@ -60,7 +61,7 @@ class Webhook:
         except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as exc:
             # Once its status is there the receiver has spoken, whatever becomes of the rest.
             if response is None:
-                late = isinstance(exc, TimeoutError)
+                late = isinstance(exc, TimeoutError | httpx.TimeoutException)
                 return Answer(None, f"none within {within_s:g} s" if late else _cause(exc))
         return _answer(response, text[:KEPT_BYTES])
 

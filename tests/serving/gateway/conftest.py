@@ -43,6 +43,9 @@ MISSION: dict[str, Any] = {
 }
 
 
+"""Claims must differ: the same id again gives the same tasks."""
+
+
 @dataclass
 class Fleet:
     """Stands in for planner, worker, judge: the real scripts, called by hand."""

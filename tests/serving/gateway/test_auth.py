@@ -61,6 +61,8 @@ async def test_another_tenants_ids_look_like_none(
         body: Any = {"goal": "x"} if method == "PATCH" else None
         if path.endswith("/redrive"):
             body = {"tasks": ["m.0"]}
+        if path.endswith("/retry"):
+            body = {"actions": ["m.0/0"]}
         answers = [
             await http.request(method, at, json=body, headers={**foreign, "X-Request-Id": "r"})
             for at in (real, path)
