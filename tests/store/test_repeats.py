@@ -284,7 +284,7 @@ for outcome_ in ("done", "retry", "failed"):
 async def report_late(base: Base, tenant: str) -> Call:
     stores = await drive.accept_with(base, tenant)
     (late,) = await drive.errands(stores, claim_id="e0", lease_s=0)
-    await drive.errands(stores, "c2", claim_id="e1")
+    await drive.errands(stores, "c2", claim_id="e0")
     return lambda at, who: drive.report(at.of(who), late)
 
 
