@@ -7,18 +7,21 @@ from typing import Any
 
 from chimera.agents import Context, agent
 from chimera.chaos.calls import PROMPT
+from chimera.core.action import HttpAction
 from chimera.core.task import Task
 
 
 @agent("chaos-drill")
 async def chaos_drill(task: Task, ctx: Context) -> dict[str, Any]:
-    """Takes its time, pays for a call when told to, and fails at its first attempt when told to."""
+    """Takes its time, pays for a call, proposes a webhook and fails at first: each when told to."""
     told: dict[str, Any] = task.input
     await asyncio.sleep(told["seconds"])
     if told["fails"] and ctx.attempt == 1:
         raise RuntimeError("as planned")
     if told["pays"]:
         await ctx.model.text(PROMPT + ctx.task_id, max_tokens=20)
+    if told["hook"]:
+        ctx.propose(HttpAction(url=f"{told['hook']}/{ctx.task_id}", body={"n": told["n"]}))
     return {"n": told["n"]}
 
 

@@ -1,6 +1,6 @@
-"""A metered stand-in for a paid model: OpenAI's chat completions, every call written down first.
+"""A metered stand-in for a paid model and for a webhook's receiver: everything written down first.
 
-    python -m chimera.chaos.endpoint --port 9000 --journal calls.ndjson
+    python -m chimera.chaos.endpoint --port 9000 --calls calls.ndjson --hooks hooks.ndjson
 
 It answers no question; it counts. ``POST /misbehave {"kind": "refuse" | "hang", "for_s": 3}`` makes it answer
 429, or not at all, for a while.
@@ -25,8 +25,8 @@ from chimera.chaos.journal import Journal
 SLOWEST_S = 0.4
 
 
-def app(journal: Journal) -> FastAPI:
-    """The endpoint, writing to a journal."""
+def app(journal: Journal, hooks: Journal) -> FastAPI:
+    """The endpoint, writing down calls and what the webhook took."""
     made = FastAPI()
     mood: dict[str, Any] = {"kind": "", "until": 0.0}
 
@@ -65,6 +65,13 @@ def app(journal: Journal) -> FastAPI:
             }
         )
 
+    @made.post("/hook/{task}")
+    async def hook(task: str, request: Request) -> JSONResponse:
+        if mood["kind"] and time.monotonic() < mood["until"]:
+            return JSONResponse({"detail": "not now"}, 503)
+        hooks.write(task=task, key=request.headers.get("idempotency-key", ""))
+        return JSONResponse({})
+
     return made
 
 
@@ -72,9 +79,11 @@ def main() -> None:
     """Serve until ended."""
     parser = argparse.ArgumentParser(prog="python -m chimera.chaos.endpoint", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--journal", type=Path, required=True)
-    arguments = parser.parse_args()
-    uvicorn.run(app(Journal(arguments.journal)), host="127.0.0.1", port=arguments.port, log_level="warning")
+    parser.add_argument("--calls", type=Path, required=True, help="journal of the model's calls")
+    parser.add_argument("--hooks", type=Path, required=True, help="journal of the webhook")
+    told = parser.parse_args()
+    made = app(Journal(told.calls), Journal(told.hooks))
+    uvicorn.run(made, host="127.0.0.1", port=told.port, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -50,9 +50,10 @@ async def _open(redis: Redis, tenant: str) -> str:
         holds = await redis.zcard(ledger.keys.holds)
         owed = await redis.llen(ledger.keys.requests)
         sweeps = await redis.scard(missions.keys.sweep)
-    if not (active or holds or owed or sweeps):
+        actions = await redis.zcard(missions.keys.outbox)
+    if not (active or holds or owed or sweeps or actions):
         return ""
-    return f"{tenant}: {active} missions, {holds} holds, {owed} requests, {sweeps} sweeps"
+    return f"{tenant}: {active} missions, {holds} holds, {owed} requests, {sweeps} sweeps, {actions} actions"
 
 
 async def gather(settings: Settings, tenants: tuple[str, ...], directory: Path) -> History:

@@ -42,14 +42,19 @@ TURNS = {Turn.NONE: 75, Turn.PAUSE: 10, Turn.CANCEL: 5, Turn.EDIT: 10}
 """Of a hundred missions."""
 
 
-def mission(chance: random.Random, tasks: int, *, pays: bool = True) -> dict[str, Any]:
-    """One mission: a third of its tasks pay for a call, one in ten fails at first; one in four is reduced."""
+def mission(chance: random.Random, tasks: int, endpoint: str) -> dict[str, Any]:
+    """One mission; one in four is reduced.
+
+    A third of its tasks pay for a call and a fifth propose a webhook, where there is an endpoint for them;
+    one in ten fails at first.
+    """
     inputs = [
         {
             "n": number,
             "seconds": round(chance.uniform(0.05, 1.2), 3),
-            "pays": chance.random() < 0.35 and pays,
+            "pays": chance.random() < 0.35 and bool(endpoint),
             "fails": chance.random() < 0.1,
+            "hook": f"{endpoint}/hook" if chance.random() < 0.2 and endpoint else "",
         }
         for number in range(tasks)
     ]
@@ -76,14 +81,14 @@ class Lane:
     journal: Journal
     chance: random.Random
     tasks: int
-    pays: bool = True
+    endpoint: str = ""
     acknowledged: list[str] = field(default_factory=list)
     finished: int = 0
 
     async def run(self, until: float) -> None:
         """Until this instant (monotonic) submit; each mission is waited for."""
         while time.monotonic() < until:
-            spec = mission(self.chance, self.tasks, pays=self.pays)
+            spec = mission(self.chance, self.tasks, self.endpoint)
             (turn,) = self.chance.choices(tuple(TURNS), tuple(TURNS.values()))
             wait_s = self.chance.uniform(0.1, 2.0)
             made = await self._submit(spec)

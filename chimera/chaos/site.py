@@ -90,6 +90,7 @@ def own(directory: Path, faults: tuple[Fault, ...], *, fast_rescue: bool) -> Ite
         "CHIMERA_MODEL_URL": f"{endpoint}/v1",
         "CHIMERA_MODEL_TIMEOUT_S": str(MODEL_TIMEOUT_S),
         "CHIMERA_HOLD_TTL_S": str(HOLD_TTL_S),
+        "CHIMERA_ACTION_HOSTS": f"{LOOPBACK}:{port}",
         "CHIMERA_FSYNC": "always",
         "CHIMERA_FAST_RESCUE": str(fast_rescue),
         "CHIMERA_MAX_WORKERS": "4",
@@ -126,8 +127,9 @@ def named(url: str, settings: Settings) -> Site:
 
 @contextmanager
 def _endpoint(port: int, directory: Path) -> Iterator[None]:
-    journal = directory / "calls.ndjson"
-    arguments = ["-m", "chimera.chaos.endpoint", "--port", str(port), "--journal", str(journal)]
+    arguments = ["-m", "chimera.chaos.endpoint", "--port", str(port)]
+    for name in ("calls", "hooks"):
+        arguments += [f"--{name}", str(directory / f"{name}.ndjson")]
     process = spawn([sys.executable, *arguments], log=directory / "endpoint.log")
     try:
         yield
