@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from chimera.chaos.faults import Fault
 from chimera.chaos.history import History, MissionEnd, TenantEnd
+from chimera.chaos.hooks import effects_follow_verdicts
 from chimera.core.event import Event
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED"}
@@ -198,8 +199,9 @@ class Recovery:
     clean: bool
 
 
-NEAR_S = 12.0
-"""Faults of hub or store closer than this to a death make its times a tale of both."""
+BEFORE_S, AFTER_S = 12.0, 6.0
+"""Faults of hub or store so close to a death make its times a tale of both."""
+DEATHS = (Fault.WORKER_KILL, Fault.WORKER_AND_LEADER_KILL)
 BESIDE = {
     "missed",
     *(Fault.WORKER_KILL, Fault.WORKER_STOP, Fault.MODEL_HANGS, Fault.MODEL_REFUSES, Fault.SCRIPT_FLUSH),
@@ -209,11 +211,13 @@ BESIDE = {
 def recoveries(history: History) -> Iterator[Recovery]:
     """What became of each task that a killed worker held."""
     for fault in history.faults:
-        if fault["fault"] != Fault.WORKER_KILL or not fault["target"]:
+        if fault["fault"] not in DEATHS or not fault["target"]:
             continue
         at, worker, tenant = fault["at"], fault["target"], history.tenants[fault["tenant"]]
         clean = not any(
-            other["fault"] not in BESIDE and other["at"] - NEAR_S < at < other["until"] + NEAR_S
+            other is not fault
+            and other["fault"] not in BESIDE
+            and other["at"] - AFTER_S < at < other["until"] + BEFORE_S
             for other in history.faults
         )
         held: dict[str, float | None] = {}
@@ -303,6 +307,7 @@ CHECKS: tuple[tuple[str, str, Check | None], ...] = (
     ("I5", "tenants' keys are apart (ACL)", None),
     ("I6", "a dead worker's tasks are back at work in time", dead_workers_tasks_are_claimed),
     ("I7", "no commit and no action before the verdict", verdict_first),
+    ("I7b", "side effects are received, once a key", effects_follow_verdicts),
     ("I8", "high priority within 10 s at p99", None),
     ("I9", "the recorder has no gap", no_gap),
     ("I9b", "the recorder has no edit (hash chain)", None),

@@ -12,6 +12,7 @@ from chimera.chaos.history import History, MissionEnd, TenantEnd
 from chimera.chaos.journal import read
 from chimera.errors import StoreError
 from chimera.settings import Settings
+from chimera.store.actions import ActionStore
 from chimera.store.connection import Redis, connect, translated
 from chimera.store.ledger import Ledger
 from chimera.store.missions import MissionStore
@@ -64,6 +65,7 @@ async def gather(settings: Settings, tenants: tuple[str, ...], directory: Path) 
             tenants={tenant: await _end_of(redis, tenant) for tenant in tenants},
             acknowledged=tuple(read(directory / "acknowledged.ndjson")),
             calls=tuple(read(directory / "calls.ndjson")),
+            hooks=tuple(read(directory / "hooks.ndjson")),
             faults=tuple(
                 {**fault, "at": fault.get("began", fault["at"])}
                 for fault in read(directory / "faults.ndjson")
@@ -86,6 +88,11 @@ async def _end_of(redis: Redis, tenant: str) -> TenantEnd:
                 verdicts[task.task_id] += sum(one.decision == "accept" for one in task.verdicts)
     with translated():
         open_holds = int(await redis.zcard(ledger.keys.holds))
+    outbox = ActionStore(redis, tenant)
+    actions: dict[str, str] = {}
+    for record in records:
+        ids = await outbox.ids(record.mission_id, most=100_000)
+        actions |= {one.action_id: one.status for one in await outbox.get_many(ids)}
     return TenantEnd(
         events=tuple([event async for _, event in Recorder(redis, tenant).read()]),
         missions=tuple(
@@ -104,6 +111,7 @@ async def _end_of(redis: Redis, tenant: str) -> TenantEnd:
         verdicts=dict(verdicts),
         held_microusd=(await ledger.balance()).held,
         open_holds=open_holds,
+        actions=actions,
     )
 
 

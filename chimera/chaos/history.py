@@ -30,6 +30,7 @@ class TenantEnd(BaseModel):
     Attributes:
         results: accepted results by task, as the API gives them.
         verdicts: accepting verdicts by task.
+        actions: the status of each accepted action, by its id.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +41,7 @@ class TenantEnd(BaseModel):
     verdicts: dict[str, int]
     held_microusd: int
     open_holds: int
+    actions: dict[str, str] = {}
 
 
 class History(BaseModel):
@@ -47,7 +49,8 @@ class History(BaseModel):
 
     Attributes:
         acknowledged: the clients' journal: ``at, tenant, mission_id, tasks``.
-        calls: the endpoint's journal: ``at, key, event`` (served | refused).
+        calls: the endpoint's journal: ``at, task, event`` (served | refused).
+        hooks: what the webhook's receiver took: ``at, task, key``.
         faults: the nemesis' journal: ``at, fault, target, until``.
     """
 
@@ -57,6 +60,7 @@ class History(BaseModel):
     acknowledged: tuple[dict[str, Any], ...]
     calls: tuple[dict[str, Any], ...]
     faults: tuple[dict[str, Any], ...]
+    hooks: tuple[dict[str, Any], ...] = ()
 
     def keep(self, path: Path) -> None:
         """Write it for `chimera chaos check`."""

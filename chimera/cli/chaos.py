@@ -134,6 +134,7 @@ def _report(history: History, output_format: Format) -> None:
 
     from chimera.chaos.checker import check as checked
     from chimera.chaos.checker import times
+    from chimera.chaos.hooks import sent_again
 
     findings = checked(history)
     faults = Counter(fault["fault"] for fault in history.faults)
@@ -146,6 +147,7 @@ def _report(history: History, output_format: Format) -> None:
                 "missions": len(history.acknowledged),
                 "tasks": tasks,
                 "calls": len(history.calls),
+                "webhooks": {"received": len(history.hooks), "of_these_again": sent_again(history)},
                 "faults": dict(faults),
                 "invariants": [
                     {
@@ -162,7 +164,8 @@ def _report(history: History, output_format: Format) -> None:
         )
     else:
         output.say(
-            f"{len(history.acknowledged)} missions, {tasks} tasks, {len(history.calls)} paid calls asked for"
+            f"{len(history.acknowledged)} missions, {tasks} tasks, {len(history.calls)} paid calls asked for, "
+            f"{len(history.hooks)} webhooks received, {sent_again(history)} of them again"
         )
         output.say("faults: " + (", ".join(f"{n} {name}" for name, n in sorted(faults.items())) or "none"))
         output.table(
