@@ -164,8 +164,8 @@ def _report(history: History, output_format: Format) -> None:
         )
     else:
         output.say(
-            f"{len(history.acknowledged)} missions, {tasks} tasks, {len(history.calls)} paid calls asked for, "
-            f"{len(history.hooks)} webhooks received, {sent_again(history)} of them again"
+            f"{len(history.acknowledged)} missions, {tasks} tasks, {len(history.calls)} paid calls asked "
+            f"for, {len(history.hooks)} webhooks received, {sent_again(history)} of them again"
         )
         output.say("faults: " + (", ".join(f"{n} {name}" for name, n in sorted(faults.items())) or "none"))
         output.table(
