@@ -35,6 +35,7 @@ edges (`serving.problems`, `cli.exits`), not fields here.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -77,13 +78,15 @@ class LeaseLost(Conflict):
         self.since_ms, self.status = since_ms, status
 
     def __str__(self) -> str:
-        now = f"held by {self.holder} since {self.since_ms} ms" if self.holder else "held by nobody"
+        since = datetime.fromtimestamp(self.since_ms / 1000, UTC).isoformat(timespec="milliseconds")
+        now = f"held by {self.holder} since {since}" if self.holder else "held by nobody"
         lost = f"the lease on task {self.task_id} (token {self.token}) is lost: it is {now}"
         if self.status == "CANCELLED":
             return f"{lost}, status CANCELLED: its work is no longer wanted."
         return (
-            f"{lost}{f', status {self.status}' if self.status else ''}. If its worker was only slow, "
-            "raise CHIMERA_LEASE_S; if the attempt ran out of time, raise the mission's task_timeout_s."
+            f"{lost}{f', status {self.status}' if self.status else ''}. If its worker was only slow or "
+            "paused, raise CHIMERA_LEASE_S; if the attempt ran out of time, raise the mission's "
+            "task_timeout_s, or CHIMERA_TASK_TIMEOUT_S where it sets none."
         )
 
 

@@ -141,8 +141,22 @@ class Settings(BaseSettings):
     express_slots: int = Field(
         2, ge=0, le=1_000, description="Of these, kept for high priority (workers of more than one slot)."
     )
+    worker_memory_mb: int = Field(
+        4_096,
+        ge=0,
+        le=16_777_216,
+        description="What the agents of one worker may allocate together, MiB, beside what its process has "
+        "once they are imported; more is a MemoryError in the attempt that asks. 0: no limit.",
+    )
     max_workers: int = Field(2, ge=1, le=10_000, description="Workers at once, over all tenants.")
     idle_s: float = Field(30, gt=0, le=86_400, description="A worker without work ends after this, seconds.")
+    drain_s: float = Field(
+        300,
+        ge=0,
+        le=86_400,
+        description="A worker that leaves gives its attempts this long to end, seconds; then it hands "
+        "them back.",
+    )
     plan_window: int = Field(
         2_000,
         ge=10,

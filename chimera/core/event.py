@@ -31,6 +31,7 @@ KINDS: dict[str, str] = {
     "task.erred": "the agent raised; tried again",
     "task.timed_out": "the attempt ran out of time; tried again",
     "task.rescued": "its worker's lease ran out",
+    "task.lapsed": "the worker taken for dead was only late: no crash is counted",
     "task.stale": "the mission's state moved on; planned again",
     "task.accepted": "the commit record",
     "task.rejected": "judged too poor; tried again with feedback",

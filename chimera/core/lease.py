@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
+
+Lease: TypeAlias = tuple[str, int]
+"""Task id and token. A worker may hold two of one task: a lost one that has not ended, and a new one."""
 
 from chimera.core.action import Action, parse_actions
 
@@ -30,6 +33,11 @@ class Claim:
     depends_on: tuple[str, ...]
     """Names of the tasks of this mission whose results it takes."""
     feedback: tuple[str, ...]
+
+    @property
+    def lease(self) -> Lease:
+        """What it is held under."""
+        return self.task_id, self.token
 
     @cached_property
     def input(self) -> Any:
@@ -76,11 +84,11 @@ class Renewal:
     Args:
         now_us: the store's clock.
         drain: the worker is asked to take no more work and leave.
-        lost: task id → why its lease is gone (a `LeaseLost`).
-        overdue: tasks whose attempt has used up its time; not renewed.
+        lost: lease → why it is gone (a `LeaseLost`).
+        overdue: leases whose attempt has used up its time; not renewed.
     """
 
     now_us: int
     drain: bool
-    lost: dict[str, Exception]
-    overdue: tuple[str, ...]
+    lost: dict[Lease, Exception]
+    overdue: tuple[Lease, ...]

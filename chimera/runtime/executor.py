@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from traceback import clear_frames
 from typing import Any
 
 import structlog
@@ -36,6 +37,7 @@ from chimera.errors import (
     RefusalKind,
     StoreError,
 )
+from chimera.runtime import memory
 from chimera.runtime.briefs import Brief, Briefs
 from chimera.settings import Settings
 from chimera.store.tasks import EndKind, TaskStore
@@ -95,6 +97,12 @@ class Executor:
         self._model_for = model_for
         # A thread whose attempt timed out runs on until its agent returns: leave room for some.
         self._threads = ThreadPoolExecutor(2 * settings.slots, thread_name_prefix="agent")
+        self._strays: set[Future[Any]] = set()
+
+    @property
+    def strays(self) -> int:
+        """Threads whose attempt has ended and which still run their agent: none can be stopped."""
+        return len(self._strays)
 
     def close(self) -> None:
         """Wait for no thread: a blocked agent must not hold up the worker's end."""
@@ -131,6 +139,11 @@ class Executor:
             return Done(brief.state_version, self._checked(stage.agent, result), proposals.close())
         except TimeoutError:
             return Stopped("timeout", f"no result within {self._timeout_s(brief):g} s")
+        except MemoryError as exc:
+            # What the agent took goes back at once, before a neighbour asks in vain.
+            clear_frames(exc.__traceback__)
+            log.warning("agent.out_of_memory", exc_info=True)
+            return Stopped("error", memory.refusal(self._settings.worker_memory_mb))
         except LeaseLost as exc:
             return Dropped(str(exc))
         except ChimeraError as exc:
@@ -150,16 +163,22 @@ class Executor:
     async def _run(self, registered: Registered, task: Task, context: Context) -> Any:
         try:
             if registered.info.blocking:
-                variables = copy_context()
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._threads, lambda: variables.run(registered.run, task, context)
-                )
+                return await self._in_thread(registered, task, context)
             return await registered.run(task, context)
-        except (BudgetExceeded, LeaseLost, ModelUnavailable, StoreError):
+        except (BudgetExceeded, LeaseLost, ModelUnavailable, StoreError, MemoryError):
             raise
         except Exception as exc:
             log.warning("agent.raised", agent=registered.info.name, exc_info=True)
             raise AgentCrashed(registered.info.name, _cause(exc)) from exc
+
+    async def _in_thread(self, registered: Registered, task: Task, context: Context) -> Any:
+        running = self._threads.submit(copy_context().run, registered.run, task, context)
+        try:
+            return await asyncio.wrap_future(running)
+        finally:
+            if not running.done():  # cancelled, and no thread can be
+                self._strays.add(running)
+                running.add_done_callback(self._strays.discard)
 
     def _checked(self, agent: str, result: Any) -> str:
         try:

@@ -5,6 +5,7 @@ It acts under a term: while two live at once (a rolling upgrade), the store refu
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import structlog
@@ -13,7 +14,8 @@ from chimera.errors import BudgetExceeded, LeaseLost
 from chimera.runtime.base import Base
 from chimera.runtime.elector import Elector
 from chimera.runtime.service import Service
-from chimera.store.ledger import OldTerm, Reservation, Settlement
+from chimera.store.ledger import Reservation, Settlement
+from chimera.store.scripts import OldTerm
 from chimera.store.signals import Wakeups
 
 log = structlog.get_logger(__name__)
@@ -39,7 +41,7 @@ class Governor(Service):
 
     async def run_once(self) -> None:
         term = await self._elector.led()
-        # Woken for some tenants: those only. Not woken: a sweep over all, holds that ran out too.
+        # Woken for some tenants: those only. Twice a second: a sweep over all, holds that ran out too.
         named, self._named = self._named, set()
         for tenant in named or await self._base.tenants.names():
             try:
@@ -55,9 +57,10 @@ class Governor(Service):
 
     async def _answer(self, tenant: str, term: int) -> int:
         stores = self._base.of(tenant)
-        requests = await stores.requests.peek(BATCH)
-        if not requests:
+        read = await stores.requests.peek(BATCH)
+        if not read:
             return 0
+        requests = [json.loads(request) for request in read]
         by = self._elector.replica
         # Settlements first: what they free may be just what a reservation needs.
         settles = [request for request in requests if request["do"] == "settle"]
@@ -86,8 +89,8 @@ class Governor(Service):
                 (one["from"], {"key": f"reserve {one['hold']}"} | _answer(refusal))
                 for one, refusal in zip(reserves, refusals, strict=True)
             )
-        await stores.requests.answer(answers, len(requests))
-        return len(requests)
+        await stores.requests.answer(answers, read)
+        return len(read)
 
 
 def _answer(refusal: BudgetExceeded | LeaseLost | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from chimera.runtime.base import Base
 from chimera.runtime.elector import Elector
 from chimera.runtime.planner import Planner
 from chimera.runtime.service import Service
+from chimera.store.scripts import OldTerm
 from chimera.store.signals import Wakeups
 
 log = structlog.get_logger(__name__)
@@ -40,12 +41,19 @@ class Orchestrator(Service):
         named, self._named = self._named, set()
         if term is None:
             return
-        for tenant in named or await self._base.tenants.names():
-            # Without a wake-up, everything active is looked at: a lost signal costs a second.
-            await self.tend(tenant, term=term, everything=not named)
+        try:
+            for tenant in named or await self._base.tenants.names():
+                # Once a second everything active is looked at: a lost signal costs no more.
+                await self.tend(tenant, term=term, everything=not named)
+        except OldTerm:
+            log.warning("orchestrator.superseded", term=term)
 
     async def tend(self, tenant: str, *, term: int, everything: bool) -> None:
-        """Do all duties for one tenant once."""
+        """Do all duties for one tenant once.
+
+        Raises:
+            OldTerm: a newer leader acts.
+        """
         missions, by = self._base.of(tenant).missions, self._elector.replica
         look_at = set(await missions.take_dirty())
         look_at.update(await missions.due(await missions.now_us()))

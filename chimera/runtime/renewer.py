@@ -2,8 +2,9 @@
 
 An agent that blocks the loop delays its neighbours but costs none of them its lease. One that
 never gives the loop back is named in a warning, and its attempt ends at its time all the same:
-the store refuses to renew it, and this thread reports it. Code that holds the interpreter itself
-stops this thread too: the leases run out, others take the work, and the culprit is named afterwards.
+the store refuses to renew it, and this thread reports it. If the loop is still blocked then, the worker
+cannot go on, and its owner is told to end it. Code that holds the interpreter itself stops this thread
+too: the leases run out, others take the work, and the culprit is named afterwards.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 import structlog
 
-from chimera.core.lease import Renewal
+from chimera.core.lease import Lease, Renewal
 from chimera.errors import StoreError
 from chimera.store.tasks import Ended, Heartbeat
 
@@ -23,14 +24,18 @@ log = structlog.get_logger(__name__)
 
 BLOCKED_AFTER_S = 1.0
 WATCH_S = 0.25
+STUCK_AFTER_S = 5.0
+"""A loop blocked this long by an attempt whose lease is gone: the worker ends, and another is started."""
+UNBLOCK = "await instead of blocking, or make the agent a plain `def`: it runs in a thread"
 
 
 class Renewer:
     """Renews every `heartbeat_s`.
 
     Args:
-        leases: gives the task ids and tokens held now; called from the thread.
+        leases: gives the leases held now; called from the thread.
         heard: takes each renewal; called on the event loop.
+        stuck: told, from the thread, that the event loop will not come back; then the worker falls silent.
     """
 
     def __init__(
@@ -40,25 +45,33 @@ class Renewer:
         lease_s: float,
         heartbeat_s: float,
         slots: int,
-        leases: Callable[[], Mapping[str, int]],
+        leases: Callable[[], Sequence[Lease]],
         heard: Callable[[Renewal], None],
+        stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self._heartbeat = heartbeat
         self._lease_s, self._heartbeat_s, self._slots = lease_s, heartbeat_s, slots
         self._leases = leases
         self._heard = heard
+        self._stuck = stuck
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulse_at = 0.0
         self._pulse: asyncio.TimerHandle | None = None
         self._named: str | None = None
-        self._awake_at = time.monotonic()
+        self._awake_at = self._heard_at = time.monotonic()
+
+    @property
+    def unheard_s(self) -> float:
+        """Seconds since the store last answered."""
+        return time.monotonic() - self._heard_at
 
     def start(self) -> None:
         """Begin; call it on the event loop to watch. Idempotent."""
         if self._thread is None:
             self._loop = asyncio.get_running_loop()
+            self._heard_at = time.monotonic()
             self._beat()
             self._thread = threading.Thread(target=self._run, name="renewer", daemon=True)
             self._thread.start()
@@ -80,39 +93,54 @@ class Renewer:
     def _run(self) -> None:
         due = self._awake_at = time.monotonic()
         while not self._stopping.wait(max(0.0, min(WATCH_S, due - time.monotonic()))):
-            self._watch()
             self._look_back()
+            self._watch()
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + self._heartbeat_s
             try:
-                self._renew()
+                gone = self._renew()
             except StoreError as exc:
                 # Leases lapse by themselves; the store says so once it is back.
                 log.warning("store.unavailable", service="renewer", error=str(exc))
             except Exception:
                 log.exception("renew.failed")
+            else:
+                if self._is_stuck(gone):
+                    self._stuck()
+                    return
 
-    def _renew(self) -> None:
+    def _renew(self) -> set[str]:
+        """Renew once. Returns the tasks whose leases are gone."""
         leases = self._leases()
-        renewal = self._heartbeat.renew(
-            list(leases.items()), lease_s=self._lease_s, slots=self._slots, busy=len(leases)
-        )
+        renewal = self._heartbeat.renew(leases, lease_s=self._lease_s, slots=self._slots, busy=len(leases))
+        self._heard_at = time.monotonic()
         if renewal.overdue:
             self._heartbeat.end(
                 [
-                    Ended(task_id, leases[task_id], "timeout", "its time was up and it did not return")
-                    for task_id in renewal.overdue
+                    Ended(*lease, "timeout", "its time was up and it did not return")
+                    for lease in renewal.overdue
                 ]
             )
         assert self._loop is not None  # nosec B101 (set by start)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._heard, renewal)
+        return {task_id for task_id, _ in (*renewal.overdue, *renewal.lost)}
+
+    def _is_stuck(self, gone: set[str]) -> bool:
+        """Whether an attempt holds the loop whose lease is gone: from inside nobody can end it any more."""
+        blocked_s = time.monotonic() - self._pulse_at
+        if blocked_s < STUCK_AFTER_S or (name := self._running()) not in gone:
+            return False
+        log.error("worker.stuck", task_id=name, blocked_s=round(blocked_s, 1), next_step=UNBLOCK)
+        return True
 
     def _look_back(self) -> None:
         """Name who kept this very thread from running: code that never lets go of the interpreter."""
         now = time.monotonic()
         away_s, self._awake_at = now - self._awake_at, now
+        if away_s > BLOCKED_AFTER_S:
+            self._pulse_at = now  # nothing ran here: that says nothing of the loop
         if away_s > self._lease_s:
             log.error(
                 "worker.stalled",
@@ -140,5 +168,5 @@ class Renewer:
                 "agent.blocks_loop",
                 task_id=name,
                 blocked_s=round(blocked_s, 1),
-                next_step="await instead of blocking, or make the agent a plain `def`: it runs in a thread",
+                next_step=UNBLOCK,
             )

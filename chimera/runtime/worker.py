@@ -2,8 +2,9 @@
 
     claim → attempt (in a slot) → hand in for review, or end → slot free → claim
 
-It accepts nothing, decides no retry and knows no other tenant. It lives until it is told to
-drain, or is idle with nobody to tell it.
+It accepts nothing, decides no retry and knows no other tenant. It lives until it is told to drain. With
+nobody to tell it so it ends by itself: idle for long, without the store for long, or when attempts that
+nothing can stop fill its process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import os
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
 
 import structlog
@@ -22,12 +23,13 @@ from chimera.agents.models.client import ModelClient, Models
 from chimera.agents.registry import Registry
 from chimera.core.lease import Claim, Renewal
 from chimera.core.task import Priority
-from chimera.errors import LeaseLost, StoreError
+from chimera.errors import ChimeraError, LeaseLost, StoreError
 from chimera.runtime.briefs import Briefs
 from chimera.runtime.desk import Desk, LeasedPurse
 from chimera.runtime.executor import Done, Dropped, Executor, Outcome, Stopped
 from chimera.runtime.renewer import Renewer
 from chimera.runtime.service import backoff_s
+from chimera.runtime.slots import Slot, Slots
 from chimera.settings import Settings
 from chimera.store.connection import Redis, SyncRedis, end
 from chimera.store.missions import MissionStore
@@ -40,18 +42,9 @@ log = structlog.get_logger(__name__)
 SWEEP_S = 1.0
 """A worker looks for work at least this often, rung for or not."""
 ORPHANED_AFTER = 10
-"""Idle this many times `idle_s`, with nobody to drain it, a worker ends itself."""
+"""Idle, or without an answer of the store, for this many times `idle_s`: a worker ends itself."""
 HAND_IN = 100
 """Outcomes of one script call."""
-
-
-@dataclass(slots=True)
-class Slot:
-    """A claim under way."""
-
-    claim: Claim
-    high: bool
-    task: asyncio.Task[None] | None = None
 
 
 class Worker:
@@ -60,6 +53,7 @@ class Worker:
     Args:
         blocking: a client of its own for waits; it has no socket timeout.
         sync: a client of its own for the heartbeat's thread.
+        stuck: told, from that thread, when the event loop will not come back (see `Renewer`).
     """
 
     def __init__(
@@ -72,6 +66,7 @@ class Worker:
         redis: Redis,
         blocking: Redis,
         sync: SyncRedis,
+        stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self.worker_id = worker_id
         self._settings = settings
@@ -80,51 +75,44 @@ class Worker:
         self._desk = Desk(redis, blocking, tenant, worker_id, wait_s=settings.reserve_wait_s)
         self._bell = Bell(blocking, tenant)
         self._executor = Executor(settings, tenant, registry, self._tasks, self._briefs, self._model_for)
+        self._more = asyncio.Event()
+        """Something changed that may make another claim worthwhile."""
+        self._slots = Slots(self._freed)
         self.renewer = Renewer(
             Heartbeat(SyncScripts(sync), tenant, worker_id, pid=os.getpid()),
             lease_s=settings.lease_s,
             heartbeat_s=settings.heartbeat_s,
             slots=settings.slots,
-            leases=self._leases,
+            leases=self._slots.leases,
             heard=self._heard,
+            stuck=stuck,
         )
         self._models = Models(settings)
-        self._held: dict[str, Slot] = {}
         self._outcomes: asyncio.Queue[tuple[Claim, Done | Stopped]] = asyncio.Queue()
-        self._more = asyncio.Event()
-        """Something changed that may make another claim worthwhile."""
         self._drained = False
         self._idle_since = time.monotonic()
 
-    @property
-    def busy(self) -> int:
-        """Slots in use."""
-        return len(self._held)
-
     def drain(self) -> None:
-        """Take no more work; `run` returns once what is under way is handed in."""
+        """Take no more work; `run` returns once what is under way is handed in, or back."""
         self._drained = True
         self._more.set()
 
     async def run(self) -> str:
-        """Work until drained or orphaned. Returns why it ended."""
+        """Work until there is a reason to end. Returns it: drained, idle, store_away or strays."""
         self._desk.start()
         self.renewer.start()
         helpers = [
             asyncio.create_task(self._hand_in(), name="hand in"),
             asyncio.create_task(self._listen(), name="listen for the bell"),
         ]
-        reason = "drained"
         log.info("worker.ready", slots=self._settings.slots)
+        reason = "failed"
         try:
-            while not self._drained:
-                if self._orphaned():
-                    reason = "idle"
-                    break
+            while not (ending := self._ending()):
                 self._more.clear()
-                full = await self._claim()
-                if not full:
+                if not await self._claim():
                     await self._wait()
+            reason = ending
             await self._finish()
         finally:
             await end(*helpers)
@@ -139,9 +127,19 @@ class Worker:
         log.info("worker.ended", reason=reason)
         return reason
 
-    def _orphaned(self) -> bool:
+    def _ending(self) -> str:
+        """Why it takes no more work; "" while it does."""
+        if self._drained:
+            return "drained"
+        if self._store_is_away():
+            return "store_away"
+        if self._slots.strays + self._executor.strays >= self._settings.slots:
+            return "strays"
         idle_s = time.monotonic() - self._idle_since
-        return not self._held and idle_s > ORPHANED_AFTER * self._settings.idle_s
+        return "idle" if not self._slots and idle_s > ORPHANED_AFTER * self._settings.idle_s else ""
+
+    def _store_is_away(self) -> bool:
+        return self.renewer.unheard_s > ORPHANED_AFTER * self._settings.idle_s
 
     async def _wait(self) -> None:
         try:
@@ -152,11 +150,11 @@ class Worker:
 
     async def _claim(self) -> bool:
         """Fill free slots. True when it is worth asking again at once."""
-        free = self._settings.slots - self.busy
-        if free == 0:
+        free = self._settings.slots - len(self._slots)
+        if free <= 0:
             return False
         express = self._settings.express_slots if self._settings.slots > 1 else 0
-        ordinary = sum(not slot.high for slot in self._held.values())
+        ordinary = sum(not slot.high for slot in self._slots)
         general = max(0, min(free, self._settings.slots - express - ordinary))
         claim_id = uuid.uuid4().hex
         failures = 0
@@ -176,28 +174,25 @@ class Worker:
                 failures += 1
                 log.warning("store.unavailable", service="worker", error=str(exc))
                 await asyncio.sleep(backoff_s(failures))
-                if self._drained:
+                if self._ending():
                     return False
-        for claim in claims:
-            await self._begin(claim)
+        # All of them at once: their leases are renewed while the first brief is read.
+        for slot in [self._slots.take(claim) for claim in claims]:
+            await self._begin(slot)
         if claims:
             self._idle_since = time.monotonic()
         return bool(claims) and len(claims) >= general > 0
 
-    async def _begin(self, claim: Claim) -> None:
-        slot = Slot(claim, high=False)
-        self._held[claim.task_id] = slot
+    async def _begin(self, slot: Slot) -> None:
+        claim = slot.claim
         try:
             brief = await self._briefs.get(claim.mission_id, claim.state_version)
             slot.high = brief.priority is Priority.HIGH
-        except StoreError:
-            pass  # the attempt itself finds the store away, and hands the task back
-        slot.task = asyncio.create_task(self._attempt(slot), name=claim.task_id)
-        # Its lease is lost, its mission over, or its time up: there is nothing to report.
-        slot.task.add_done_callback(lambda task: self._release(claim) if task.cancelled() else None)
+        except ChimeraError:
+            pass  # the attempt itself finds what is wrong, and reports it
+        self._slots.begin(slot, asyncio.create_task(self._attempt(claim), name=claim.task_id))
 
-    async def _attempt(self, slot: Slot) -> None:
-        claim = slot.claim
+    async def _attempt(self, claim: Claim) -> None:
         with bound_contextvars(mission_id=claim.mission_id, task_id=claim.task_id, attempt=claim.attempt):
             try:
                 outcome: Outcome = await self._executor.attempt(claim)
@@ -206,13 +201,12 @@ class Worker:
                 outcome = Stopped("error", f"{type(exc).__name__}: {exc}")
             if isinstance(outcome, Dropped):
                 log.warning("lease.lost", detail=outcome.detail)
-                self._release(claim)
+                self._slots.free(claim)
             else:
                 # The lease is kept until the store has taken the outcome.
                 self._outcomes.put_nowait((claim, outcome))
 
-    def _release(self, claim: Claim) -> None:
-        self._held.pop(claim.task_id, None)
+    def _freed(self) -> None:
         self._idle_since = time.monotonic()
         self._more.set()
 
@@ -235,7 +229,7 @@ class Worker:
                     log.exception("hand_in.failed", tasks=[claim.task_id for claim, _ in batch])
                     break
             for claim, _ in batch:
-                self._release(claim)
+                self._slots.free(claim)
 
     async def _report(self, batch: list[tuple[Claim, Done | Stopped]]) -> None:
         done = [(claim, outcome) for claim, outcome in batch if isinstance(outcome, Done)]
@@ -280,31 +274,22 @@ class Worker:
                 await asyncio.sleep(backoff_s(failures))
 
     async def _finish(self) -> None:
-        """Let what is under way end; leases are renewed all the while."""
-        while self._held:
-            tasks = [slot.task for slot in self._held.values() if slot.task is not None]
-            if tasks:
-                await asyncio.wait(tasks, timeout=0.5)
+        """Let what is under way end, for `drain_s`; then hand it back. Leases are renewed all the while."""
+        until = time.monotonic() + self._settings.drain_s
+        while self._slots and not self._store_is_away():
+            if time.monotonic() >= until:
+                for claim in self._slots.hand_back():
+                    self._outcomes.put_nowait((claim, Stopped("return", "its worker had to end")))
             self._more.clear()
             await self._wait()
-
-    def _leases(self) -> dict[str, int]:
-        # Called from the renewer's thread: a copy made in one step of the interpreter.
-        return {task_id: slot.claim.token for task_id, slot in list(self._held.items())}
 
     def _heard(self, renewal: Renewal) -> None:
         if renewal.drain:
             self.drain()
-        for task_id, why in renewal.lost.items():
-            self._cancel(task_id, "lease.lost", str(why))
-        for task_id in renewal.overdue:
-            self._cancel(task_id, "attempt.overdue", "its time was up")
-
-    def _cancel(self, task_id: str, event: str, detail: str) -> None:
-        slot = self._held.get(task_id)
-        if slot is not None and slot.task is not None and not slot.task.done():
-            log.warning(event, task_id=task_id, detail=detail)
-            slot.task.cancel()
+        for lease, why in renewal.lost.items():
+            self._slots.stop(lease, "lease.lost", str(why))
+        for lease in renewal.overdue:
+            self._slots.stop(lease, "attempt.overdue", "its time was up")
 
     def _model_for(self, claim: Claim, agent: str, deadline: datetime) -> ModelClient:
         return ModelClient(

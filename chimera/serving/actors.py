@@ -20,6 +20,7 @@ from chimera.agents.registry import Registry
 from chimera.runtime.base import open_base
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
+from chimera.runtime.memory import limit_memory
 from chimera.runtime.worker import Worker
 from chimera.store import keys
 from chimera.store.connection import connect, connect_sync
@@ -39,19 +40,21 @@ class LoopThread:
 
     def run(self, main: Coroutine[Any, Any, Any], *, then: Any = None) -> None:
         """Run `main`; call `then` when it has ended, however it ended."""
-
-        def body() -> None:
-            try:
-                uvloop.run(main)
-            except Exception as exc:
-                self.error = f"{type(exc).__name__}: {exc}"
-                log.exception("actor.failed", actor=self._name)
-            finally:
-                if then is not None:
-                    then()
-
-        self._thread = threading.Thread(target=body, name=self._name, daemon=True)
+        self._thread = threading.Thread(
+            target=uvloop.run, args=(self._to_its_end(main, then),), name=self._name, daemon=True
+        )
         self._thread.start()
+
+    async def _to_its_end(self, main: Coroutine[Any, Any, Any], then: Any) -> None:
+        try:
+            await main
+        except Exception as exc:
+            self.error = f"{type(exc).__name__}: {exc}"
+            log.exception("actor.failed", actor=self._name)
+        finally:
+            # On the loop: its own end would wait for agents that do not listen to being cancelled.
+            if then is not None:
+                then()
 
     @property
     def alive(self) -> bool:
@@ -75,6 +78,7 @@ class WorkerActor:
         sync = connect_sync(settings)
         try:
             registry = Registry.load(settings.agents)
+            limit_memory(settings.worker_memory_mb)
             worker = Worker(
                 settings,
                 self.tenant,
@@ -83,6 +87,7 @@ class WorkerActor:
                 redis=redis,
                 blocking=blocking,
                 sync=sync,
+                stuck=_leave,
             )
             await worker.run()
         finally:

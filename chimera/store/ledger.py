@@ -9,7 +9,7 @@ from chimera.core.money import Window
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
-from chimera.store.scripts import Refusal, Scripts, lease_lost
+from chimera.store.scripts import Refusal, Scripts, lease_lost, under_term
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,6 @@ class Balance:
     settled: dict[str, int]
     """By window id: ``lifetime``, ``day:2026-11-22`` …"""
     held: int
-
-
-class OldTerm(Exception):
-    """A newer governor acts: this one must stop."""
 
 
 class Ledger:
@@ -79,9 +75,7 @@ class Ledger:
                 )
             ),
         )
-        if answers == Refusal.OLD_TERM:
-            raise OldTerm
-        return [_refusal(one, answer) for one, answer in zip(reservations, answers, strict=True)]
+        return [_refusal(one, answer) for one, answer in zip(reservations, under_term(answers), strict=True)]
 
     async def settle(self, settlements: Sequence[Settlement], *, term: int, by: str) -> list[bool]:
         """End holds. Per settlement: False when there is no such hold. Idempotent.
@@ -104,16 +98,15 @@ class Ledger:
                 )
             ),
         )
-        if answers == Refusal.OLD_TERM:
-            raise OldTerm
-        return [answer >= 0 for answer in answers]
+        return [answer >= 0 for answer in under_term(answers)]
 
     async def expire(self, *, term: int, by: str, most: int = 200) -> int:
-        """Charge holds that ran out at their worst case. Returns how many."""
-        answer = int(await self._scripts.run("expire_holds", [self.keys.root], term, by, most))
-        if answer == Refusal.OLD_TERM:
-            raise OldTerm
-        return answer
+        """Charge holds that ran out at their worst case. Returns how many.
+
+        Raises:
+            OldTerm: a newer governor acts.
+        """
+        return int(under_term(await self._scripts.run("expire_holds", [self.keys.root], term, by, most)))
 
     async def set_limits(self, limits: Mapping[Window, int], *, by: str) -> None:
         """Make exactly these the tenant's limits (µ$)."""

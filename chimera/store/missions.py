@@ -14,7 +14,7 @@ from chimera.core.plan import Window
 from chimera.errors import AlreadyExists, Conflict, InvalidTransition, NotFound
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
-from chimera.store.scripts import Refusal, Scripts
+from chimera.store.scripts import Refusal, Scripts, under_term
 
 STATUSES = ("BLOCKED", "READY", "PENDING", "REVIEW", "ESCALATED", "ACCEPTED", "FAILED", "CANCELLED")
 
@@ -115,7 +115,11 @@ class MissionStore:
         return str(made), code == 1
 
     async def plan(self, mission_id: str, window: Window, *, cursor: int, term: int, by: str) -> bool:
-        """Make a window of tasks, once. False: it stands elsewhere, is over, or the term is old."""
+        """Make a window of tasks, once. False: it stands elsewhere, or is over.
+
+        Raises:
+            OldTerm: a newer leader acts; so with all that a leader does here.
+        """
         answer = await self._scripts.run(
             "plan_tasks",
             [self.keys.root],
@@ -139,22 +143,21 @@ class MissionStore:
                 )
             ),
         )
-        return bool(answer == 1)
+        return bool(under_term(answer) == 1)
 
     async def settle(self, mission_id: str, *, term: int, by: str) -> MissionStatus | None:
-        """Look whether it is over or waits. None: an older term, or no such mission."""
+        """Look whether it is over or waits. None: there is no such mission."""
         answer = await self._scripts.run("settle_mission", [self.keys.root], mission_id, term, by)
-        return None if isinstance(answer, int) else MissionStatus(answer)
+        return None if under_term(answer) == Refusal.MISSING else MissionStatus(answer)
 
     async def sweep(self, mission_id: str, *, term: int, by: str, most: int = 500) -> int:
         """End open tasks of a final mission. Returns how many are still to look at."""
         answer = await self._scripts.run("sweep_mission", [self.keys.root], mission_id, term, most, by)
-        return 0 if isinstance(answer, int) else int(answer[0])
+        return int(under_term(answer)[0])
 
     async def pass_failures(self, *, term: int, by: str, most: int = 200) -> int:
         """Tell dependants of failed tasks. Returns how many are still to tell."""
-        answer = await self._scripts.run("pass_failures", [self.keys.root], term, most, by)
-        return max(0, int(answer))
+        return int(under_term(await self._scripts.run("pass_failures", [self.keys.root], term, most, by)))
 
     async def cancel(self, mission_id: str, *, by: str, reason: str) -> None:
         """End a mission; idempotent.
@@ -246,7 +249,7 @@ class MissionStore:
     async def revive(self, mission_id: str, *, term: int, by: str, most: int = 500) -> int:
         """Bring back tasks that ended with it. Returns how many are still to look at."""
         answer = await self._scripts.run("revive_tasks", [self.keys.root], mission_id, term, most, by)
-        return max(0, int(answer))
+        return int(under_term(answer))
 
     async def edit(
         self,

@@ -44,20 +44,23 @@ class Requests:
             more = await self._redis.lpop(key, 500) or []
             return [json.loads(answer) for answer in (first[1], *more)]
 
-    async def peek(self, most: int) -> list[dict[str, Any]]:
-        """Requests at the front, left in place."""
+    async def peek(self, most: int) -> list[str]:
+        """Requests at the front (JSON), left in place."""
         with translated():
-            return [
-                json.loads(request) for request in await self._redis.lrange(self._keys.requests, 0, most - 1)
-            ]
+            return list(await self._redis.lrange(self._keys.requests, 0, most - 1))
 
-    async def answer(self, answers: Sequence[tuple[str, dict[str, Any]]], done: int) -> None:
-        """Send ``(asker, answer)`` and remove the `done` requests at the front."""
+    async def answer(self, answers: Sequence[tuple[str, dict[str, Any]]], done: Sequence[str]) -> None:
+        """Send ``(asker, answer)`` and remove the requests that were `done`, as they were read.
+
+        By what they say, not by where they stand: a governor that was paused here must not remove what a
+        newer one has not read yet.
+        """
         with translated():
             async with self._redis.pipeline(transaction=True) as pipe:
                 for asker, answer in answers:
                     pipe.rpush(self._keys.of("answers", asker), json.dumps(answer))
                 for asker in {asker for asker, _ in answers}:
                     pipe.expire(self._keys.of("answers", asker), ANSWERS_KEPT_S)
-                pipe.ltrim(self._keys.requests, done, -1)
+                for request in done:
+                    pipe.lrem(self._keys.requests, 1, request)
                 await pipe.execute()

@@ -34,6 +34,21 @@ class Refusal(IntEnum):
     """A limit refuses the spend."""
 
 
+class OldTerm(Exception):
+    """A newer leader acts: this one must stop."""
+
+
+def under_term(answer: Any) -> Any:
+    """The answer of a script that acts under a term.
+
+    Raises:
+        OldTerm: it was refused, for a newer leader acts.
+    """
+    if answer == Refusal.OLD_TERM:
+        raise OldTerm
+    return answer
+
+
 @cache
 def source(name: str) -> str:
     """A script's whole text, its includes spliced in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 from chimera.errors import StoreError
 from chimera.store.connection import Redis, end, translated
@@ -31,6 +32,7 @@ class Wakeups:
         self._channel = channel
         self._names: set[str] = set()
         self._named = asyncio.Event()
+        self._swept_at = 0.0
         self._listener: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Wakeups:
@@ -42,15 +44,18 @@ class Wakeups:
             await end(self._listener)
 
     async def wait(self, timeout_s: float) -> set[str]:
-        """Tenants named since the last call; empty when the time passes without one."""
-        try:
-            async with asyncio.timeout(timeout_s):
+        """Tenants named since the last call. Empty once every `timeout_s`, however many are named:
+        then all must be looked at, for a signal may be lost while others come."""
+        due = self._swept_at + timeout_s
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, due - time.monotonic())):
                 await self._named.wait()
-        except TimeoutError:
-            return set()
         self._named.clear()
         names, self._names = self._names, set()
-        return names
+        if time.monotonic() < due:
+            return names
+        self._swept_at = time.monotonic()
+        return set()
 
     async def _listen(self) -> None:
         while True:

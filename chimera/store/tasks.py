@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from chimera.core.action import Action, parse_actions
-from chimera.core.lease import Claim, Renewal
+from chimera.core.lease import Claim, Lease, Renewal
 from chimera.core.verdict import Verdict
 from chimera.errors import LeaseLost, NotFound
 from chimera.store.connection import Redis, translated
@@ -280,8 +280,8 @@ class Heartbeat:
         self._keys = TenantKeys(tenant)
         self.worker = worker
 
-    def renew(self, leases: Sequence[tuple[str, int]], *, lease_s: float, slots: int, busy: int) -> Renewal:
-        """Renew ``(task_id, token)`` pairs and say that the worker lives."""
+    def renew(self, leases: Sequence[Lease], *, lease_s: float, slots: int, busy: int) -> Renewal:
+        """Renew leases and say that the worker lives."""
         now, drain, answers = self._scripts.run(
             "renew_leases",
             [self._keys.root],
@@ -292,13 +292,13 @@ class Heartbeat:
             f"{self._pid}@{socket.gethostname()}",
             *(field for lease in leases for field in lease),
         )
-        lost: dict[str, Exception] = {}
-        overdue: list[str] = []
-        for (task_id, token), answer in zip(leases, answers, strict=True):
+        lost: dict[Lease, Exception] = {}
+        overdue: list[Lease] = []
+        for lease, answer in zip(leases, answers, strict=True):
             if answer[0] == Refusal.OVERDUE:
-                overdue.append(task_id)
+                overdue.append(lease)
             elif answer[0] == Refusal.LOST:
-                lost[task_id] = lease_lost(task_id, token, answer)
+                lost[lease] = lease_lost(*lease, answer)
         return Renewal(int(now), bool(drain), lost, tuple(overdue))
 
     def end(self, ended: Sequence[Ended]) -> None:

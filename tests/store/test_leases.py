@@ -89,7 +89,7 @@ async def test_renewing_keeps_a_lease_and_tells_of_a_lost_one(
     renewal = heartbeat.renew(
         [(kept.task_id, kept.token), (lost.task_id, lost.token)], lease_s=5, slots=4, busy=2
     )
-    assert set(renewal.lost) == {lost.task_id}
+    assert set(renewal.lost) == {lost.lease}
     assert await stores.tasks.next_expiry_us() is not None
 
 
@@ -100,7 +100,7 @@ async def test_an_attempt_is_not_renewed_beyond_its_time(
     (one,) = await drive.claim(stores)
     await base.redis.hset(stores.tasks.keys.of("task", one.task_id), "claimed_at", one.expires_at_us - 10**9)
     renewal = heartbeat.renew([(one.task_id, one.token)], lease_s=5, slots=4, busy=1)
-    assert renewal.overdue == (one.task_id,)
+    assert renewal.overdue == (one.lease,)
     heartbeat.end([Ended(one.task_id, one.token, "timeout", "too slow")])
     task = await stores.tasks.get(one.task_id)
     assert (task.status, task.tallies) == ("READY", {"timeouts": 1})

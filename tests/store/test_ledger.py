@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies
 from chimera.core.money import Window
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.runtime.base import Base, TenantStores
-from chimera.store.ledger import Ledger, OldTerm, Reservation, Settlement
-from chimera.store.scripts import source
+from chimera.store.ledger import Ledger, Reservation, Settlement
+from chimera.store.scripts import OldTerm, source
 from tests.store import drive
 
 

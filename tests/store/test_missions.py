@@ -8,6 +8,7 @@ from chimera.core.mission import MissionStatus
 from chimera.core.plan import next_window
 from chimera.errors import AlreadyExists, Conflict, InvalidTransition, NotFound
 from chimera.runtime.base import Base, TenantStores
+from chimera.store.scripts import OldTerm
 from tests.store import drive
 
 
@@ -43,8 +44,10 @@ async def test_an_older_leader_is_refused(base: Base, tenant: str) -> None:
     stores = base.of(tenant)
     assert await stores.missions.settle("m1", term=drive.TERM + 1, by="new") is MissionStatus.PLANNING
     window = next_window(mission, mission.inputs, cursor=0, inputs=3, width=20)
-    assert not await stores.missions.plan("m1", window, cursor=0, term=drive.TERM, by="old")
-    assert await settle(stores) is None
+    with pytest.raises(OldTerm):
+        await stores.missions.plan("m1", window, cursor=0, term=drive.TERM, by="old")
+    with pytest.raises(OldTerm):
+        await settle(stores)
 
 
 async def test_too_little_accepted_fails_the_mission(base: Base, tenant: str) -> None:

@@ -10,6 +10,7 @@
 --- include record
 --- include work
 --- include suspect
+--- include lapse
 local k = keys(KEYS[1])
 local now = now_us()
 local KINDS = {
@@ -20,20 +21,18 @@ local KINDS = {
 local out = {}
 for i = 2, #ARGV, 5 do
   local id = ARGV[i]
-  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "ended_token", "attempt", "ended_as",
-    "deaths")
-  if t[5] == ARGV[i + 1] then
-    out[#out + 1] = { 1, t[7] }
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "ended_token", "attempt", "ended_as", "deaths")
+  if t[3] == ARGV[i + 1] then
+    out[#out + 1] = { 1, t[5] }
   elseif t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
-    local held = t[1] == "PENDING"
-    out[#out + 1] = { -1, held and t[3] or "", held and int(math.floor(tonumber(t[4]) / 1000)) or "0", t[1] or "" }
+    out[#out + 1] = lost(k, id, ARGV[i + 1], ARGV[1])
   else
     local kind = KINDS[ARGV[i + 2]]
     redis.call("ZREM", k.leases, id)
-    if t[8] and kind[4] then clear(k, ARGV[1], id) elseif t[8] then part(k, ARGV[1], id) end
+    if t[6] and kind[4] then clear(k, ARGV[1], id) elseif t[6] then part(k, ARGV[1], id) end
     redis.call("HSET", k.of_task(id), "ended_token", ARGV[i + 1], "last_error", ARGV[i + 4])
     local status = end_attempt(k, id, "PENDING", kind[1], kind[2], kind[3], kind[4], tonumber(ARGV[i + 3]),
-      { attempt = tonumber(t[6]), detail = ARGV[i + 4] }, now)
+      { attempt = tonumber(t[4]), detail = ARGV[i + 4] }, now)
     redis.call("HSET", k.of_task(id), "ended_as", status)
     out[#out + 1] = { 1, status }
   end

@@ -13,6 +13,7 @@
 --- include record
 --- include work
 --- include pulse
+--- include lapse
 local k = keys(KEYS[1])
 local now = now_us()
 local worker, lease = ARGV[1], tonumber(ARGV[2])
@@ -28,12 +29,10 @@ redis.call("EXPIRE", k.of_worker(worker), 3600)
 local answers = {}
 for i = 6, #ARGV, 2 do
   local id = ARGV[i]
-  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at")
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "claimed_at")
   if t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
-    local held = t[1] == "PENDING"
-    answers[#answers + 1] = { -1, held and t[3] or "", held and int(math.floor(tonumber(t[4]) / 1000)) or "0",
-      t[1] or "" }
-  elseif now >= tonumber(t[4]) + mission(k, mission_of(id)).timeout_us then
+    answers[#answers + 1] = lost(k, id, ARGV[i + 1], worker)
+  elseif now >= tonumber(t[3]) + mission(k, mission_of(id)).timeout_us then
     answers[#answers + 1] = { -3 }
   else
     redis.call("HSET", k.of_task(id), "expires", int(expires))
@@ -41,5 +40,6 @@ for i = 6, #ARGV, 2 do
     answers[#answers + 1] = { 1, int(expires) }
   end
 end
+write_counts(k)
 write_log(k, worker, now)
 return { int(now), redis.call("HGET", k.of_worker(worker), "drain") == "1" and 1 or 0, answers }

@@ -11,22 +11,21 @@
 --- include record
 --- include work
 --- include suspect
+--- include lapse
 local k = keys(KEYS[1])
 local now = now_us()
 local out, reviews = {}, 0
 for i = 3, #ARGV, 5 do
   local id = ARGV[i]
-  local t = redis.call("HMGET", k.of_task(id), "status", "token", "worker", "claimed_at", "submitted_token", "submitted_as",
-    "deaths")
-  if t[5] == ARGV[i + 1] then
-    out[#out + 1] = { tonumber(t[6]) }
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "submitted_token", "submitted_as", "deaths")
+  if t[3] == ARGV[i + 1] then
+    out[#out + 1] = { tonumber(t[4]) }
   elseif t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
-    local held = t[1] == "PENDING"
-    out[#out + 1] = { -1, held and t[3] or "", held and int(math.floor(tonumber(t[4]) / 1000)) or "0", t[1] or "" }
+    out[#out + 1] = lost(k, id, ARGV[i + 1], ARGV[1])
   else
     local mid = mission_of(id)
     redis.call("ZREM", k.leases, id)
-    if t[7] then clear(k, ARGV[1], id) end
+    if t[5] then clear(k, ARGV[1], id) end
     local stale = mission(k, mid).version ~= ARGV[i + 2]
     redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1], "submitted_as", stale and -4 or 1)
     if stale then

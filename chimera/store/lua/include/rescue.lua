@@ -15,6 +15,8 @@ local function fall(k, id, t, now, poison_after)
   local alone = deaths > 0 and tonumber(fell) == 1
   local count = alone and redis.call("HINCRBY", k.of_task(id), "alone", 1) or 0
   redis.call("HINCRBY", k.of_task(id), "deaths", 1)
+  -- Should the worker come back with this token, it was no crash after all (lapse.lua).
+  redis.call("HSET", k.of_task(id), "fell_with", t[3])
   part(k, worker, id)
   local details = { worker = worker, attempt = tonumber(t[4]), crash = true, alone = alone }
   if count < poison_after then

@@ -1,6 +1,7 @@
--- Suspects: tasks whose worker died with them. Each death lets one run in smaller company of other suspects,
--- until it is known whether it brings down its worker alone. Fresh tasks are no suspects and always welcome.
-local function company(slots, deaths) return math.max(1, math.floor(slots / 4 ^ deaths)) end
+-- Suspects: tasks whose worker died with them. After a first death they run anywhere; each further one lets them
+-- run in smaller company of other suspects, until it is known whether one brings down its worker alone. Fresh
+-- tasks are no suspects and always welcome.
+local function company(slots, deaths) return math.max(1, math.floor(slots / 4 ^ (deaths - 1))) end
 local function may_join(k, worker, slots, deaths)
   local held = k.of_suspects(worker)
   local strictest = tonumber(redis.call("ZRANGE", held, -1, -1, "WITHSCORES")[2] or 0)
