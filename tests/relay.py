@@ -19,12 +19,15 @@ class Relay:
         target: the port that it relays to.
         tls: encrypts the client's side.
 
-    `delay_s` holds back every chunk of an answer. `cut_next_answer` breaks the next connection that
-    is answered, in place of the answer: what was asked has been done, and nobody hears of it.
+    `delay_s` holds back every chunk of an answer. While `open` is cleared what clients send stays on its
+    way, also when they die meanwhile. `cut_next_answer` breaks the next connection that is answered, in
+    place of the answer: what was asked has been done, and nobody hears of it.
     """
 
     def __init__(self, target: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.delay_s = 0.0
+        self.open = asyncio.Event()
+        self.open.set()
         self.cut_next_answer = False
         self.cuts = 0
         self._target, self._tls = target, tls
@@ -78,6 +81,7 @@ class Relay:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while chunk := await reader.read(CHUNK):
+                await self.open.wait()
                 writer.write(chunk)
                 await writer.drain()
 

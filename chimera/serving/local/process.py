@@ -138,11 +138,11 @@ def spawn(
             stderr=subprocess.STDOUT,
             pass_fds=pass_fds,
             start_new_session=outlive,
-            preexec_fn=None if outlive else _die_with(os.getpid()),  # noqa: PLW1509 (runs two system calls)
+            preexec_fn=None if outlive else die_with(os.getpid()),  # noqa: PLW1509 (runs two system calls)
         )
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with(parent: int) -> Callable[[], None]:
     def in_child() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before the line above took effect
