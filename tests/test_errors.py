@@ -45,6 +45,17 @@ def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
         assert error.__name__ in (errors.__doc__ or "") or error is ChimeraError
 
 
+def test_a_lost_lease_tells_who_holds_it_since_when_and_what_to_change() -> None:
+    text = str(errors.LeaseLost("m1.0", 7, "w2", 1_795_000_000_123, "PENDING"))
+    for part in ("m1.0", "held by w2 since 2026-11-18T", ".123+00:00", "CHIMERA_LEASE_S", "task_timeout_s"):
+        assert part in text
+
+
+def test_a_lease_that_nobody_holds_says_so_and_what_became_of_the_task() -> None:
+    assert "held by nobody, status REVIEW" in str(errors.LeaseLost("m1.0", 7, "", 0, "REVIEW"))
+    assert "no longer wanted" in str(errors.LeaseLost("m1.0", 7, "", 0, "CANCELLED"))
+
+
 def test_a_refused_spend_tells_the_figures_and_what_to_do() -> None:
     text = str(errors.BudgetExceeded(RefusalKind.EXHAUSTED, "mission", 1_000_000, 900_000, 0, 200_000))
     for part in ("mission", "$0.200000 asked", "$0.100000 left of $1.000000", "raise the limit"):

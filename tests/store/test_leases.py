@@ -129,6 +129,27 @@ async def test_a_lease_lost_by_a_living_worker_is_no_crash(
     assert (await stores.tasks.get(one.task_id)).tallies == {"lapses": 1}
 
 
+@pytest.mark.parametrize("how", ["renewing", "handing in", "ending"])
+async def test_a_worker_taken_for_dead_that_comes_back_was_only_late(
+    base: Base, tenant: str, heartbeat: Heartbeat, how: str
+) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=["x"]))
+    (one,) = await drive.claim(stores, worker="w1")
+    await expire(base, tenant, one.task_id)
+    await drive.claim(stores, worker="w2")
+    assert (await stores.tasks.get(one.task_id)).tallies == {"crashes": 1}
+    for _ in range(2):
+        match how:
+            case "renewing":
+                beat(heartbeat, one.lease)
+            case "handing in":
+                await drive.hand_in(stores, one)
+            case _:
+                await stores.tasks.end("w1", [Ended(one.task_id, one.token, "error", "no")])
+    assert (await stores.tasks.get(one.task_id)).tallies == {"lapses": 1}
+    assert (await stores.missions.get("m1")).tallies == {"lapses": 1}
+
+
 async def test_errors_count_as_attempts_and_hand_backs_do_not(base: Base, tenant: str) -> None:
     stores = await drive.begin(base, tenant, drive.spec(inputs=["x"], max_attempts=2))
     for kind, status in (("return", "READY"), ("error", "READY"), ("return", "READY"), ("error", "FAILED")):

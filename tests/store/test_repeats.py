@@ -118,6 +118,22 @@ async def renew(base: Base, tenant: str) -> Call:
     return lambda at, who: asyncio.to_thread(beat, at, who)
 
 
+@case("renew_leases")
+async def renew_what_a_rescue_took(base: Base, tenant: str) -> Call:
+    stores, one = await leased(base, tenant)
+    await stores.tasks.release("w1", "hub")
+
+    def beat(at: Base, who: str) -> Any:
+        connection = connect_sync(at.settings)
+        try:
+            heartbeat = Heartbeat(SyncScripts(connection), who, "w1", pid=7)
+            return repr(heartbeat.renew([one.lease], lease_s=5, slots=4, busy=1).lost)
+        finally:
+            connection.close()
+
+    return lambda at, who: asyncio.to_thread(beat, at, who)
+
+
 @case("submit_results")
 async def hand_in(base: Base, tenant: str) -> Call:
     _, one = await leased(base, tenant)

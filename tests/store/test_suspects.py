@@ -60,7 +60,7 @@ async def test_poison_is_found_and_nobody_else_is_blamed(base: Base, tenant: str
     assert poisoned == set(world.poison)
     assert {task.reason for number, task in enumerate(tasks) if number in poisoned} <= {"poisoned"}
     assert {task.status for number, task in enumerate(tasks) if number not in poisoned} <= {"REVIEW"}
-    # Company shrinks by four with each death, then it dies alone.
+    # After the first death company shrinks by four with each, then it dies alone.
     assert died <= len(world.poison) * (4 + POISON_AFTER)
 
 
@@ -71,6 +71,25 @@ async def test_one_poison_among_a_thousand_costs_few_workers(base: Base, tenant:
     mission = await stores.missions.get("m1")
     assert (mission.counts["REVIEW"], mission.counts["FAILED"]) == (999, 1)
     assert died <= 4 + POISON_AFTER
+
+
+async def test_after_a_first_death_tasks_run_anywhere_and_then_in_ever_smaller_company(
+    base: Base, tenant: str
+) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=list(range(64))))
+    company = []
+    for number in range(5):
+        # What was put off for a moment comes back: nobody waits for it here.
+        for later in await base.redis.zrange(stores.tasks.keys.later, 0, -1):
+            await base.redis.zadd(stores.tasks.keys.later, {later: 1})
+        held = await drive.claim(stores, 64, worker=f"w{number}", slots=64)
+        company.append(len(held))
+        await stores.tasks.release(f"w{number}", "hub")
+        # The others have had no further death: leave only those that fell together.
+        for one in await stores.tasks.get_many(await stores.missions.task_ids("m1")):
+            if one.task_id not in {each.task_id for each in held}:
+                await base.redis.hset(stores.tasks.keys.of("task", one.task_id), "status", "BLOCKED")
+    assert company == [64, 64, 16, 4, 1]
 
 
 async def leased(stores: TenantStores, worker: str) -> Claim:

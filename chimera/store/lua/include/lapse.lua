@@ -1,5 +1,6 @@
--- Who holds a task whose token is not the one presented. And whoever presents one lives: if it was taken for dead
--- when its lease ran out, that was no crash, it was only late.
+-- Who holds a task whose token is not the one presented. And whoever presents one was alive when it did: if it was
+-- taken for dead when its lease ran out, that was no crash, it was only late. What it is suspected of stays: a task
+-- that makes its workers stand still again and again, alone, must end like one that kills them.
 local function lost(k, id, token, by)
   local t = redis.call("HMGET", k.of_task(id), "status", "worker", "claimed_at", "fell_with")
   if t[4] == token then
