@@ -15,7 +15,7 @@ pytestmark = pytest.mark.chaos
 async def test_a_sleeper_a_hoarder_and_one_that_ends_the_process_cost_their_neighbours_nothing(
     world: World,
 ) -> None:
-    culprits = [{"block_s": 4 * world.settings.lease_s}, {"hoard": True}, {"exit": True}]
+    culprits = [{"block_s": 2.5 * world.settings.lease_s}, {"hoard": True}, {"exit": True}]
     await world.up("planner-and-judge")
     inputs = [*culprits, *range(61)]
     mission = drive.spec(agent="neighbour", inputs=inputs, max_attempts=1, task_timeout_s=60)
@@ -54,7 +54,7 @@ async def test_one_poisonous_task_of_a_thousand_is_found_and_the_others_are_acce
 
 
 async def test_code_that_holds_the_interpreter_costs_leases_but_no_blame(world: World) -> None:
-    hold_s = 4 * world.settings.lease_s
+    hold_s = 2.5 * world.settings.lease_s
     gate = {"gate": str(world.gate())}
     stalled = await world.up("worker", "stalled")
     await world.up("planner-and-judge")

@@ -127,7 +127,11 @@ async def test_of_two_hubs_under_load_the_older_one_does_nothing_more(
         old.wake()
         mission = await world.final()
     assert (mission.status, mission.counts["ACCEPTED"]) == (MissionStatus.COMPLETED, tasks)
-    assert mission.settled_microusd == tasks * COST
+    # A task whose lease ran out on a busy machine ran, and paid, again: each hold is charged once even so.
+    held = {event.details["hold"] for event in await world.events("spend.held")}
+    charged = Counter(event.details["hold"] for event in await world.events("spend.settled"))
+    assert charged == dict.fromkeys(held, 1)
+    assert mission.settled_microusd == len(held) * COST >= tasks * COST
     assert mission.held_microusd == 0
     assert len(await world.stores.missions.task_ids("m1", most=2 * tasks)) == tasks
     await world.committed_once(tasks)

@@ -228,7 +228,10 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 def through(url: SecretStr | None, port: int) -> SecretStr:
-    """A Redis URL with another port: that of a relay."""
+    """A Redis URL with another port: that of a relay.
+
+    With patience: whoever is stopped for seconds amid a call must not wake to find that its driver gave up.
+    """
     assert url is not None
     head, _, rest = url.get_secret_value().rpartition(":")
-    return SecretStr(f"{head}:{port}/{rest.partition('/')[2]}")
+    return SecretStr(f"{head}:{port}/{rest.partition('/')[2]}?socket_timeout=60")
