@@ -101,7 +101,9 @@ def test_continuous_integration_runs_the_gate_of_this_tree() -> None:
     assert steps[-2:] == ["make test", "make chaos-ci"]
 
 
-@pytest.mark.parametrize("target", ["setup", "demo", "test", "check", "chaos", "chaos-ci", "format", "lock", "build", "clean"])
+@pytest.mark.parametrize(
+    "target", ["setup", "demo", "test", "check", "chaos", "chaos-ci", "format", "lock", "build", "clean"]
+)
 def test_make_help_names(target: str) -> None:
     assert re.search(rf"make {target} ", run("make", "help").stdout)
 

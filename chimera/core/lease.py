@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
+from chimera.core.action import Action, parse_actions
+
 Lease: TypeAlias = tuple[str, int]
 """Task id and token. A worker may hold two of one task: a lost one that has not ended, and a new one."""
-
-from chimera.core.action import Action, parse_actions
 
 
 @dataclass(frozen=True)
