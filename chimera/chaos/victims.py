@@ -7,19 +7,11 @@ import psutil
 from chimera.serving.local import remains
 from chimera.serving.local.process import ProcessId
 from chimera.serving.local.state import Fleet, StateDir
+from chimera.serving.titles import PARTS, WORKER
 from chimera.settings import Settings
 from chimera.store.connection import connect
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
-
-TITLES = {
-    "judge": "ray::ServeReplica:chimera:Judge",
-    "orchestrator": "ray::ServeReplica:chimera:Orchestrator",
-    "gateway": "ray::ServeReplica:chimera:Gateway",
-    "governor": "ray::GovernorActor",
-}
-"""How the hub's processes call themselves."""
-WORKER = "ray::WorkerActor"
 
 
 class Victims:
@@ -65,7 +57,7 @@ class Victims:
             LookupError: none does.
         """
         for process in remains.find(self._state):
-            if " ".join(process.command_line()).startswith(TITLES[name]):
+            if " ".join(process.command_line()).startswith(PARTS[name]):
                 return process
         raise LookupError(f"no {name} runs now")
 

@@ -7,12 +7,12 @@ import os
 import signal
 import socket
 from contextlib import suppress
-from pathlib import Path
 
 import ray
 from ray.util import list_named_actors
 
 from chimera.serving.actors import WorkerActor
+from chimera.serving.titles import is_worker
 
 NAMESPACE = "swarm"
 PREFIX = "worker"
@@ -59,14 +59,6 @@ class RayBackend:
 
         await asyncio.to_thread(kill)
         pid, _, host = process.partition("@")
-        if host == socket.gethostname() and pid.isdigit() and _is_worker(int(pid)):
+        if host == socket.gethostname() and pid.isdigit() and is_worker(int(pid)):
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-
-
-def _is_worker(pid: int) -> bool:
-    """Whether this is still a worker's process: numbers are used again."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"ray::{WorkerActor.__name__}".encode())
-    except OSError:
-        return False

@@ -18,6 +18,8 @@ from chimera.store.scripts import Refusal, Scripts, SyncScripts, lease_lost
 
 POISON_AFTER = 3
 """Workers that died with a task, and with no other suspect, before it counts as poisoned."""
+SOON_US = 1_000_000
+"""A task that may run this soon is work for the swarm already."""
 MAX_BATCH = 500
 """Tasks one script call may touch."""
 
@@ -174,12 +176,23 @@ class TaskStore:
         )
         return int(rescued), int(gone), int(promoted)
 
-    async def release(self, worker: str, by: str, *, most: int = 2_000) -> int:
-        """Give back to work all that a worker held which was seen to die. Returns how many tasks."""
+    async def release(self, worker: str, by: str, *, died: bool = True, most: int = 2_000) -> int:
+        """Give back to work all that a worker held which is gone. Returns how many tasks.
+
+        Args:
+            died: it may have died of a task; otherwise it was ended, and its tasks are not suspected.
+        """
         total = rank = 0
         while rank >= 0:
             released, rank = await self._scripts.run(
-                "release_worker", [self.keys.root], worker, by, rank, most, POISON_AFTER
+                "release_worker",
+                [self.keys.root],
+                worker,
+                by,
+                rank,
+                most,
+                POISON_AFTER,
+                "died" if died else "ended",
             )
             total += released
         return total
@@ -212,16 +225,20 @@ class TaskStore:
             return str(await self._redis.hget(self.keys.of("worker", worker), "process") or "")
 
     async def load(self) -> tuple[int, int]:
-        """(READY tasks of missions that may run now, tasks under lease)."""
+        """(READY tasks of missions that may run now, tasks under lease).
+
+        Those that wait a moment for other company count: with one more worker they need not.
+        """
         with translated():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.zrange(self.keys.high, 0, -1)
                 pipe.zrange(self.keys.normal, 0, -1)
                 pipe.zcard(self.keys.leases)
-                high, normal, running = await pipe.execute()
-            if not high and not normal:
-                return 0, int(running)
+                pipe.time()
+                high, normal, running, (seconds, micros) = await pipe.execute()
+            soon_us = int(seconds) * 1_000_000 + int(micros) + SOON_US
             async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zcount(self.keys.later, "-inf", soon_us)
                 for mission_id in (*high, *normal):
                     pipe.llen(self.keys.of("ready", mission_id))
                 return sum(await pipe.execute()), int(running)

@@ -130,3 +130,25 @@ async def test_release_finds_its_tasks_among_many_leases_in_small_steps(base: Ba
     assert await stores.tasks.release("a", "hub", most=4) == 15
     mission = await stores.missions.get("m1")
     assert (mission.counts["PENDING"], mission.counts["READY"]) == (15, 15)
+
+
+async def test_a_worker_that_was_ended_leaves_no_suspect(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1, 2]))
+    for number in range(2 * POISON_AFTER):
+        held = await drive.claim(stores, 2, worker=f"w{number}")
+        assert await stores.tasks.release(f"w{number}", "supervisor", died=False) == len(held) == 2
+    for task in await stores.tasks.get_many(["m1.0", "m1.1"]):
+        assert (task.status, task.tallies) == ("READY", {})
+    kinds = [event.kind async for _, event in stores.recorder.read()]
+    assert kinds.count("task.returned") == 4 * POISON_AFTER
+    assert "task.rescued" not in kinds
+
+
+async def test_what_waits_for_other_company_is_work_for_more_workers(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=list(range(8))))
+    for number in range(2):
+        await drive.claim(stores, 8, worker=f"w{number}", slots=8)
+        await stores.tasks.release(f"w{number}", "hub")
+    # After two deaths a worker of eight slots takes two of them; the others wait a moment.
+    assert len(await drive.claim(stores, 8, worker="w2", slots=8)) == 2
+    assert await stores.tasks.load() == (6, 2)

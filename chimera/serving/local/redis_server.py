@@ -88,6 +88,11 @@ class RedisServer:
             raise BackendError("the embedded Redis was not started")
         return self._process
 
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, *, timeout_s: float = START_S) -> Self:
         """Start it and wait until it answers. A port chosen here and taken meanwhile is chosen again.
 

@@ -26,6 +26,7 @@ from pydantic import SecretStr
 
 from chimera.errors import BackendError, ChimeraError, ConfigurationError, StoreUnavailable
 from chimera.serving.local import child, environment, remains
+from chimera.serving.local.handback import give_back
 from chimera.serving.local.model_server import ModelServer
 from chimera.serving.local.ports import LOOPBACK, free_port, require_free
 from chimera.serving.local.process import ProcessId
@@ -217,9 +218,15 @@ class Supervisor:
         kept = {process for name, process in self._children.items() if name in ("redis", "model")}
         spared = self._reaper | kept
         await asyncio.to_thread(remains.sweep, self._state, spare=spared)
+        await self._give_back()
         await self._ray.prepare_deploy(self._app, self._settings.http_host, self._settings.http_port)
         await self._start_ray()
         return await self._start_serve()
+
+    async def _give_back(self) -> None:
+        if self._redis is None or self._redis.running:
+            chosen = self._settings.model_copy(update={"redis_url": SecretStr(self._redis_url)})
+            await give_back(chosen, "supervisor")
 
     async def _redis_ended(self) -> int:
         return await child.exited(self._redis.process) if self._redis else 0
@@ -266,6 +273,7 @@ class Supervisor:
             await child.end(self._model.process, grace_s=2)
         spared = self._reaper | {process for name, process in self._children.items() if name == "redis"}
         await asyncio.to_thread(remains.sweep, self._state, spare=spared)
+        await self._give_back()
         if self._redis:
             await asyncio.to_thread(self._redis.stop)
         self._state.forget()
