@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from chimera.runtime.base import Base
 from chimera.serving.local.handback import give_back
@@ -63,7 +64,5 @@ async def test_only_what_dead_workers_of_this_host_held_is_given_back(
 
 
 async def test_a_store_that_is_away_leaves_it_to_the_leases(base: Base) -> None:
-    away = base.settings.model_copy(
-        update={"redis_url": type(base.settings.redis_url)("redis://127.0.0.1:1/0")}
-    )
+    away = base.settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
     assert await give_back(away, "supervisor") == 0
