@@ -110,6 +110,13 @@ class Settings(BaseSettings):
         120, gt=0, le=7200, description="A hold outlives its call's timeout by this much."
     )
 
+    keep_replies_s: float = Field(
+        86_400,
+        ge=1,
+        description="A settled call's reply is kept this long for a re-run of its task, which then does not "
+        "pay again; less when the task is done.",
+    )
+
     # Judging
     accept_above: float = Field(0.90, ge=0, le=1, description="Confidence above this accepts.")
     reject_below: float = Field(
@@ -169,6 +176,13 @@ class Settings(BaseSettings):
     max_inputs: int = Field(1_000_000, ge=1, description="Inputs of a mission.")
     max_input_bytes: int = Field(262_144, ge=64, le=8_388_608, description="One input item, bytes of JSON.")
     max_result_bytes: int = Field(262_144, ge=64, le=8_388_608, description="One result, bytes of JSON.")
+    max_kept_bytes: int = Field(
+        262_144,
+        ge=0,
+        le=8_388_608,
+        description="Replies kept for a re-run of one task, together, bytes. One beyond it is not kept: a "
+        "re-run pays for it again.",
+    )
     max_request_bytes: int = Field(268_435_456, ge=1_024, description="One HTTP request, bytes.")
 
     # Money

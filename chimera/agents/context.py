@@ -47,6 +47,8 @@ class Context:
     Attributes:
         tenant, mission_id, task_id: whose attempt this is.
         attempt: 1 for the first.
+        round: 0 at first; it grows when a result is rejected or the task redriven. Attempts of one
+            round are runs of the same work: what one has paid for, the next is given.
         model: the model client, bound to this attempt's budget, deadline and name.
         options: the agent's own options as the mission states them, checked at submit.
         deadline: when the attempt is ended from outside (aware), or None.
@@ -62,6 +64,7 @@ class Context:
     task_id: str
     attempt: int
     model: ModelClient
+    round: int = 0
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     deadline: datetime | None = None
     idempotency_key: str = ""

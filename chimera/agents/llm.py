@@ -17,7 +17,7 @@ DEFAULT_SEED = 7
 FEEDBACK = "An earlier answer was rejected: {said}"
 """Goes into the system prompt: beside the input, a small model takes it for input."""
 RETRY_WARMTH = 0.8
-"""At temperature 0 a retry would say the same again: from the second attempt on, at least this."""
+"""At temperature 0 a retry would say the same again: once an answer was rejected, at least this."""
 
 
 class LlmOptions(BaseModel):
@@ -41,7 +41,7 @@ class LlmOptions(BaseModel):
         None, ge=1, le=200_000, description="Tokens of the answer. Unset: CHIMERA_MODEL_MAX_TOKENS."
     )
     temperature: float = Field(0, ge=0, le=2, description="0 always takes the likeliest word.")
-    seed: int = Field(DEFAULT_SEED, ge=0, le=2**31 - 1, description="Each attempt adds its number.")
+    seed: int = Field(DEFAULT_SEED, ge=0, le=2**31 - 1, description="Each rejection adds 1.")
     model: str | None = Field(None, max_length=200, description="Unset: CHIMERA_MODEL.")
 
     @field_validator("prompt", "system")
@@ -88,12 +88,13 @@ async def llm(task: Task, ctx: Context) -> Any:
     system = template.render(options.system or "", task.context)
     if task.context.feedback and "{feedback}" not in options.prompt + (options.system or ""):
         system = f"{system}\n{FEEDBACK.format(said=task.context.feedback[-1])}".strip()
-    retry = ctx.attempt > 1
+    # By the round, not the attempt: a re-run after a crash asks the same, and is given what was paid for.
+    retry = ctx.round > 0
     call: dict[str, Any] = {
         "system": system or None,
         "max_tokens": options.max_tokens,
         "temperature": max(options.temperature, RETRY_WARMTH) if retry else options.temperature,
-        "seed": options.seed + ctx.attempt - 1,
+        "seed": options.seed + ctx.round,
         "model": options.model,
     }
     if options.output_schema is None:

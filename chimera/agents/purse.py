@@ -15,7 +15,8 @@ class Charge:
 
     Token counts are the provider's own. `input_tokens` includes `cached_tokens`; `output_tokens`
     includes `reasoning_tokens`. A call whose real usage will never be known (it timed out after it
-    was sent) is charged at its hold, with its worst case as tokens and `estimated` set.
+    was sent) is charged at its hold, with its worst case as tokens and `estimated` set. A call that an
+    earlier run paid for costs nothing: `kept` is set, and the tokens are those it was paid for then.
     """
 
     model: str
@@ -28,10 +29,28 @@ class Charge:
     provider_request_id: str = ""
     latency_ms: int = 0
     estimated: bool = False
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A settled call's reply, to be found by a re-run of the same work.
+
+    Attributes:
+        call: names the call within the work.
+        reply: as text; "" for one that could not be used: a re-run asks anew.
+    """
+
+    call: str
+    reply: str
 
 
 class Purse(Protocol):
-    """Money as one attempt sees it. Each hold ends once: by `settle` or by `release`."""
+    """Money as one attempt sees it: reserve → sent → settle.
+
+    Each hold ends once: by `settle` or by `release`, or by itself when its time is over. Then it is
+    charged if its call left, else given back.
+    """
 
     async def reserve(self, *, amount_microusd: int, model: str, agent: str, ttl_s: float) -> str:
         """Hold money for one call.
@@ -46,12 +65,22 @@ class Purse(Protocol):
         """
         ...
 
-    async def settle(self, hold_id: str, *, cost_microusd: int, charge: Charge) -> None:
-        """End a hold with what the call really cost, which is never refused."""
+    async def sent(self, hold_id: str) -> bool:
+        """Say that a hold's call leaves now. False: the hold is over, and it must not leave."""
+        ...
+
+    async def settle(
+        self, hold_id: str, *, cost_microusd: int, charge: Charge, keep: Keep | None = None
+    ) -> None:
+        """End a hold with what the call really cost, which is never refused, and keep its reply."""
         ...
 
     async def release(self, hold_id: str) -> None:
         """End a hold whose call was never sent, or was refused unserved: nothing was spent."""
+        ...
+
+    async def find(self, call: str) -> str | None:
+        """The reply that an earlier run of this work kept of a call (see `Keep`), or None."""
         ...
 
 
@@ -95,14 +124,24 @@ class LocalPurse:
         self._held[hold_id] = amount_microusd
         return hold_id
 
-    async def settle(self, hold_id: str, *, cost_microusd: int, charge: Charge) -> None:
-        """See `Purse.settle`."""
+    async def sent(self, hold_id: str) -> bool:
+        """See `Purse.sent`."""
+        return hold_id in self._held
+
+    async def settle(
+        self, hold_id: str, *, cost_microusd: int, charge: Charge, keep: Keep | None = None
+    ) -> None:
+        """See `Purse.settle`. Nothing is kept: there is no other run."""
         self._end(hold_id)
         self.charges.append(charge)
 
     async def release(self, hold_id: str) -> None:
         """See `Purse.release`."""
         self._end(hold_id)
+
+    async def find(self, call: str) -> str | None:
+        """See `Purse.find`."""
+        return None
 
     def _end(self, hold_id: str) -> None:
         if self._held.pop(hold_id, None) is None:

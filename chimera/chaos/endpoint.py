@@ -44,7 +44,8 @@ def app(journal: Journal, hooks: Journal) -> FastAPI:
         if kind == "refuse":
             journal.write(task=task, event="refused")
             return JSONResponse({"error": {"message": "slow down"}}, 429, {"Retry-After": "1"})
-        journal.write(task=task, event="served", cost=COST_MICROUSD)
+        key = request.headers.get("idempotency-key", "")
+        journal.write(task=task, event="served", cost=COST_MICROUSD, key=key)
         if kind == "hang":
             await asyncio.sleep(3600)
         await asyncio.sleep(SLOWEST_S * hashlib.sha256(task.encode()).digest()[0] / 255)

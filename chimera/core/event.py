@@ -48,7 +48,7 @@ KINDS: dict[str, str] = {
     "spend.refused": "a reservation was refused",
     "spend.settled": "a call's real cost was charged",
     "spend.released": "a hold ended unspent",
-    "spend.expired": "a hold ran out and was charged at its worst case",
+    "spend.expired": "a hold ran out: charged at its worst case if its call was sent, else released",
     "action.queued": "its result was accepted: it may be carried out",
     "action.claimed": "a courier took it under a lease",
     "action.done": "its receiver took it",

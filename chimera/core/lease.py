@@ -33,6 +33,8 @@ class Claim:
     depends_on: tuple[str, ...]
     """Names of the tasks of this mission whose results it takes."""
     feedback: tuple[str, ...]
+    round: int
+    """Times the task was rejected or redriven. Runs of one round are one work: none pays twice for a call."""
 
     @property
     def lease(self) -> Lease:
@@ -59,6 +61,8 @@ class Review:
     depends_on: tuple[str, ...]
     result_json: str
     judge_errors: int
+    round: int
+    """As the claim's that the result was made under."""
     actions_json: str = ""
 
     @cached_property

@@ -126,6 +126,7 @@ class Executor:
                 mission_id=claim.mission_id,
                 task_id=claim.task_id,
                 attempt=claim.attempt,
+                round=claim.round,
                 model=self._model_for(claim, stage.agent, deadline),
                 options=stage.options,
                 deadline=deadline,

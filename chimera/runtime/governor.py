@@ -5,16 +5,17 @@ It acts under a term: while two live at once (a rolling upgrade), the store refu
 
 from __future__ import annotations
 
-import json
+from collections import defaultdict
 from typing import Any
 
 import structlog
 
 from chimera.errors import BudgetExceeded, LeaseLost
-from chimera.runtime.base import Base
+from chimera.runtime.base import Base, TenantStores
 from chimera.runtime.elector import Elector
 from chimera.runtime.service import Service
 from chimera.store.ledger import Reservation, Settlement
+from chimera.store.requests import Request, understood
 from chimera.store.scripts import OldTerm
 from chimera.store.signals import Wakeups
 
@@ -22,9 +23,12 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 
+Answer = tuple[str, dict[str, Any]]
+"""To whom, and what."""
+
 
 class Governor(Service):
-    """Answers every tenant's requests for money; expires holds."""
+    """Answers every tenant's requests for money; ends holds that ran out."""
 
     name = "governor"
     sweep_s = 0.5
@@ -43,57 +47,104 @@ class Governor(Service):
         term = await self._elector.led()
         # Woken for some tenants: those only. Twice a second: a sweep over all, holds that ran out too.
         named, self._named = self._named, set()
-        for tenant in named or await self._base.tenants.names():
-            try:
+        try:
+            for tenant in named or await self._base.tenants.names():
                 while await self._answer(tenant, term) == BATCH:
                     pass
                 if not named:
-                    expired = await self._base.of(tenant).ledger.expire(term=term, by=self._elector.replica)
-                    if expired:
-                        log.warning("holds.expired", tenant=tenant, holds=expired)
-            except OldTerm:
-                log.warning("governor.superseded", term=term)
-                return
+                    await self._expire(tenant, term)
+        except OldTerm:
+            log.warning("governor.superseded", term=term)
+
+    async def _expire(self, tenant: str, term: int) -> None:
+        """After the requests: what was settled in time is not charged at its worst case first."""
+        expired = await self._base.of(tenant).ledger.expire(term=term, by=self._elector.replica)
+        if expired:
+            log.warning("holds.expired", tenant=tenant, holds=expired)
 
     async def _answer(self, tenant: str, term: int) -> int:
+        """Do what stands at the front of a tenant's requests. Returns how many."""
         stores = self._base.of(tenant)
         read = await stores.requests.peek(BATCH)
         if not read:
             return 0
-        requests = [json.loads(request) for request in read]
-        by = self._elector.replica
-        # Settlements first: what they free may be just what a reservation needs.
-        settles = [request for request in requests if request["do"] == "settle"]
-        reserves = [request for request in requests if request["do"] == "reserve"]
-        answers: list[tuple[str, dict[str, Any]]] = []
-        if settles:
-            done = await stores.ledger.settle(
-                [Settlement(one["hold"], one["cost"], one["charge"]) for one in settles],
-                term=term,
-                by=by,
-            )
-            for one, known in zip(settles, done, strict=True):
-                if not known:
-                    log.error("settle.unknown_hold", tenant=tenant, hold=one["hold"])
-                answers.append((one["from"], {"key": f"settle {one['hold']}", "code": "settled"}))
-        if reserves:
-            refusals = await stores.ledger.reserve(
-                [
-                    Reservation(one["hold"], one["task"], one["token"], one["amount"], one["ttl_s"])
-                    for one in reserves
-                ],
-                term=term,
-                by=by,
-            )
-            answers.extend(
-                (one["from"], {"key": f"reserve {one['hold']}"} | _answer(refusal))
-                for one, refusal in zip(reserves, refusals, strict=True)
-            )
+        asked: dict[str, list[Request]] = defaultdict(list)
+        for text in read:
+            if (request := understood(text)) is None:
+                # It is removed with the others: a broken one must not stop a tenant's money.
+                log.error("request.unreadable", tenant=tenant, request=text[:200])
+            else:
+                asked[request["do"]].append(request)
+        # Settlements first: what they free a reservation may need, what they keep a re-run looks for.
+        await self._settle(stores, tenant, asked["settle"], term)
+        await self._forget(stores, asked["forget"], term)
+        answers = await self._find(stores, asked["find"])
+        over = {one["hold"] for one in asked["settle"]}
+        answers += await self._reserve(
+            stores, [one for one in asked["reserve"] if one["id"] not in over], term
+        )
         await stores.requests.answer(answers, read)
         return len(read)
 
+    async def _settle(self, stores: TenantStores, tenant: str, asked: list[Request], term: int) -> None:
+        if not asked:
+            return
+        settlements = [
+            Settlement(one["hold"], one["cost"], one["charge"], one["round"], one["call"], one["reply"])
+            for one in asked
+        ]
+        done = await stores.ledger.settle(
+            settlements,
+            term=term,
+            by=self._elector.replica,
+            keep_s=round(self._base.settings.keep_replies_s),
+            keep_bytes=self._base.settings.max_kept_bytes,
+        )
+        for one, known in zip(settlements, done, strict=True):
+            if not known and one.cost_microusd is not None:
+                log.error("settle.unknown_hold", tenant=tenant, hold=one.hold_id)
 
-def _answer(refusal: BudgetExceeded | LeaseLost | None) -> dict[str, Any]:
+    async def _forget(self, stores: TenantStores, asked: list[Request], term: int) -> None:
+        if asked:
+            await stores.ledger.forget([(one["task"], int(one["round"])) for one in asked], term=term)
+
+    async def _find(self, stores: TenantStores, asked: list[Request]) -> list[Answer]:
+        asked = once(asked)
+        if not asked:
+            return []
+        replies = await stores.ledger.kept([(one["task"], one["round"], one["call"]) for one in asked])
+        return [
+            (one["from"], {"id": one["id"]} | ({"code": "absent"} if reply is None else kept(reply)))
+            for one, reply in zip(asked, replies, strict=True)
+        ]
+
+    async def _reserve(self, stores: TenantStores, asked: list[Request], term: int) -> list[Answer]:
+        asked = once(asked)
+        if not asked:
+            return []
+        refusals = await stores.ledger.reserve(
+            [Reservation(one["id"], one["task"], one["token"], one["amount"], one["ttl_s"]) for one in asked],
+            term=term,
+            by=self._elector.replica,
+        )
+        return [
+            (one["from"], {"id": one["id"]} | granted_or(refusal))
+            for one, refusal in zip(asked, refusals, strict=True)
+        ]
+
+
+def once(asked: list[Request]) -> list[Request]:
+    """Without repeats: who waits for long asks again."""
+    return list({one["id"]: one for one in asked}.values())
+
+
+def kept(reply: str) -> dict[str, Any]:
+    """The answer of a call that an earlier run paid for."""
+    return {"code": "kept", "reply": reply}
+
+
+def granted_or(refusal: BudgetExceeded | LeaseLost | None) -> dict[str, Any]:
+    """The answer to a reservation."""
     if refusal is None:
         return {"code": "granted"}
     return {

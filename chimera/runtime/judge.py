@@ -10,6 +10,7 @@ import asyncio
 import uuid
 from collections import defaultdict
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import structlog
@@ -161,12 +162,15 @@ class Judge(Service):
         settings = self._base.settings
         author = str(stage.options.get("model", "")) or settings.model
 
+        @cache
+        def client() -> ModelClient:
+            return self._model_for(tenant, review)
+
         def asker(policy: LlmPolicy) -> Asker:
-            client = self._model_for(tenant, review)
             model = policy.model or settings.judge_model or settings.model
 
             async def ask(prompt: str, schema: dict[str, Any]) -> dict[str, Any]:
-                answer = await client.structured(prompt, schema, model=model or None)
+                answer = await client().structured(prompt, schema, model=model or None)
                 return dict(answer)
 
             return Asker(ask, self_judging=model == author)
@@ -186,9 +190,13 @@ class Judge(Service):
             desk.start()
         return ModelClient(
             models=self._models,
-            purse=LeasedPurse(desk, review.task_id, review.token),
+            purse=LeasedPurse(desk, review.task_id, review.token, review.round),
             agent="judge",
-            idempotency_key=f"{review.task_id}/judge/{review.token}",
+            # The work is to judge this result, once more when judging it failed. A judge cannot know
+            # whether another has died over it: it always looks.
+            idempotency_key=f"{tenant}/{review.task_id}/{review.round}"
+            f"/judge/{review.attempt}/{review.judge_errors}",
+            rerun=True,
         )
 
     async def _give_back(self, tenant: str, review: Review, why: str, *, counts: bool) -> None:

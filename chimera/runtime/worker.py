@@ -68,6 +68,7 @@ class Worker:
         sync: SyncRedis,
         stuck: Callable[[], None] = lambda: None,
     ) -> None:
+        self.tenant = tenant
         self.worker_id = worker_id
         self._settings = settings
         self._tasks = TaskStore(redis, tenant)
@@ -294,8 +295,9 @@ class Worker:
     def _model_for(self, claim: Claim, agent: str, deadline: datetime) -> ModelClient:
         return ModelClient(
             models=self._models,
-            purse=LeasedPurse(self._desk, claim.task_id, claim.token),
+            purse=LeasedPurse(self._desk, claim.task_id, claim.token, claim.round),
             agent=agent,
             deadline=deadline,
-            idempotency_key=f"{claim.task_id}/{claim.token}",
+            idempotency_key=f"{self.tenant}/{claim.task_id}/{claim.round}",
+            rerun=claim.attempt > 1,
         )

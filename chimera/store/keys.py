@@ -7,7 +7,7 @@ ACL inside scripts too:
     h  hub       missions, task specs, tenants: workers only read
     q  queue     claims, leases, counters, results on their way: workers, judge and hub write
     j  judge     verdicts, commit records and the outbox: a worker cannot write them
-    g  governor  the ledger: a worker can neither read nor write it
+    g  governor  the ledger and the replies kept for re-runs: a worker can neither read nor write them
     r  recorder  the flight recorder: workers may append
 
 ============  ======  =================================================  =====================
@@ -38,8 +38,9 @@ workers       zset    worker → heartbeat's end (µs)                      whil
 worker        hash    a worker's slots, last claim, drain order          while alive, + 1 h
 suspects      zset    tasks a worker holds that died before → deaths     while any, 24 h
 pulse         hash    when the store was last in use; rescues held till  for ever
-requests      list    reservations and settlements for the governor      until answered
+requests      list    what the governor is asked to do                   until it is done
 answers       list    the governor's answers to one worker               60 s
+sent          hash    open hold → 0, or 1 once its call may have left    with the hold
 verdicts      list    every verdict on a task, oldest first              with the mission
 commit        hash    the accepted result: the commit record             with the mission
 inbox         zset    ESCALATED task → since (µs)                        while any
@@ -52,6 +53,7 @@ ledger        hash    settled by window, held (µ$)                       for ev
 spend         hash    settled and held of one mission (µ$)               with the mission
 hold          hash    one reservation                                    1 h after its end
 holds         zset    open hold → its end (µs)                           while any
+kept          hash    one round of a task: settled call → its reply      a setting, or the round
 sequence      string  number of the recorder's last entry                for ever
 log           stream  the flight recorder                                until sunk
 ============  ======  =================================================  =====================
@@ -122,6 +124,7 @@ PLAIN = {
     "pulse": "q:pulse",
     "workers": "q:workers",
     "requests": "q:requests",
+    "sent": "q:sent",
     "inbox": "j:inbox",
     "outbox": "j:outbox",
     "limits": "g:limits",
@@ -150,4 +153,5 @@ OWNED = {
     "outcomes": "j:am:",
     "spend": "g:m:",
     "hold": "g:hold:",
+    "kept": "g:kept:",
 }

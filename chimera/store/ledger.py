@@ -25,11 +25,18 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a call really cost; `cost_microusd` None: it was never sent."""
+    """What a call really cost; `cost_microusd` None: it was never sent.
+
+    Its reply is kept for a re-run in the same step, under `round` of the hold's task and `call` (none: it is
+    not kept). An empty `reply` stands for one that could not be used.
+    """
 
     hold_id: str
     cost_microusd: int | None
     charge_json: str = ""
+    round: int = 0
+    call: str = ""
+    reply: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +84,14 @@ class Ledger:
         )
         return [_refusal(one, answer) for one, answer in zip(reservations, under_term(answers), strict=True)]
 
-    async def settle(self, settlements: Sequence[Settlement], *, term: int, by: str) -> list[bool]:
+    async def settle(
+        self, settlements: Sequence[Settlement], *, term: int, by: str, keep_s: int, keep_bytes: int
+    ) -> list[bool]:
         """End holds. Per settlement: False when there is no such hold. Idempotent.
 
+        Args:
+            keep_s: replies are kept this long.
+            keep_bytes: of one round of a task; a reply beyond it is not kept.
         Raises:
             OldTerm: a newer governor acts.
         """
@@ -88,6 +100,8 @@ class Ledger:
             [self.keys.root],
             term,
             by,
+            keep_s,
+            keep_bytes,
             *(
                 field
                 for one in settlements
@@ -95,18 +109,40 @@ class Ledger:
                     one.hold_id,
                     "" if one.cost_microusd is None else one.cost_microusd,
                     one.charge_json,
+                    one.round,
+                    one.call,
+                    one.reply,
                 )
             ),
         )
         return [answer >= 0 for answer in under_term(answers)]
 
     async def expire(self, *, term: int, by: str, most: int = 200) -> int:
-        """Charge holds that ran out at their worst case. Returns how many.
+        """End holds that ran out: charged at their worst case if sent. Returns how many.
 
         Raises:
             OldTerm: a newer governor acts.
         """
         return int(under_term(await self._scripts.run("expire_holds", [self.keys.root], term, by, most)))
+
+    async def kept(self, calls: Sequence[tuple[str, int, str]]) -> list[str | None]:
+        """The replies kept of calls, each ``(task id, round, call)``; None for one that is not."""
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for task_id, round_, call in calls:
+                    pipe.hget(self.keys.of("kept", f"{task_id}/{round_}"), call)
+                return list(await pipe.execute())
+
+    async def forget(self, rounds: Sequence[tuple[str, int]], *, term: int) -> None:
+        """Remove what is kept of rounds that are over, each ``(task id, round)``. Idempotent.
+
+        Raises:
+            OldTerm: a newer governor acts.
+        """
+        answer = await self._scripts.run(
+            "forget_replies", [self.keys.root], term, *(field for one in rounds for field in one)
+        )
+        under_term(answer)
 
     async def set_limits(self, limits: Mapping[Window, int], *, by: str) -> None:
         """Make exactly these the tenant's limits (µ$)."""

@@ -2,20 +2,58 @@
 
 A worker appends; the governor reads from the front, acts, answers, and only then removes what
 it read: a governor that dies in between leaves the requests to the next one, and acting twice
-on a request is harmless, for holds are idempotent.
+on a request is harmless, for holds are idempotent. A request is ``{"do": …}`` with:
+
+===========  ======================================================  =================================
+reserve      id (the hold's), from, task, token, amount (µ$), ttl_s  granted; refused or lost, fields
+find         id, from, task, round, call                             kept, reply; absent
+settle       hold, cost (None releases), charge, round, call, reply  none: it is done once it stands
+forget       task, round (a script's request, see lua/include/work)  none
+===========  ======================================================  =================================
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from types import NoneType
+from typing import Any, TypeAlias
 
 from chimera.store import keys
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
+from chimera.store.scripts import Scripts
 
 ANSWERS_KEPT_S = 60
+
+Request: TypeAlias = dict[str, Any]
+
+_TEXT, _WHOLE = (str,), (int,)
+SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
+    "reserve": {
+        **{"id": _TEXT, "task": _TEXT, "token": _WHOLE, "amount": _WHOLE, "ttl_s": (int, float)},
+        "from": _TEXT,
+    },
+    "settle": {
+        **{"hold": _TEXT, "cost": (int, NoneType), "charge": _TEXT, "round": _WHOLE},
+        **{"call": _TEXT, "reply": _TEXT},
+    },
+    "find": {"id": _TEXT, "task": _TEXT, "round": _WHOLE, "call": _TEXT, "from": _TEXT},
+    "forget": {"task": _TEXT, "round": (int, str)},
+}
+"""What is asked of the governor, by `do`: fields and their types."""
+
+
+def understood(text: str) -> Request | None:
+    """A request as it was written; None when it is none that we know."""
+    try:
+        request = json.loads(text)
+    except ValueError:
+        return None
+    shape = SHAPES.get(request.get("do", "")) if isinstance(request, dict) else None
+    if shape is None or not all(isinstance(request.get(name), types) for name, types in shape.items()):
+        return None
+    return dict(request)
 
 
 class Requests:
@@ -24,6 +62,7 @@ class Requests:
     def __init__(self, redis: Redis, tenant: str) -> None:
         self._redis = redis
         self._tenant = tenant
+        self._scripts = Scripts(redis)
         self._keys = TenantKeys(tenant)
 
     async def send(self, requests: Sequence[dict[str, Any]]) -> None:
@@ -33,6 +72,13 @@ class Requests:
                 pipe.rpush(self._keys.requests, *(json.dumps(request) for request in requests))
                 pipe.publish(keys.MONEY, self._tenant)
                 await pipe.execute()
+
+    async def sent(self, hold_ids: Sequence[str]) -> list[bool]:
+        """Say that calls leave now. Per hold: False when it is over, and the call must not leave.
+
+        From then on a hold that runs out is charged. It needs no governor.
+        """
+        return [bool(open_) for open_ in await self._scripts.run("send_holds", [self._keys.root], *hold_ids)]
 
     async def answers(self, asker: str, timeout_s: float) -> list[dict[str, Any]]:
         """The next answers to one asker; [] when the time passes. For a blocking client."""

@@ -39,6 +39,7 @@ class ReviewStore:
                     result_json=review[8],
                     judge_errors=int(review[9]),
                     actions_json=review[10],
+                    round=int(review[11]),
                 )
                 for review in reviews
             ]

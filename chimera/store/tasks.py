@@ -120,6 +120,7 @@ class TaskStore:
                     input_json=task[7],
                     depends_on=tuple(task[8].split()),
                     feedback=tuple(json.loads(task[9])),
+                    round=int(task[10]),
                 )
                 for task in tasks
             ]

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from chimera.agents.models.client import ModelClient, Models, prompt_bound
 from chimera.agents.models.endpoint import Ask
-from chimera.agents.purse import Charge, LocalPurse
+from chimera.agents.purse import Charge, Keep, LocalPurse
 from chimera.errors import AnswerUnusable, BudgetExceeded, ConfigurationError, ModelUnavailable
 from chimera.settings import Settings
 from tests.agents.endpoint import MeteredEndpoint, Turn
@@ -44,9 +44,15 @@ class SteppedPurse(LocalPurse):
         self.steps.append(f"reserve {amount_microusd}")
         return await super().reserve(amount_microusd=amount_microusd, model=model, agent=agent, ttl_s=ttl_s)
 
-    async def settle(self, hold_id: str, *, cost_microusd: int, charge: Charge) -> None:
+    async def sent(self, hold_id: str) -> bool:
+        self.steps.append("sent")
+        return await super().sent(hold_id)
+
+    async def settle(
+        self, hold_id: str, *, cost_microusd: int, charge: Charge, keep: Keep | None = None
+    ) -> None:
         self.steps.append(f"settle {cost_microusd}")
-        await super().settle(hold_id, cost_microusd=cost_microusd, charge=charge)
+        await super().settle(hold_id, cost_microusd=cost_microusd, charge=charge, keep=keep)
 
     async def release(self, hold_id: str) -> None:
         self.steps.append("release")
@@ -78,7 +84,7 @@ async def test_a_call_is_reserved_at_its_worst_case_and_settled_at_its_real_cost
         settings = make_settings(model="some-model", model_url=endpoint.url, **PRICES)
         made = client(settings, purse)
         assert await made.text("hi there", max_tokens=20) == "hello"
-    assert purse.steps == [f"reserve {worst('hi there', 20)}", "settle 70"]
+    assert purse.steps == [f"reserve {worst('hi there', 20)}", "sent", "settle 70"]
     (charge,) = purse.charges
     assert (charge.model, charge.input_tokens, charge.output_tokens) == ("some-model", 30, 4)
     assert charge.price_version == "environment:1.0/10.0"
@@ -109,7 +115,7 @@ async def test_each_try_has_its_own_hold_and_a_refusal_costs_nothing(
         assert await made.text("x", max_tokens=1) == "done"
         keys = {seen.headers["idempotency-key"] for seen in endpoint.seen}
     hold = f"reserve {worst('x', 1)}"
-    assert purse.steps == [hold, "release", hold, "release", hold, "settle 20"]
+    assert purse.steps == [hold, "sent", "release", hold, "sent", "release", hold, "sent", "settle 20"]
     assert waits.seconds == [3.0, 0.5]
     assert len(keys) == 1
     assert purse.held_microusd == 0
@@ -128,7 +134,7 @@ async def test_a_call_that_timed_out_after_sending_is_charged_at_its_hold(
             await client(settings, purse).text("x", max_tokens=5)
         assert endpoint.calls == 2
     price = worst("x", 5)
-    assert purse.steps == [f"reserve {price}", f"settle {price}"] * 2
+    assert purse.steps == [f"reserve {price}", "sent", f"settle {price}"] * 2
     assert all(charge.estimated for charge in purse.charges)
 
 
@@ -140,7 +146,7 @@ async def test_a_call_whose_connection_broke_is_charged_at_its_hold(
         settings = make_settings(model="m", model_url=endpoint.url, **PRICES)
         assert await client(settings, purse).text("x", max_tokens=5) == "done"
     price = worst("x", 5)
-    assert purse.steps[:2] == [f"reserve {price}", f"settle {price}"]
+    assert purse.steps[:3] == [f"reserve {price}", "sent", f"settle {price}"]
 
 
 async def test_an_endpoint_that_is_down_costs_nothing_and_names_the_next_step(
@@ -151,7 +157,7 @@ async def test_an_endpoint_that_is_down_costs_nothing_and_names_the_next_step(
     with pytest.raises(ModelUnavailable, match="CHIMERA_MODEL and CHIMERA_MODEL_URL") as raised:
         await client(settings, purse).text("x")
     assert str(unused_tcp_port) in str(raised.value)
-    assert [step.split()[0] for step in purse.steps] == ["reserve", "release"] * 2
+    assert [step.split()[0] for step in purse.steps] == ["reserve", "sent", "release"] * 2
 
 
 async def test_a_malformed_answer_is_charged_and_tried_again(

@@ -41,12 +41,18 @@ def work(open_models: Callable[[Settings], Models]) -> Work:
     """Makes a task, its context and its purse; closed at the test's end."""
 
     def make(
-        settings: Settings, options: dict[str, Any], item: Any = None, attempt: int = 1, **context: Any
+        settings: Settings, options: dict[str, Any], item: Any = None, round_: int = 0, **context: Any
     ) -> tuple[Task, Context, LocalPurse]:
         purse = LocalPurse()
         client = ModelClient(models=open_models(settings), purse=purse, agent="llm")
         ctx = Context(
-            tenant="t", mission_id="m", task_id="m.0", attempt=attempt, model=client, options=options
+            tenant="t",
+            mission_id="m",
+            task_id="m.0",
+            attempt=3,
+            round=round_,
+            model=client,
+            options=options,
         )
         task = Task(
             task_id="m.0",
@@ -122,8 +128,8 @@ async def test_feedback_goes_to_the_system_prompt_and_the_seed_moves_on(
 ) -> None:
     async with MeteredEndpoint([Turn("fine")]) as endpoint:
         settings = make_settings(model="m", model_url=endpoint.url)
-        for attempt, feedback in ((1, ()), (2, ("too long",))):
-            task, ctx, _ = work(settings, {"prompt": "{input}"}, "text", attempt, feedback=feedback)
+        for round_, feedback in ((0, ()), (1, ("too long",))):
+            task, ctx, _ = work(settings, {"prompt": "{input}"}, "text", round_, feedback=feedback)
             await llm(task, ctx)
         first, second = (seen.body for seen in endpoint.seen)
     assert [message["role"] for message in first["messages"]] == ["user"]
@@ -138,7 +144,7 @@ async def test_a_mission_may_place_the_feedback_itself(
 ) -> None:
     async with MeteredEndpoint([Turn("fine")]) as endpoint:
         settings = make_settings(model="m", model_url=endpoint.url)
-        task, ctx, _ = work(settings, {"prompt": "{feedback}: {input}"}, "x", 2, feedback=("shorter",))
+        task, ctx, _ = work(settings, {"prompt": "{feedback}: {input}"}, "x", 1, feedback=("shorter",))
         await llm(task, ctx)
         (message,) = endpoint.seen[0].body["messages"]
     assert message["content"] == "shorter: x"

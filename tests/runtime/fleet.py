@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import ModuleType
+
+from pydantic import SecretStr
 
 from chimera.agents.registry import Registry, agent
 from chimera.core.mission import MISSION_FINAL, MissionSpec, MissionStatus
@@ -83,13 +88,67 @@ class Workers:
             await self.end(tenant, worker)
 
 
+class Processes:
+    """A backend whose workers are processes, to be killed: each runs the agents of `tests.runtime.paying`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.environment = os.environ | {
+            f"CHIMERA_{name.upper()}": str(
+                value.get_secret_value() if isinstance(value, SecretStr) else value
+            )
+            for name, value in settings.model_dump(exclude_unset=True).items()
+        }
+        self.running: dict[str, tuple[str, asyncio.subprocess.Process]] = {}
+        self.said: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        """What workers print: (worker, line)."""
+        self._readers: set[asyncio.Task[None]] = set()
+
+    async def start(self, tenant: str, worker_id: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.runtime.paying", tenant, worker_id),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+        )
+        self.running[worker_id] = tenant, process
+        self._readers.add(asyncio.create_task(self._read(worker_id, process)))
+
+    async def _read(self, worker_id: str, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            self.said.put_nowait((worker_id, line.decode().strip()))
+
+    async def heard(self, line: str) -> str:
+        """Wait until a worker prints a line; the worker."""
+        async with asyncio.timeout(30):
+            while True:
+                worker, said = await self.said.get()
+                if said == line:
+                    return worker
+
+    async def list(self) -> dict[str, str]:
+        return {
+            worker: tenant for worker, (tenant, process) in self.running.items() if process.returncode is None
+        }
+
+    async def end(self, tenant: str, worker_id: str, process: str = "") -> None:
+        """SIGKILL: nothing of it runs on."""
+        running = self.running[worker_id][1]
+        if running.returncode is None:
+            running.kill()
+        await running.wait()
+
+    async def close(self) -> None:
+        for worker, (tenant, _) in list(self.running.items()):
+            await self.end(tenant, worker)
+        await asyncio.gather(*self._readers)
+
+
 class Fleet:
     """Handles on the parts."""
 
     def __init__(self, base: Base, workers: Workers, tenant: str) -> None:
         self.base, self.workers, self.tenant = base, workers, tenant
         self.stores = base.of(tenant)
-        self.governor: Governor
         self.judge: Judge
 
     async def submit(self, mission: MissionSpec, mission_id: str = "m1") -> str:
@@ -117,32 +176,57 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running(base: Base, tenant: str, agents: Registry) -> AsyncIterator[Fleet]:
-    """The fleet of one tenant, until the block ends."""
+async def governing(base: Base, tenant: str, replica: str = "governor") -> AsyncIterator[Governor]:
+    """A governor that leads, until the block ends; another may take over then, under a term of its own."""
+    async with Wakeups(base.blocking, keys.MONEY) as wakeups:
+        elector = Elector(base.election(f"governor of {tenant}"), replica)
+        governor = Governor(base, elector, wakeups)
+        elector.start()
+        governor.start()
+        try:
+            await elector.led()
+            yield governor
+        finally:
+            await governor.stop()
+            await elector.stop()
+
+
+@asynccontextmanager
+async def running(
+    base: Base,
+    tenant: str,
+    agents: Registry,
+    backend: Workers | Processes | None = None,
+    *,
+    governed: bool = True,
+) -> AsyncIterator[Fleet]:
+    """The fleet of one tenant, until the block ends.
+
+    Args:
+        backend: where workers run; tasks of this loop unless given.
+        governed: with a governor; else the test brings its own.
+    """
     async with AsyncExitStack() as stack:
         elector = Elector(base.election(f"orchestrator of {tenant}"), "replica")
-        money = Elector(base.election(f"governor of {tenant}"), "governor")
         wake = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
         for_judge = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
         for_fleet = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
         for_courier = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
-        for_money = await stack.enter_async_context(Wakeups(base.blocking, keys.MONEY))
         workers = Workers(base.settings, agents)
         fleet = Fleet(base, workers, tenant)
-        fleet.governor = Governor(base, money, for_money)
+        if governed:
+            await stack.enter_async_context(governing(base, tenant))
         fleet.judge = Judge(base, "judge", for_judge, load_boundaries(None))
         services = (
             elector,
-            money,
             Orchestrator(base, elector, wake),
             Rescuer(base, "replica"),
-            fleet.governor,
             fleet.judge,
             Courier(base, "courier", for_courier),
-            FleetController(base, elector, workers, for_fleet),
+            FleetController(base, elector, backend or workers, for_fleet),
         )
         for service in services:
             service.start()
             stack.push_async_callback(service.stop)
-        stack.push_async_callback(workers.close)
+        stack.push_async_callback((backend or workers).close)
         yield fleet

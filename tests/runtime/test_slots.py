@@ -14,7 +14,7 @@ from chimera.runtime.slots import Slots
 
 
 def claim(token: int, task_id: str = "m1.0") -> Claim:
-    return Claim(task_id, token, 1, 0, "m1", 1, "map", "", (), ())
+    return Claim(task_id, token, 1, 0, "m1", 1, "map", "", (), (), 0)
 
 
 class Freed:

@@ -22,6 +22,8 @@ from chimera.store.tasks import HandedIn
 DAY = Window.DAY
 LEASE_S = 0.6
 """As the fixture's settings have it."""
+KEEP = {"keep_s": 60, "keep_bytes": 1_000}
+"""What a governor lets a settlement keep."""
 TERM = 1_000_000
 """Above any term an election in the same test server gives out."""
 

@@ -15,7 +15,7 @@ from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.runtime.base import Base, TenantStores
 from chimera.store.ledger import Ledger, Reservation, Settlement
 from chimera.store.scripts import OldTerm, source
-from tests.store import drive
+from tests.store import clock, drive
 
 
 async def leased(base: Base, tenant: str, budget_usd: str = "0.001", inputs: int = 1) -> TenantStores:
@@ -32,7 +32,7 @@ async def reserve(
 
 
 async def settle(ledger: Ledger, hold: str, cost: int | None) -> bool:
-    (answer,) = await ledger.settle([Settlement(hold, cost)], term=drive.TERM, by="g")
+    (answer,) = await ledger.settle([Settlement(hold, cost)], term=drive.TERM, by="g", **drive.KEEP)
     return answer
 
 
@@ -120,12 +120,13 @@ async def test_a_judge_reserves_under_its_review(base: Base, tenant: str) -> Non
     assert isinstance(await reserve(stores.ledger, held.task_id, one.token, "h2", 100), LeaseLost)
 
 
-async def test_a_hold_that_ran_out_is_charged_at_its_worst_case_and_corrected_late(
+async def test_a_sent_hold_that_ran_out_is_charged_at_its_worst_case_and_corrected_late(
     base: Base, tenant: str
 ) -> None:
     stores = await leased(base, tenant)
     (one,) = await drive.claim(stores)
     await reserve(stores.ledger, one.task_id, one.token, "h", 400, ttl_s=0)
+    assert await stores.requests.sent(["h"]) == [True]
     assert await stores.ledger.expire(term=drive.TERM, by="g") == 1
     assert (await stores.missions.get("m1")).settled_microusd == 400
     assert await settle(stores.ledger, "h", 30)
@@ -134,14 +135,72 @@ async def test_a_hold_that_ran_out_is_charged_at_its_worst_case_and_corrected_la
     assert (await stores.tasks.get("m1.0")).spent_microusd == 30
 
 
+async def test_a_hold_that_ran_out_unsent_is_released_and_none_may_be_sent_under_it(
+    base: Base, tenant: str
+) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    await reserve(stores.ledger, one.task_id, one.token, "h", 400, ttl_s=0)
+    assert await stores.ledger.expire(term=drive.TERM, by="g") == 1
+    mission = await stores.missions.get("m1")
+    assert (mission.settled_microusd, mission.held_microusd) == (0, 0)
+    assert await stores.requests.sent(["h"]) == [False]
+    # Asked again, it is the same hold, and still none to send under.
+    assert await reserve(stores.ledger, one.task_id, one.token, "h", 400) is None
+    assert await stores.requests.sent(["h"]) == [False]
+    assert await settle(stores.ledger, "h", 30), "spent all the same: never refused"
+    assert (await stores.missions.get("m1")).settled_microusd == 30
+
+
+@pytest.mark.parametrize("cost", [100, None])
+async def test_an_ended_hold_is_none_to_send_under(base: Base, tenant: str, cost: int | None) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    await reserve(stores.ledger, one.task_id, one.token, "h", 400)
+    assert await stores.requests.sent(["h", "never"]) == [True, False]
+    await settle(stores.ledger, "h", cost)
+    assert await stores.requests.sent(["h"]) == [False]
+    assert await base.redis.exists(stores.ledger.keys.sent) == 0
+
+
+async def test_a_settlement_counts_in_the_window_of_its_own_time(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    with clock.set_by_hand():
+        await clock.set_to(base, tenant, datetime(2026, 11, 22, 23, 59, 59, tzinfo=UTC))
+        await reserve(stores.ledger, one.task_id, one.token, "h", 400)
+        await clock.set_to(base, tenant, datetime(2026, 11, 23, 0, 0, 1, tzinfo=UTC))
+        await settle(stores.ledger, "h", 150)
+    settled = (await stores.ledger.balance()).settled
+    assert settled["day:2026-11-23"] == settled["month:2026-11"] == 150
+    assert "day:2026-11-22" not in settled
+
+
+async def test_a_late_settlement_gives_back_to_the_window_that_was_charged(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    with clock.set_by_hand():
+        await clock.set_to(base, tenant, datetime(2026, 11, 22, 23, 59, tzinfo=UTC))
+        await reserve(stores.ledger, one.task_id, one.token, "h", 400, ttl_s=0)
+        await stores.requests.sent(["h"])
+        await stores.ledger.expire(term=drive.TERM, by="g")
+        await clock.set_to(base, tenant, datetime(2026, 11, 23, 0, 1, tzinfo=UTC))
+        await settle(stores.ledger, "h", 30)
+    settled = (await stores.ledger.balance()).settled
+    # Else today would have room for 370 more than its limit.
+    assert (settled["day:2026-11-22"], settled.get("day:2026-11-23", 0)) == (30, 0)
+    assert settled["lifetime"] == 30
+
+
 async def test_an_older_governor_is_refused(base: Base, tenant: str) -> None:
     stores = await leased(base, tenant)
     (one,) = await drive.claim(stores)
     await reserve(stores.ledger, one.task_id, one.token, "h", 1)
     for call in (
         stores.ledger.reserve([Reservation("x", one.task_id, one.token, 1, 1)], term=1, by="old"),
-        stores.ledger.settle([Settlement("h", 1)], term=1, by="old"),
+        stores.ledger.settle([Settlement("h", 1)], term=1, by="old", **drive.KEEP),
         stores.ledger.expire(term=1, by="old"),
+        stores.ledger.forget([("m1.0", 0)], term=1),
     ):
         with pytest.raises(OldTerm):
             await call

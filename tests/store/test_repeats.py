@@ -391,7 +391,8 @@ async def reserve(base: Base, tenant: str) -> Call:
 def settled(cost: int | None) -> Any:
     async def stage(base: Base, tenant: str) -> Call:
         await holding(base, tenant)
-        return lambda at, who: at.of(who).ledger.settle([Settlement("h0", cost)], term=drive.TERM, by="g")
+        done = [Settlement("h0", cost, "{}", 0, "call", "reply")]
+        return lambda at, who: at.of(who).ledger.settle(done, term=drive.TERM, by="g", **drive.KEEP)
 
     stage.__name__ = "release" if cost is None else "settle"
     return stage
@@ -401,10 +402,42 @@ for cost in (100, None):
     case("settle_holds")(settled(cost))
 
 
-@case("expire_holds", sweep=True)
-async def expire(base: Base, tenant: str) -> Call:
-    await holding(base, tenant, ttl_s=0)
-    return lambda at, who: at.of(who).ledger.expire(term=drive.TERM, by="g")
+@case("settle_holds")
+async def settle_late(base: Base, tenant: str) -> Call:
+    stores = await holding(base, tenant, ttl_s=0)
+    await stores.requests.sent(["h0"])
+    assert await stores.ledger.expire(term=drive.TERM, by="g") == 1
+    done = [Settlement("h0", 30)]
+    return lambda at, who: at.of(who).ledger.settle(done, term=drive.TERM, by="g", **drive.KEEP)
+
+
+@case("send_holds")
+async def send(base: Base, tenant: str) -> Call:
+    await holding(base, tenant)
+    return lambda at, who: at.of(who).requests.sent(["h0", "none"])
+
+
+@case("forget_replies")
+async def forget(base: Base, tenant: str) -> Call:
+    stores = await holding(base, tenant)
+    kept = [Settlement("h0", 30, "{}", 0, "call", "reply")]
+    await stores.ledger.settle(kept, term=drive.TERM, by="g", **drive.KEEP)
+    return lambda at, who: at.of(who).ledger.forget([("m1.0", 0)], term=drive.TERM)
+
+
+def expired(sent: bool) -> Any:
+    async def stage(base: Base, tenant: str) -> Call:
+        stores = await holding(base, tenant, ttl_s=0)
+        if sent:
+            await stores.requests.sent(["h0"])
+        return lambda at, who: at.of(who).ledger.expire(term=drive.TERM, by="g")
+
+    stage.__name__ = "expire_sent" if sent else "expire_unsent"
+    return stage
+
+
+for sent in (True, False):
+    case("expire_holds", sweep=True)(expired(sent))
 
 
 @case("set_limits")

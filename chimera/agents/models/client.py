@@ -2,12 +2,13 @@
 
 One call is::
 
-    estimate → reserve → send → settle            the answer came
-                             └→ release           it was never sent, or refused unserved
-                             └→ settle worst case it was sent and nobody knows what it cost
+    estimate → reserve → sent → ask → settle            the answer came; it is kept for a re-run
+                             └→ release                  it was never sent, or refused unserved
+                             └→ settle worst case        it was sent and nobody knows what it cost
 
 and a failed try that may succeed later is tried again after a pause, under a hold of its own. The
-library's own retries are off: they would spend money that nobody reserved.
+library's own retries are off: they would spend money that nobody reserved. A re-run first looks for
+what an earlier run of the same work has paid for.
 """
 
 from __future__ import annotations
@@ -16,27 +17,34 @@ import asyncio
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any, TypeVar, overload
 
+import structlog
 from pydantic import BaseModel, ValidationError
 
 from chimera.agents.models.embedded import MODEL_NAME
 from chimera.agents.models.endpoint import NEXT_STEP, Ask, CallFailed, Endpoint, Reply
+from chimera.agents.models.kept import UNUSABLE, Kept, call_id, load, request_name
 from chimera.agents.models.prices import Price, PriceList, Tokens
 from chimera.agents.models.retry import pause_s
-from chimera.agents.purse import Charge, Purse
+from chimera.agents.purse import Charge, Keep, Purse
 from chimera.errors import AnswerUnusable, ModelUnavailable
 from chimera.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 FRAME_TOKENS = 128
 """What a chat template may add around our text: roles, separators, a system prompt of its own."""
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+
+Read = Callable[[str, Reply], T]
+"""Takes a model's name and its reply, and gives what was asked for, or raises."""
 
 
 def open_provider(model: str, url: str, api_key: str) -> Endpoint:
@@ -102,7 +110,8 @@ class ModelClient:
         purse: where this attempt's money comes from.
         agent: the agent's registered name, for the ledger.
         deadline: no try begins, and no pause reaches, beyond it (aware).
-        idempotency_key: names this attempt's work; each call adds its ordinal.
+        idempotency_key: names this work, the same for each of its runs; "": nothing is kept of it.
+        rerun: an earlier run of this work may have paid for its calls: look before paying.
         permit: awaited before each try; raises when paid work must not start now (a brake, a drain).
         draw, pause: randomness and waiting, for tests.
     """
@@ -112,12 +121,13 @@ class ModelClient:
     agent: str
     deadline: datetime | None = None
     idempotency_key: str = ""
+    rerun: bool = False
     permit: Callable[[], Awaitable[None]] | None = None
     draw: Callable[[], float] = random.random
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     charges: list[Charge] = field(default_factory=list)
     """Every charge of this attempt, in order."""
-    _calls: int = 0
+    _ordinals: Counter[str] = field(default_factory=Counter)
 
     async def text(
         self,
@@ -128,14 +138,22 @@ class ModelClient:
         temperature: float | None = None,
         seed: int | None = None,
         model: str | None = None,
+        key: str = "",
     ) -> str:
         """Ask for text. Cut off at `max_tokens` (CHIMERA_MODEL_MAX_TOKENS unless given).
 
+        A settled call is not paid twice: a re-run of this attempt's work (after a crash, an error, or
+        when it was handed back) gets the reply that is kept, until the result is rejected.
+
+        Args:
+            key: names the call for a re-run, in place of the request itself: for prompts that differ
+                from run to run. Used again in one attempt, it names another call.
         Raises:
             BudgetExceeded: a limit refuses the worst case; nothing was sent.
             ModelUnavailable: every try failed; says at which endpoint, why, and what to do.
         """
-        reply, _ = await self.call(
+        return await self._call(
+            lambda _, reply: reply.text,
             prompt,
             None,
             system=system,
@@ -143,8 +161,8 @@ class ModelClient:
             temperature=temperature,
             seed=seed,
             model=model,
+            key=key,
         )
-        return reply.text
 
     @overload
     async def structured(
@@ -157,6 +175,7 @@ class ModelClient:
         temperature: float | None = ...,
         seed: int | None = ...,
         model: str | None = ...,
+        key: str = ...,
     ) -> M: ...
     @overload
     async def structured(
@@ -169,6 +188,7 @@ class ModelClient:
         temperature: float | None = ...,
         seed: int | None = ...,
         model: str | None = ...,
+        key: str = ...,
     ) -> dict[str, Any]: ...
     async def structured(
         self,
@@ -180,53 +200,60 @@ class ModelClient:
         temperature: float | None = None,
         seed: int | None = None,
         model: str | None = None,
+        key: str = "",
     ) -> M | dict[str, Any]:
-        """Ask for a JSON object that fits `schema`.
+        """Ask for a JSON object that fits `schema`. Kept for a re-run as `text` is, if it does fit.
 
         Args:
             schema: a pydantic model, an instance of which is returned; or a JSON Schema of type
                 object: then a dict comes back, which the endpoint's grammar shaped and which nobody
                 here validated (the judge does).
+            key: as `text`.
         Raises:
             AnswerUnusable: it is no JSON object, was cut off, or does not fit the pydantic model.
             BudgetExceeded, ModelUnavailable: as `text`.
         """
-        as_json = dict(schema) if isinstance(schema, Mapping) else schema.model_json_schema()
-        reply, charge = await self.call(
+
+        def read(model: str, reply: Reply) -> M | dict[str, Any]:
+            try:
+                if not isinstance(schema, Mapping):
+                    return schema.model_validate_json(reply.text)
+                value = json.loads(reply.text)
+            except (ValidationError, ValueError) as exc:
+                cut = " (cut off at max_tokens: raise it)" if reply.truncated else ""
+                raise AnswerUnusable(model, f"{exc}{cut}", reply.text) from exc
+            if not isinstance(value, dict):
+                raise AnswerUnusable(model, "it is no JSON object", reply.text)
+            return value
+
+        return await self._call(
+            read,
             prompt,
-            as_json,
+            dict(schema) if isinstance(schema, Mapping) else schema.model_json_schema(),
             system=system,
             max_tokens=max_tokens,
             temperature=temperature,
             seed=seed,
             model=model,
+            key=key,
         )
-        try:
-            if not isinstance(schema, Mapping):
-                return schema.model_validate_json(reply.text)
-            value = json.loads(reply.text)
-        except (ValidationError, ValueError) as exc:
-            cut = " (cut off at max_tokens: raise it)" if reply.truncated else ""
-            raise AnswerUnusable(charge.model, f"{exc}{cut}", reply.text) from exc
-        if not isinstance(value, dict):
-            raise AnswerUnusable(charge.model, "it is no JSON object", reply.text)
-        return value
 
-    async def call(
+    async def _call(
         self,
+        read: Read[T],
         prompt: str,
-        schema: Mapping[str, Any] | None = None,
+        schema: Mapping[str, Any] | None,
         *,
-        system: str | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        seed: int | None = None,
-        model: str | None = None,
-    ) -> tuple[Reply, Charge]:
-        """The call under `text` and `structured`: the raw reply, and what it cost."""
+        system: str | None,
+        max_tokens: int | None,
+        temperature: float | None,
+        seed: int | None,
+        model: str | None,
+        key: str,
+    ) -> T:
+        """One call, whole: found, or sent and paid for."""
         settings = self.models.settings
         endpoint, price = await self.models.open(model)
-        self._calls += 1
         ask = Ask(
             prompt=prompt,
             system=system,
@@ -237,15 +264,38 @@ class ModelClient:
             timeout_s=settings.model_timeout_s,
             idempotency_key="",
         )
-        ask = replace(ask, idempotency_key=call_key(self.idempotency_key, self._calls, endpoint.name, ask))
+        call, kept = await self._find(f"key {key}" if key else request_name(endpoint.name, ask))
+        if kept is not None:
+            self.charges.append(free(kept, price.version))
+            log.info("call.kept", call=call, model=kept.model)
+            return read(kept.model, kept.reply)
+        return await self._send(endpoint, price, replace(ask, idempotency_key=call), read)
+
+    async def _find(self, name: str) -> tuple[str, Kept | None]:
+        """The call's id, and its reply if an earlier run paid for it."""
+        if not self.idempotency_key:
+            return "", None
+        while True:
+            # Equal requests of one attempt are told apart by their order alone: each finds one of theirs.
+            self._ordinals[name] += 1
+            call = call_id(self.idempotency_key, name, self._ordinals[name])
+            text = await self.purse.find(call) if self.rerun else None
+            if text != UNUSABLE:
+                return call, None if text is None else load(text)
+
+    async def _send(self, endpoint: Endpoint, price: Price, ask: Ask, read: Read[T]) -> T:
+        """Try until it is answered, or trying again is vain."""
+        retries = self.models.settings.model_retries
         failure: CallFailed | None = None
-        for tries in range(1, settings.model_retries + 2):
+        for tries in range(1, retries + 2):
             try:
-                return await self._try(endpoint, price, replace(ask, timeout_s=self._bound(ask.timeout_s)))
+                return await self._try(
+                    endpoint, price, replace(ask, timeout_s=self._bound(ask.timeout_s)), read
+                )
             except CallFailed as exc:
                 failure = exc
             wait = pause_s(tries, failure.retry_after_s, self.draw()) if failure.retryable else None
-            if wait is None or tries > settings.model_retries or wait >= self._left():
+            if wait is None or tries > retries or wait >= self._left():
                 break
             await self.pause(wait)
         raise ModelUnavailable(
@@ -253,15 +303,12 @@ class ModelClient:
             f"{tries} {'try' if tries == 1 else 'tries'}: {NEXT_STEP}"
         ) from failure
 
-    async def _try(self, endpoint: Endpoint, price: Price, ask: Ask) -> tuple[Reply, Charge]:
+    async def _try(self, endpoint: Endpoint, price: Price, ask: Ask, read: Read[T]) -> T:
         if self.permit is not None:
             await self.permit()
         bound = Tokens(input=prompt_bound(ask), output=ask.max_tokens)
         worst = price.worst_case_microusd(bound.input, bound.output)
-        ttl_s = ask.timeout_s + self.models.settings.hold_ttl_s
-        hold = await self.purse.reserve(
-            amount_microusd=worst, model=endpoint.name, agent=self.agent, ttl_s=ttl_s
-        )
+        hold = await self._hold(endpoint, worst, ask.timeout_s)
         began = time.perf_counter()
 
         def charge(tokens: Tokens, cost: int, request_id: str = "", estimated: bool = False) -> Charge:
@@ -296,12 +343,35 @@ class ModelClient:
             if known
             else charge(bound, worst, reply.request_id, estimated=True)
         )
-        await self._settle(hold, paid)
-        return reply, paid
+        try:
+            value = read(endpoint.name, reply)
+        except Exception:
+            await self._settle(hold, paid, Keep(ask.idempotency_key, UNUSABLE))
+            raise
+        await self._settle(hold, paid, Keep(ask.idempotency_key, Kept(endpoint.name, reply).text()))
+        return value
 
-    async def _settle(self, hold: str, charge: Charge) -> None:
+    async def _hold(self, endpoint: Endpoint, worst_microusd: int, timeout_s: float) -> str:
+        """Reserve one try's worst case, and say that the try leaves: from here on it counts as sent."""
+        hold = await self.purse.reserve(
+            amount_microusd=worst_microusd,
+            model=endpoint.name,
+            agent=self.agent,
+            ttl_s=timeout_s + self.models.settings.hold_ttl_s,
+        )
+        try:
+            may_leave = await self.purse.sent(hold)
+        except BaseException:  # nobody knows whether it may: so it does not
+            await unbroken(self.purse.release(hold))
+            raise
+        if not may_leave:
+            raise CallFailed("its hold ran out before it was sent", sent=False, retryable=True)
+        return hold
+
+    async def _settle(self, hold: str, charge: Charge, keep: Keep | None = None) -> None:
         self.charges.append(charge)
-        await unbroken(self.purse.settle(hold, cost_microusd=charge.cost_microusd, charge=charge))
+        keep = keep if keep and keep.call else None
+        await unbroken(self.purse.settle(hold, cost_microusd=charge.cost_microusd, charge=charge, keep=keep))
 
     def _left(self) -> float:
         if self.deadline is None:
@@ -326,12 +396,20 @@ def prompt_bound(ask: Ask) -> int:
     return sum(len(part.encode("utf-8", "replace")) for part in parts) + FRAME_TOKENS
 
 
-def call_key(attempt_key: str, ordinal: int, model: str, ask: Ask) -> str:
-    """The provider's idempotency key: equal for every try of one call, and for its re-run after a crash."""
-    if not attempt_key:
-        return ""
-    request = [attempt_key, ordinal, model, ask.prompt, ask.system, ask.schema, ask.max_tokens, ask.seed]
-    return sha256(json.dumps(request, sort_keys=True, default=str).encode()).hexdigest()[:32]
+def free(kept: Kept, price_version: str) -> Charge:
+    """The charge of a call that an earlier run paid for."""
+    tokens = kept.reply.tokens
+    return Charge(
+        model=kept.model,
+        input_tokens=tokens.input,
+        output_tokens=tokens.output,
+        cached_tokens=tokens.cached,
+        reasoning_tokens=tokens.reasoning,
+        cost_microusd=0,
+        price_version=price_version,
+        provider_request_id=kept.reply.request_id,
+        kept=True,
+    )
 
 
 async def unbroken(work: Coroutine[Any, Any, T]) -> T:

@@ -21,7 +21,7 @@ class Ask:
     Attributes:
         schema: a JSON Schema of type object that the answer must fit, or None for text.
         max_tokens: always sent: the answer can never cost more than was reserved.
-        idempotency_key: sent as `Idempotency-Key`; the same for every try of one call.
+        idempotency_key: sent as `Idempotency-Key`; the same for every try of one call, in any run.
     """
 
     prompt: str

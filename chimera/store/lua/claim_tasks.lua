@@ -9,7 +9,8 @@
 -- ARGV[7]   deaths alone that make a task poisoned
 -- ARGV[8]   the worker's slots
 -- Returns   {now_us, tasks}; a task is
---           {id, token, attempt, expires_us, mission, state_version, stage, input, depends_on, feedback}
+--           {id, token, attempt, expires_us, mission, state_version, stage, input, depends_on, feedback,
+--           round}; a round is what rejections and redrives part
 --- include keys
 --- include clock
 --- include record
@@ -23,9 +24,10 @@ local worker, lease = ARGV[1], tonumber(ARGV[3])
 local out = {}
 local function hand_out(id, token, attempt, expires)
   local s = redis.call("HMGET", k.of_spec(id), "stage", "input", "depends_on")
-  local feedback = redis.call("HGET", k.of_task(id), "feedback") or "[]"
+  local t = redis.call("HMGET", k.of_task(id), "feedback", "round")
   local mid = mission_of(id)
-  out[#out + 1] = { id, token, int(attempt), int(expires), mid, mission(k, mid).version, s[1], s[2], s[3], feedback }
+  out[#out + 1] = { id, token, int(attempt), int(expires), mid, mission(k, mid).version, s[1], s[2], s[3],
+    t[1] or "[]", t[2] or "0" }
 end
 
 local last = redis.call("HMGET", k.of_worker(worker), "claim", "claimed")

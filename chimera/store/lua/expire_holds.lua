@@ -1,4 +1,4 @@
--- Holds that ran out: their call may have been sent, so they are charged at their worst case.
+-- Holds that ran out: charged at their worst case when their call may have been sent, else released.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   the governor's term
 -- ARGV[2]   the governor
@@ -19,11 +19,14 @@ for _, hold in ipairs(due) do
   redis.call("ZREM", k.holds, hold)
   local h = redis.call("HMGET", k.of_hold(hold), "task", "amount")
   local amount = tonumber(h[2])
-  charge(k, mission_of(h[1]), amount, amount, c)
-  redis.call("HSET", k.of_hold(hold), "state", "expired")
+  local sent = redis.call("HGET", k.sent, hold) ~= "0"
+  local cost = sent and amount or 0
+  redis.call("HDEL", k.sent, hold)
+  charge(k, mission_of(h[1]), amount, cost, c)
+  redis.call("HSET", k.of_hold(hold), "state", "expired", "cost", int(cost), "expired_at", int(now))
   redis.call("EXPIRE", k.of_hold(hold), 3600)
-  redis.call("HINCRBY", k.of_task(h[1]), "spent", int(amount))
-  note("spend.expired", mission_of(h[1]), h[1], { hold = hold, cost = amount })
+  redis.call("HINCRBY", k.of_task(h[1]), "spent", int(cost))
+  note("spend.expired", mission_of(h[1]), h[1], { hold = hold, cost = cost, sent = sent })
 end
 write_log(k, ARGV[2], now)
 return #due

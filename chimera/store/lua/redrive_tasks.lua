@@ -51,6 +51,7 @@ for i = 4, #ARGV, 1 do
   if mission_of(id) == mid and redis.call("HGET", k.of_task(id), "status") == "FAILED" then
     if final and redriven == 0 then revive(k, mid, v[3]) end
     redis.call("HDEL", k.of_task(id), "used", "deaths", "alone", "stale", "judge_errors", "reason", "finished_at")
+    redis.call("HINCRBY", k.of_task(id), "round", 1)
     note("task.redriven", mid, id)
     move(k, id, mid, "FAILED", "READY")
     make_ready(k, id, mid, now, false)

@@ -71,6 +71,7 @@ for i = 3, #ARGV, 5 do
       local ends = now + tonumber(ARGV[i + 4])
       redis.call("HSET", k.of_hold(hold), "task", id, "amount", int(amount), "state", "open")
       redis.call("ZADD", k.holds, int(ends), hold)
+      redis.call("HSET", k.sent, hold, 0)
       redis.call("HINCRBY", k.ledger, "held", int(amount))
       redis.call("HINCRBY", k.of_spend(mid), "held", int(amount))
       note("spend.held", mid, id, { hold = hold, amount = amount })

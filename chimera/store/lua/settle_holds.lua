@@ -1,9 +1,13 @@
--- End holds: charge what calls really cost. By the hold id alone, once: spent money is never refused.
--- A hold that had expired (charged at its worst case) is corrected by a late settlement.
+-- End holds: charge what calls really cost, and keep their replies for a re-run. By the hold id alone, once: spent
+-- money is never refused. A hold that had expired is corrected: what was charged too much goes back to the windows
+-- that it was charged to, what was charged too little counts now.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   the governor's term
 -- ARGV[2]   the governor
--- ARGV[3..] stride 3: hold id, cost (µ$; "" releases: the call was never sent), charge (JSON)
+-- ARGV[3]   how long replies are kept, s
+-- ARGV[4]   most bytes kept of one round of a task: a reply beyond that is not kept
+-- ARGV[5..] stride 6: hold id, cost (µ$; "" releases: the call was never sent), charge (JSON), round, call ("" keeps
+--           nothing), reply ("" one that cannot be used: a re-run asks anew)
 -- Returns   per hold: 1 settled · 0 settled before · -2 there is no such hold; or -5 an older term
 --- include keys
 --- include clock
@@ -11,31 +15,41 @@
 --- include work
 --- include term
 --- include ledger
+--- include kept
 local k = keys(KEYS[1])
 local now = now_us()
 if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
 local c = calendar(now)
 local out = {}
-for i = 3, #ARGV, 3 do
+for i = 5, #ARGV, 6 do
   local hold = ARGV[i]
-  local h = redis.call("HMGET", k.of_hold(hold), "task", "amount", "state")
+  local h = redis.call("HMGET", k.of_hold(hold), "task", "amount", "state", "cost", "expired_at")
   if not h[1] then
     out[#out + 1] = -2
   elseif h[3] == "settled" or h[3] == "released" then
     out[#out + 1] = 0
   else
-    local mid, amount = mission_of(h[1]), tonumber(h[2])
+    local id, mid, amount = h[1], mission_of(h[1]), tonumber(h[2])
     local released = ARGV[i + 1] == ""
     local cost = released and 0 or tonumber(ARGV[i + 1])
     redis.call("ZREM", k.holds, hold)
-    if h[3] == "expired" then charge(k, mid, 0, cost - amount, c) else charge(k, mid, amount, cost, c) end
+    redis.call("HDEL", k.sent, hold)
+    local charged = 0
+    if h[3] == "expired" then
+      charged = tonumber(h[4])
+      charge(k, mid, 0, cost - charged, cost < charged and calendar(tonumber(h[5])) or c)
+    else
+      charge(k, mid, amount, cost, c)
+    end
     redis.call("HSET", k.of_hold(hold), "state", released and "released" or "settled", "cost", int(cost))
     redis.call("EXPIRE", k.of_hold(hold), 3600)
+    redis.call("HINCRBY", k.of_task(id), "spent", int(cost - charged))
     if released then
-      note("spend.released", mid, h[1], { hold = hold })
+      note("spend.released", mid, id, { hold = hold })
     else
-      redis.call("HINCRBY", k.of_task(h[1]), "spent", int(h[3] == "expired" and cost - amount or cost))
-      note("spend.settled", mid, h[1], { hold = hold, cost = cost, charge = ARGV[i + 2] })
+      local kept = ARGV[i + 4] ~= ""
+        and keep(k, id, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], tonumber(ARGV[4]), ARGV[3])
+      note("spend.settled", mid, id, { hold = hold, cost = cost, charge = ARGV[i + 2], kept = kept })
     end
     out[#out + 1] = 1
   end

@@ -31,6 +31,8 @@ for _, id in ipairs(ids) do
     redis.call("ZREM", k.later, id)
     redis.call("ZREM", k.inbox, id)
     redis.call("HDEL", k.of_task(id), "worker", "judge", "expires", "result", "actions")
+    -- A mission that failed may be resumed, and its tasks with it: what they paid for stays kept, for its time.
+    if m.status == "CANCELLED" then forget(k, id) end
     note("task.cancelled", mid, id, { from = status })
     cancelled = cancelled + 1
   end

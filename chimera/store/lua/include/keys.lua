@@ -5,14 +5,14 @@ local function keys(root)
     missions = "h:missions", active = "h:active", sweep = "h:sweep", revive = "h:revive",
     high = "q:high", normal = "q:normal", later = "q:later", leases = "q:leases",
     review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
-    bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests",
+    bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",
     inbox = "j:inbox", outbox = "j:outbox", limits = "g:limits", ledger = "g:ledger", holds = "g:holds",
     sequence = "r:seq", log = "r:log",
   }
   local owned = {
     mission = "h:m:", ids = "h:ids:", spec = "h:t:", submitted = "h:idem:", term = "h:term:",
     task = "q:t:", counts = "q:m:", ready = "q:ready:", parked = "q:parked:", worker = "q:w:", suspects = "q:suspects:", answers = "q:answers:",
-    verdicts = "j:v:", commit = "j:t:", action = "j:a:", actions = "j:al:", outcomes = "j:am:", spend = "g:m:", hold = "g:hold:",
+    verdicts = "j:v:", commit = "j:t:", action = "j:a:", actions = "j:al:", outcomes = "j:am:", spend = "g:m:", hold = "g:hold:", kept = "g:kept:",
   }
   local k = { root = root, tenant = string.sub(root, 2, -3) }
   for name, path in pairs(plain) do k[name] = root .. path end

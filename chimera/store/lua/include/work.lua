@@ -36,9 +36,17 @@ local FINAL_TASK = { ACCEPTED = true, FAILED = true, CANCELLED = true }
 local MEDIUM_BONUS_US = 30000000
 local function rank(m, now) return m.priority == "medium" and now - MEDIUM_BONUS_US or now end
 
+-- A task's round is over: no re-run will ask for the replies kept for it. They are the governor's to remove.
+local function forget(k, id)
+  if redis.call("HDEL", k.of_task(id), "kept") == 0 then return end
+  local round = redis.call("HGET", k.of_task(id), "round") or "0"
+  redis.call("RPUSH", k.requests, cjson.encode({ ["do"] = "forget", task = id, round = round }))
+end
+
 -- The only place where a task's status is written after its birth.
 local function move(k, task_id, mission_id, from, to, ...)
   redis.call("HSET", k.of_task(task_id), "status", to, ...)
+  if to == "ACCEPTED" or to == "FAILED" then forget(k, task_id) end
   tally(mission_id, from, -1)
   tally(mission_id, to, 1)
 end
@@ -93,6 +101,11 @@ local function end_attempt(k, id, from, kind, field, reason, count, delay_us, de
     tally(mid, field, 1)
   end
   redis.call("HDEL", k.of_task(id), "worker", "result", "actions", "expires", "judge")
+  if field == "rejections" then
+    -- The next attempts are another round: they sample anew.
+    forget(k, id)
+    redis.call("HINCRBY", k.of_task(id), "round", 1)
+  end
   note(kind, mid, id, details)
   if count and used >= m.max_attempts then
     move(k, id, mid, from, "FAILED", "reason", reason)

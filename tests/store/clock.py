@@ -1,0 +1,32 @@
+"""A clock that tests set: the scripts are as they are but for the line that reads Redis's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import pytest
+
+from chimera.runtime.base import Base
+from chimera.store.keys import TenantKeys
+from chimera.store.scripts import source
+
+REAL = """  local t = redis.call("TIME")
+  return t[1] * 1000000 + t[2]
+"""
+BY_HAND = """  return tonumber(redis.call("GET", KEYS[1] .. "clock"))
+"""
+
+
+@contextmanager
+def set_by_hand() -> Iterator[None]:
+    """Scripts that are loaded inside read the tenant's clock of `set_to`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chimera.store.scripts.source", lambda name: source(name).replace(REAL, BY_HAND))
+        yield
+
+
+async def set_to(base: Base, tenant: str, now: datetime) -> None:
+    """What time it is for a tenant."""
+    await base.redis.set(f"{TenantKeys(tenant).root}clock", round(now.timestamp() * 1e6))
