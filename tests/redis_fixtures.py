@@ -18,7 +18,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A real server on a free loopback port."""
-    with RedisServer(tmp_path_factory.mktemp("redis"), fsync="no") as server:
+    with RedisServer(tmp_path_factory.mktemp("redis"), fsync="no", maxmemory_bytes=1 << 30) as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from contextlib import suppress
 from typing import Self
@@ -19,18 +20,21 @@ class Relay:
         target: the port that it relays to.
         tls: encrypts the client's side.
 
-    `delay_s` holds back every chunk of an answer. While `open` is cleared what clients send stays on its
-    way, also when they die meanwhile. `cut_next_answer` breaks the next connection that is answered, in
-    place of the answer: what was asked has been done, and nobody hears of it.
+    `delay_s` holds back what passes, each way, by a time drawn between its two figures; the order
+    stays. While `open` is cleared what clients send stays on its way, also when they die meanwhile.
+    `cut_next_answer` breaks the next connection that is answered, in place of the answer: what was
+    asked has been done, and nobody hears of it. Connections made later go to `target`.
     """
 
     def __init__(self, target: int, *, tls: ssl.SSLContext | None = None) -> None:
-        self.delay_s = 0.0
+        self.target = target
+        self.delay_s = (0.0, 0.0)
         self.open = asyncio.Event()
         self.open.set()
         self.cut_next_answer = False
         self.cuts = 0
-        self._target, self._tls = target, tls
+        self._tls = tls
+        self._chance = random.Random(1)
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
 
@@ -58,7 +62,7 @@ class Relay:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self._target)
+            far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self.target)
         except OSError:
             writer.transport.abort()
             return
@@ -66,7 +70,7 @@ class Relay:
         self._ends |= ends
         ways = [
             asyncio.ensure_future(self._pass(reader, far_writer)),
-            asyncio.ensure_future(self._answer(far_reader, writer)),
+            asyncio.ensure_future(self._pass(far_reader, writer, answers=True)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -78,20 +82,35 @@ class Relay:
                 end.transport.abort()
             self._ends -= ends
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while chunk := await reader.read(CHUNK):
-                await self.open.wait()
-                writer.write(chunk)
-                await writer.drain()
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False
+    ) -> None:
+        way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while chunk := await reader.read(CHUNK):
-                if self.cut_next_answer:
-                    self.cut_next_answer = False
-                    self.cuts += 1
-                    return
-                await asyncio.sleep(self.delay_s)
-                writer.write(chunk)
-                await writer.drain()
+        async def deliver() -> None:
+            with suppress(OSError):
+                while True:
+                    due, chunk = await way.get()
+                    await asyncio.sleep(max(0.0, due - loop.time()))
+                    writer.write(chunk)
+                    await writer.drain()
+                    way.task_done()
+
+        delivery = asyncio.ensure_future(deliver())
+        try:
+            with suppress(OSError):
+                while chunk := await reader.read(CHUNK):
+                    if answers and self.cut_next_answer:
+                        self.cut_next_answer = False
+                        self.cuts += 1
+                        return
+                    if not answers:
+                        await self.open.wait()
+                    way.put_nowait((loop.time() + self._chance.uniform(*self.delay_s), chunk))
+            # What was sent arrives, though its sender is gone.
+            arrived = asyncio.ensure_future(way.join())
+            await asyncio.wait({arrived, delivery}, return_when=asyncio.FIRST_COMPLETED)
+            arrived.cancel()
+        finally:
+            delivery.cancel()

@@ -7,6 +7,7 @@ pyproject.toml; the gate runs them. Here stands what it cannot say.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -83,6 +84,22 @@ def test_a_folder_of_manifests_holds_no_module(folder: str) -> None:
 
 def test_lua_lives_in_files_of_its_own() -> None:
     assert [name(m) for m in MODULES if "redis.call(" in m.read_text(encoding="utf-8")] == []
+
+
+CALENDAR = re.compile(r"datetime\.now|utcnow|time\.time\b|time_ns|CLOCK_REALTIME|localtime|gmtime")
+DECIDING = [("core",), ("store",), ("agents",), ("judging",), ("runtime",)]
+
+
+def test_what_decides_reads_no_calendar_of_its_own() -> None:
+    """Instants are the store's; durations are measured on a clock that nobody corrects."""
+    reading = [
+        name(module)
+        for module in MODULES
+        if module.parent.relative_to(PACKAGE).parts[:1] in DECIDING
+        and CALENDAR.search(module.read_text(encoding="utf-8"))
+    ]
+    # `ctx.deadline`, which agents read.
+    assert reading == ["chimera/runtime/executor.py"]
 
 
 HEAVY = {"ray", "redis", "pydantic_ai", "fastapi", "xllamacpp", "jsonschema", "genai_prices", "re2"}

@@ -118,6 +118,8 @@ async def hub(url: str, api_key_file: str) -> list[Problem]:
                 for name, part in ready.parts.items()
                 if not part.ok
             ]
+            if (store := ready.parts.get("redis")) and store.ok and store.detail:
+                problems.append(Problem("Redis works, but not as it should", store.detail))
             if not problems:
                 await client.fleet()
             return problems

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import structlog
+
 from chimera.settings import Settings
 from chimera.store.actions import ActionStore
 from chimera.store.blobs import Blobs
 from chimera.store.catalogue import Catalogue
-from chimera.store.connection import Redis, connect, prepare
+from chimera.store.connection import Redis, connect, prepare, remarks
 from chimera.store.elections import Election
 from chimera.store.ledger import Ledger
 from chimera.store.missions import MissionStore
 from chimera.store.recorder import Recorder
 from chimera.store.requests import Requests
 from chimera.store.reviews import ReviewStore
+from chimera.store.room import Room
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,15 @@ class Base:
     blobs: Blobs
     tenants: TenantStore
     catalogue: Catalogue
+    room: Room
+    """How full the store is, asked once for the whole process."""
     _stores: dict[str, TenantStores] = field(default_factory=dict)
 
     def of(self, tenant: str) -> TenantStores:
         """The stores of a tenant."""
         if tenant not in self._stores:
             self._stores[tenant] = TenantStores(
-                MissionStore(self.redis, tenant),
+                MissionStore(self.redis, tenant, self.room),
                 TaskStore(self.redis, tenant),
                 ReviewStore(self.redis, tenant),
                 Ledger(self.redis, tenant),
@@ -77,7 +84,13 @@ async def open_base(settings: Settings) -> Base:
         StoreUnavailable: it cannot be reached.
     """
     base = base_of(settings)
-    await prepare(base.redis)
+    try:
+        await prepare(base.redis)
+        for remark in await remarks(base.redis):
+            log.warning("store.remark", message=remark)
+    except BaseException:
+        await base.close()
+        raise
     return base
 
 
@@ -91,4 +104,5 @@ def base_of(settings: Settings) -> Base:
         blobs=Blobs(settings.blob_location),
         tenants=TenantStore(redis),
         catalogue=Catalogue(redis),
+        room=Room(redis),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,23 +35,31 @@ class Briefs:
     def __init__(self, missions: MissionStore) -> None:
         self._missions = missions
         self._kept: OrderedDict[tuple[str, int], Brief] = OrderedDict()
+        self._reading: dict[tuple[str, int], asyncio.Lock] = {}
 
     async def get(self, mission_id: str, state_version: int) -> Brief:
         """The brief; its version is newer than asked for when the mission has moved on since."""
         key = (mission_id, state_version)
-        if key not in self._kept:
-            mission = await self._missions.get(mission_id)
-            self._kept[key] = Brief(
-                mission_id=mission_id,
-                state_version=mission.state.version,
-                goal=mission.state.goal,
-                context=mission.state.context,
-                priority=mission.spec.priority,
-                task_timeout_s=mission.spec.task_timeout_s,
-                deadline_us=mission.deadline_us,
-                stages=mission.spec.stages,
-            )
+        # The tasks of one claim ask together: one of them reads.
+        async with self._reading.setdefault(key, asyncio.Lock()):
+            if key not in self._kept:
+                self._kept[key] = await self._read(mission_id)
+        self._reading.pop(key, None)
+        brief = self._kept[key]
         self._kept.move_to_end(key)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
-        return self._kept[key]
+        return brief
+
+    async def _read(self, mission_id: str) -> Brief:
+        mission = await self._missions.get(mission_id)
+        return Brief(
+            mission_id=mission_id,
+            state_version=mission.state.version,
+            goal=mission.state.goal,
+            context=mission.state.context,
+            priority=mission.spec.priority,
+            task_timeout_s=mission.spec.task_timeout_s,
+            deadline_us=mission.deadline_us,
+            stages=mission.spec.stages,
+        )

@@ -14,6 +14,7 @@ import structlog
 
 from chimera.core.scaling import FleetShape, TenantLoad, desired_workers
 from chimera.runtime.base import Base
+from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
 from chimera.runtime.service import Service
 from chimera.store.signals import Wakeups
@@ -62,6 +63,7 @@ class FleetController(Service):
         self._draining: set[str] = set()
         self._beat_at: dict[str, float] = {}
         self._tenant_of: dict[str, str] = {}
+        self._bulkhead = Bulkhead(self.name)
 
     async def wait(self) -> None:
         await self._wakeups.wait(self.sweep_s)
@@ -77,41 +79,45 @@ class FleetController(Service):
         alive: dict[str, dict[str, dict[str, str]]] = {}
         loads: list[TenantLoad] = []
         for tenant in tenants:
-            tasks = self._base.of(tenant).tasks
-            alive[tenant] = await tasks.workers()
-            backlog, running = await tasks.load()
-            if backlog or running:
-                self._worked_at[tenant] = now
-            mine = [
-                worker
-                for worker, owner in existing.items()
-                if owner == tenant and worker not in self._draining
-            ]
-            loads.append(
-                TenantLoad(
-                    tenant=tenant,
-                    backlog=backlog,
-                    running=running,
-                    idle_for_s=now - self._worked_at.setdefault(tenant, now),
-                    workers=len(mine),
-                )
-            )
-        shape = FleetShape(settings.max_workers, settings.slots, settings.idle_s)
+            with self._bulkhead.of(tenant):
+                alive[tenant] = await self._base.of(tenant).tasks.workers()
+                loads.append(await self._load(tenant, existing, now))
+        # Workers of a tenant whose load cannot be told stay, and keep their places.
+        told = {load.tenant for load in loads}
+        kept = sum(owner in tenants and owner not in told for owner in existing.values())
+        shape = FleetShape(max(0, settings.max_workers - kept), settings.slots, settings.idle_s)
         desired = desired_workers(loads, shape)
         for load in loads:
-            await self._reconcile(load, desired[load.tenant], existing, alive[load.tenant], now)
+            with self._bulkhead.of(load.tenant):
+                await self._reconcile(load, desired[load.tenant], existing, alive[load.tenant], now)
         self._draining &= set(existing)
         self._beat_at = {worker: at for worker, at in self._beat_at.items() if worker in existing}
         self._started_at = {worker: at for worker, at in self._started_at.items() if worker in existing}
 
+    async def _load(self, tenant: str, existing: dict[str, str], now: float) -> TenantLoad:
+        """What the tenant has and wants."""
+        backlog, running = await self._base.of(tenant).tasks.load()
+        if backlog or running:
+            self._worked_at[tenant] = now
+        mine = sum(owner == tenant and worker not in self._draining for worker, owner in existing.items())
+        return TenantLoad(
+            tenant=tenant,
+            backlog=backlog,
+            running=running,
+            idle_for_s=now - self._worked_at.setdefault(tenant, now),
+            workers=mine,
+        )
+
     async def _bury(self, existing: dict[str, str]) -> None:
         """Give back the work of workers that were there and are no more: faster than their leases end."""
         for worker in sorted(self._tenant_of.keys() - existing.keys()):
-            tenant = self._tenant_of.pop(worker)
+            tenant = self._tenant_of[worker]
             if self._base.settings.fast_rescue:
-                released = await self._base.of(tenant).tasks.release(worker, self._elector.replica)
-                if released:
-                    log.warning("worker.died", tenant=tenant, worker=worker, tasks=released)
+                with self._bulkhead.of(tenant):
+                    released = await self._base.of(tenant).tasks.release(worker, self._elector.replica)
+                    if released:
+                        log.warning("worker.died", tenant=tenant, worker=worker, tasks=released)
+            del self._tenant_of[worker]  # not before: while the store is away it is tried again
         self._tenant_of.update(existing)
 
     async def _reconcile(

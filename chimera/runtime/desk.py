@@ -196,7 +196,7 @@ class Desk:
             ) from exc
 
     async def _post(self, requests: Sequence[dict[str, Any]]) -> Sequence[None]:
-        await self._requests.send(requests)
+        await self._requests.send(self._asker, uuid.uuid4().hex, requests)
         return [None] * len(requests)
 
     async def _receive(self) -> None:

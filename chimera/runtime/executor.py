@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -31,6 +32,7 @@ from chimera.errors import (
     AgentCrashed,
     BudgetExceeded,
     ChimeraError,
+    CorruptRecord,
     LeaseLost,
     ModelUnavailable,
     PayloadTooLarge,
@@ -87,7 +89,7 @@ class Executor:
         registry: Registry,
         tasks: TaskStore,
         briefs: Briefs,
-        model_for: Callable[[Claim, str, datetime], ModelClient],
+        model_for: Callable[[Claim, str, float], ModelClient],
     ) -> None:
         self._settings = settings
         self._tenant = tenant
@@ -120,16 +122,17 @@ class Executor:
             inputs = await self._dependencies(claim)
             task = _task(claim, brief, stage.agent, inputs)
             timeout_s = self._timeout_s(brief)
-            deadline = datetime.now(UTC) + timedelta(seconds=timeout_s)
+            ends_at = time.monotonic() + timeout_s
             context = Context(
                 tenant=self._tenant,
                 mission_id=claim.mission_id,
                 task_id=claim.task_id,
                 attempt=claim.attempt,
                 round=claim.round,
-                model=self._model_for(claim, stage.agent, deadline),
+                model=self._model_for(claim, stage.agent, ends_at),
                 options=stage.options,
-                deadline=deadline,
+                # For the agent to read. Nothing of ours is decided by this machine's calendar.
+                deadline=datetime.now(UTC) + timedelta(seconds=timeout_s),
                 idempotency_key=f"{self._tenant}/{claim.task_id}/{brief.state_version}",
                 cancellation=cancellation,
                 report=lambda text: log.info("agent.progress", text=text),
@@ -219,7 +222,7 @@ def _stopped(exc: ChimeraError) -> Stopped:
         return _unaffordable(exc)
     if isinstance(exc, ModelUnavailable):
         return Stopped("error", str(exc), PAUSE_S)
-    if isinstance(exc, StoreError):
+    if isinstance(exc, StoreError) and not isinstance(exc, CorruptRecord):
         return Stopped("return", str(exc), PAUSE_S)
     return Stopped("error", str(exc))
 

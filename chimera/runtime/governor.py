@@ -5,6 +5,7 @@ It acts under a term: while two live at once (a rolling upgrade), the store refu
 
 from __future__ import annotations
 
+import uuid
 from collections import defaultdict
 from typing import Any
 
@@ -12,6 +13,7 @@ import structlog
 
 from chimera.errors import BudgetExceeded, LeaseLost
 from chimera.runtime.base import Base, TenantStores
+from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
 from chimera.runtime.service import Service
 from chimera.store.ledger import Reservation, Settlement
@@ -39,20 +41,22 @@ class Governor(Service):
         self._elector = elector
         self._wakeups = wakeups
         self._named: set[str] = set()
+        self._bulkhead = Bulkhead(self.name)
 
     async def wait(self) -> None:
         self._named = await self._wakeups.wait(self.sweep_s)
 
     async def run_once(self) -> None:
         term = await self._elector.led()
-        # Woken for some tenants: those only. Twice a second: a sweep over all, holds that ran out too.
+        # Woken for some tenants: those only. On a sweep: all of them, and holds that ran out too.
         named, self._named = self._named, set()
         try:
             for tenant in named or await self._base.tenants.names():
-                while await self._answer(tenant, term) == BATCH:
-                    pass
-                if not named:
-                    await self._expire(tenant, term)
+                with self._bulkhead.of(tenant):
+                    while await self._answer(tenant, term) == BATCH:
+                        pass
+                    if not named:
+                        await self._expire(tenant, term)
         except OldTerm:
             log.warning("governor.superseded", term=term)
 
@@ -83,7 +87,9 @@ class Governor(Service):
         answers += await self._reserve(
             stores, [one for one in asked["reserve"] if one["id"] not in over], term
         )
-        await stores.requests.answer(answers, read)
+        await stores.requests.answer(
+            answers, len(read), uuid.uuid4().hex, term=term, by=self._elector.replica
+        )
         return len(read)
 
     async def _settle(self, stores: TenantStores, tenant: str, asked: list[Request], term: int) -> None:

@@ -20,12 +20,21 @@ from chimera.core.judge import LlmPolicy
 from chimera.core.lease import Review
 from chimera.core.mission import Stage
 from chimera.core.verdict import Verdict
-from chimera.errors import BackendError, BudgetExceeded, LeaseLost, StoreError
+from chimera.errors import (
+    BackendError,
+    BudgetExceeded,
+    CorruptRecord,
+    LeaseLost,
+    StoreError,
+    StoreTimeout,
+    StoreUnavailable,
+)
 from chimera.judging.boundaries import Boundaries
 from chimera.judging.evaluate import Asker, Askers, evaluate
 from chimera.judging.policy import Submission
 from chimera.runtime.base import Base
 from chimera.runtime.briefs import Briefs
+from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.desk import Desk, LeasedPurse
 from chimera.runtime.service import Service
 from chimera.store.connection import end
@@ -55,6 +64,7 @@ class Judge(Service):
         self.judge_id = judge_id
         self._wakeups = wakeups
         self._named: set[str] = set()
+        self._bulkhead = Bulkhead(self.name)
         self._detector = boundaries.detector()
         self._models = Models(base.settings)
         self._briefs: dict[str, Briefs] = {}
@@ -94,20 +104,25 @@ class Judge(Service):
     async def run_once(self) -> None:
         named, self._named = self._named, set()
         for tenant in named or await self._base.tenants.names():
-            while (room := AT_ONCE - len(self._held)) > 0:
-                reviews = await self._base.of(tenant).reviews.claim(
-                    self.judge_id,
-                    uuid.uuid4().hex,
-                    lease_s=self._base.settings.lease_s,
-                    most=min(BATCH, room),
-                )
-                for review in reviews:
-                    self._held[tenant, review.task_id] = review
-                    task = asyncio.create_task(self._judge(tenant, review), name=review.task_id)
-                    self._judging.add(task)
-                    task.add_done_callback(self._judging.discard)
-                if len(reviews) < BATCH:
-                    break
+            with self._bulkhead.of(tenant):
+                await self._take(tenant)
+
+    async def _take(self, tenant: str) -> None:
+        """Take one tenant's results to judge, as far as there is room."""
+        while (room := AT_ONCE - len(self._held)) > 0:
+            reviews = await self._base.of(tenant).reviews.claim(
+                self.judge_id,
+                uuid.uuid4().hex,
+                lease_s=self._base.settings.lease_s,
+                most=min(BATCH, room),
+            )
+            for review in reviews:
+                self._held[tenant, review.task_id] = review
+                task = asyncio.create_task(self._judge(tenant, review), name=review.task_id)
+                self._judging.add(task)
+                task.add_done_callback(self._judging.discard)
+            if len(reviews) < BATCH:
+                return
 
     async def _judge(self, tenant: str, review: Review) -> None:
         try:
@@ -118,10 +133,11 @@ class Judge(Service):
         except BudgetExceeded as exc:
             # It waits in REVIEW: no money to judge is no judgement.
             await self._give_back(tenant, review, str(exc), counts=False)
-        except StoreError as exc:
+        except (StoreUnavailable, StoreTimeout) as exc:
             log.warning("store.unavailable", service="judge", error=str(exc))
             self._held.pop((tenant, review.task_id), None)
-        except BackendError as exc:
+        except (BackendError, CorruptRecord) as exc:
+            # A record that cannot be read is no absence that passes: in the end a human looks.
             log.warning("judge.failed", task_id=review.task_id, error=str(exc))
             await self._give_back(tenant, review, str(exc), counts=True)
         except Exception as exc:
@@ -247,6 +263,7 @@ class Judge(Service):
                 leases[tenant].append((task_id, review.token))
             for tenant, held in leases.items():
                 try:
-                    await self._base.of(tenant).reviews.renew(held, lease_s=self._base.settings.lease_s)
+                    with self._bulkhead.of(tenant):
+                        await self._base.of(tenant).reviews.renew(held, lease_s=self._base.settings.lease_s)
                 except StoreError as exc:
                     log.warning("store.unavailable", service="judge", error=str(exc))

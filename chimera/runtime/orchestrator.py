@@ -6,13 +6,17 @@ replica does it. All else is the leader's, under its term.
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import structlog
 
-from chimera.errors import CorruptRecord
 from chimera.runtime.base import Base
+from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
 from chimera.runtime.planner import Planner
 from chimera.runtime.service import Service
+from chimera.store.reach import Reach
 from chimera.store.scripts import OldTerm
 from chimera.store.signals import Wakeups
 
@@ -30,26 +34,28 @@ class Orchestrator(Service):
         self._base = base
         self._elector = elector
         self._wakeups = wakeups
-        self._planner = Planner(base)
         self._named: set[str] = set()
+        self._planner = Planner(base)
+        self._bulkhead = Bulkhead(self.name)
 
     async def wait(self) -> None:
         self._named = await self._wakeups.wait(self.sweep_s)
 
     async def run_once(self) -> None:
         term = self._elector.term
-        named, self._named = self._named, set()
         if term is None:
             return
+        named, self._named = self._named, set()
         try:
             for tenant in named or await self._base.tenants.names():
                 # Once a second everything active is looked at: a lost signal costs no more.
-                await self.tend(tenant, term=term, everything=not named)
+                with self._bulkhead.of(tenant):
+                    await self.tend(tenant, term=term, everything=not named)
         except OldTerm:
             log.warning("orchestrator.superseded", term=term)
 
     async def tend(self, tenant: str, *, term: int, everything: bool) -> None:
-        """Do all duties for one tenant once.
+        """Do all duties for one tenant once. A damaged mission holds up no other.
 
         Raises:
             OldTerm: a newer leader acts.
@@ -60,25 +66,25 @@ class Orchestrator(Service):
         if everything:
             look_at.update(await missions.active())
         for mission_id in sorted(look_at):
-            try:
+            with self._bulkhead.of(tenant, mission_id):
                 await missions.settle(mission_id, term=term, by=by)
                 if (await missions.get(mission_id)).finished_at_us == 0:
                     await self._planner.plan(tenant, mission_id, term=term, by=by)
-            except CorruptRecord:
-                # One damaged mission must not hold up the others.
-                log.exception("mission.damaged", tenant=tenant, mission_id=mission_id)
         # Bounded batches, one after another: each lets others at the store between.
         left = 1
-        while left:
-            left = await missions.pass_failures(term=term, by=by)
+        with self._bulkhead.of(tenant):
+            while left:
+                left = await missions.pass_failures(term=term, by=by)
         for mission_id in await missions.to_revive():
             left = 1
-            while left:
-                left = await missions.revive(mission_id, term=term, by=by)
+            with self._bulkhead.of(tenant, mission_id):
+                while left:
+                    left = await missions.revive(mission_id, term=term, by=by)
         for mission_id in await missions.to_sweep():
             left = 1
-            while left:
-                left = await missions.sweep(mission_id, term=term, by=by)
+            with self._bulkhead.of(tenant, mission_id):
+                while left:
+                    left = await missions.sweep(mission_id, term=term, by=by)
 
 
 class Rescuer(Service):
@@ -91,11 +97,26 @@ class Rescuer(Service):
         super().__init__()
         self._base = base
         self._replica = replica
+        self._reach = Reach()
+        self._bulkhead = Bulkhead(self.name)
+        self._tenants: list[str] = []
+        self._due_at = 0.0
+
+    async def wait(self) -> None:
+        # A pass over a slow store is its own pause: who comes round too seldom cannot tell a store that was
+        # away from its own slowness.
+        await asyncio.sleep(max(0.0, self._due_at - time.monotonic()))
 
     async def run_once(self) -> None:
-        for tenant in await self._base.tenants.names():
-            rescued, gone, _ = await self._base.of(tenant).tasks.rescue(
-                self._replica, lease_s=self._base.settings.lease_s
-            )
-            if rescued or gone:
-                log.warning("leases.rescued", tenant=tenant, tasks=rescued, workers_gone=gone)
+        self._due_at = time.monotonic() + self.sweep_s
+        names, _ = await asyncio.gather(
+            self._base.tenants.names(), self._bulkhead.each(self._tenants, self._rescue)
+        )
+        self._tenants = names
+
+    async def _rescue(self, tenant: str) -> None:
+        rescued, gone, _ = await self._base.of(tenant).tasks.rescue(
+            self._replica, lease_s=self._base.settings.lease_s, reach=self._reach
+        )
+        if rescued or gone:
+            log.warning("leases.rescued", tenant=tenant, tasks=rescued, workers_gone=gone)

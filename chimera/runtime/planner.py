@@ -1,4 +1,7 @@
-"""The planner: makes a mission's tasks, a bounded window at a time."""
+"""The planner: makes a mission's tasks, a bounded window at a time.
+
+In a store without room it waits: the missions stand where they are, and go on by themselves.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import structlog
 
 from chimera.core.mission import DagPlan
 from chimera.core.plan import next_window
-from chimera.errors import CorruptRecord
+from chimera.errors import CorruptRecord, QueueFull
 from chimera.runtime.base import Base
 
 log = structlog.get_logger(__name__)
@@ -20,9 +23,18 @@ class Planner:
 
     def __init__(self, base: Base) -> None:
         self._base = base
+        self._waits = False
 
     async def plan(self, tenant: str, mission_id: str, *, term: int, by: str) -> None:
-        """Plan until the mission is wholly planned, its window is full, or another planner acts."""
+        """Plan until the mission is wholly planned, its window or the store is full, or another plans."""
+        try:
+            await self._plan(tenant, mission_id, term=term, by=by)
+        except QueueFull as exc:
+            if not self._waits:
+                log.warning("planner.waits", tenant=tenant, mission_id=mission_id, reason=str(exc))
+            self._waits = True
+
+    async def _plan(self, tenant: str, mission_id: str, *, term: int, by: str) -> None:
         missions = self._base.of(tenant).missions
         settings = self._base.settings
         while True:
@@ -31,6 +43,7 @@ class Planner:
             room = min(WINDOW, settings.plan_window - unfinished)
             if mission.planned_all or room <= 0:
                 return
+            await self._base.room.require()  # before the inputs are read for nothing
             items = ()
             if not isinstance(mission.spec.plan, DagPlan):
                 items = tuple(await self._base.blobs.read_inputs(tenant, mission_id, mission.planned, room))
@@ -47,4 +60,7 @@ class Planner:
             )
             if not await missions.plan(mission_id, window, cursor=mission.planned, term=term, by=by):
                 return
+            if self._waits:
+                log.warning("planner.goes_on", tenant=tenant, mission_id=mission_id)
+            self._waits = False
             log.info("mission.planned", tenant=tenant, mission_id=mission_id, tasks=len(window.tasks))

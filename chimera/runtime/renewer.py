@@ -57,7 +57,9 @@ class Renewer:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pulse_at = 0.0
+        self._pulse_at = time.monotonic()
+        self._silence_s = 0.0
+        """The event loop's longest since this thread looked last."""
         self._pulse: asyncio.TimerHandle | None = None
         self._named: str | None = None
         self._awake_at = self._heard_at = time.monotonic()
@@ -87,7 +89,9 @@ class Renewer:
 
     def _beat(self) -> None:
         assert self._loop is not None  # nosec B101 (set by start)
-        self._pulse_at = time.monotonic()
+        now = time.monotonic()
+        self._silence_s = max(self._silence_s, now - self._pulse_at)
+        self._pulse_at = now
         self._pulse = self._loop.call_later(WATCH_S, self._beat)
 
     def _run(self) -> None:
@@ -139,9 +143,11 @@ class Renewer:
         """Name who kept this very thread from running: code that never lets go of the interpreter."""
         now = time.monotonic()
         away_s, self._awake_at = now - self._awake_at, now
+        silence_s, self._silence_s = max(self._silence_s, now - self._pulse_at), 0.0
         if away_s > BLOCKED_AFTER_S:
             self._pulse_at = now  # nothing ran here: that says nothing of the loop
-        if away_s > self._lease_s:
+        # A thread that waits for a slow store is away too, but then the loop goes on.
+        if min(away_s, silence_s) > self._lease_s:
             log.error(
                 "worker.stalled",
                 task_id=self._running(),

@@ -7,7 +7,7 @@ only its status counts; the beginning of its body is kept for people.
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -75,19 +75,22 @@ def _answer(response: httpx.Response, body: bytes) -> Answer:
         to = response.headers.get("location", "")[:200]
         return Answer(response.status_code, f"redirects to {to}, which is not followed: propose that address")
     text = " ".join(body.decode("utf-8", "replace").split())
-    return Answer(response.status_code, text, _retry_after_s(response.headers.get("retry-after", "")))
+    return Answer(response.status_code, text, _retry_after_s(response.headers))
 
 
-def _retry_after_s(text: str) -> float:
-    """Seconds or an HTTP date; what is neither says nothing."""
-    if text.strip().isdecimal():
+def _retry_after_s(headers: httpx.Headers) -> float:
+    """Seconds, or an HTTP date, which is read by the receiver's own clock; what is neither says nothing."""
+    text = headers.get("retry-after", "").strip()
+    if text.isdecimal():
         seconds = float(text)
     else:
         try:
-            at = parsedate_to_datetime(text)
+            at, now = (parsedate_to_datetime(value) for value in (text, headers.get("date", "")))
         except ValueError:
             return 0.0
-        seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        seconds = (
+            at.replace(tzinfo=at.tzinfo or UTC) - now.replace(tzinfo=now.tzinfo or UTC)
+        ).total_seconds()
     return min(max(0.0, seconds), MAX_RETRY_AFTER_S)
 
 

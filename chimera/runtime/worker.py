@@ -14,7 +14,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -177,9 +176,9 @@ class Worker:
                 await asyncio.sleep(backoff_s(failures))
                 if self._ending():
                     return False
-        # All of them at once: their leases are renewed while the first brief is read.
-        for slot in [self._slots.take(claim) for claim in claims]:
-            await self._begin(slot)
+        # All are held, and so renewed, before the first is waited for: their leases run.
+        slots = [self._slots.take(claim) for claim in claims]
+        await asyncio.gather(*(self._begin(slot) for slot in slots))
         if claims:
             self._idle_since = time.monotonic()
         return bool(claims) and len(claims) >= general > 0
@@ -292,12 +291,12 @@ class Worker:
         for lease in renewal.overdue:
             self._slots.stop(lease, "attempt.overdue", "its time was up")
 
-    def _model_for(self, claim: Claim, agent: str, deadline: datetime) -> ModelClient:
+    def _model_for(self, claim: Claim, agent: str, ends_at: float) -> ModelClient:
         return ModelClient(
             models=self._models,
             purse=LeasedPurse(self._desk, claim.task_id, claim.token, claim.round),
             agent=agent,
-            deadline=deadline,
+            ends_at=ends_at,
             idempotency_key=f"{self.tenant}/{claim.task_id}/{claim.round}",
             rerun=claim.attempt > 1,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from chimera.store import keys
 from chimera.store.connection import Redis, translated
+from chimera.store.scripts import Scripts
 
 
 class Catalogue:
@@ -15,18 +16,15 @@ class Catalogue:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._scripts = Scripts(redis)
 
     async def publish(self, agents: Mapping[str, Mapping[str, Any]]) -> None:
         """Make exactly these the registered agents."""
-        with translated():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.delete(keys.AGENTS)
-                if agents:
-                    pipe.hset(
-                        keys.AGENTS,
-                        mapping={name: json.dumps(about) for name, about in agents.items()},
-                    )
-                await pipe.execute()
+        await self._scripts.run(
+            "publish_agents",
+            [keys.AGENTS],
+            *(field for name, about in agents.items() for field in (name, json.dumps(about))),
+        )
 
     async def all(self) -> dict[str, dict[str, Any]]:
         """Registered agents by name."""

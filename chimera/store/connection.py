@@ -11,8 +11,10 @@ import redis
 from redis import asyncio as aioredis
 from redis import exceptions as driver
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 
 from chimera.errors import (
+    ChimeraError,
     ConfigurationError,
     CorruptRecord,
     QueueFull,
@@ -59,24 +61,86 @@ def connect(settings: Settings, *, blocking: bool = False) -> Redis:
         max_connections=1_000 if blocking else 32,
         timeout=10,
     )
+    pool.connection_class = _leaving_replicas(pool.connection_class)
     return aioredis.Redis.from_pool(pool)
 
 
 def connect_sync(settings: Settings) -> SyncRedis:
-    """A client for a thread of its own (the heartbeat)."""
-    return redis.Redis.from_url(
+    """A client for a thread of its own (the heartbeat).
+
+    A connection that has gone dead must be found out while there is time to renew over another.
+    """
+    client = redis.Redis.from_url(
         url(settings),
         **_options(settings),
-        socket_timeout=5,
+        socket_timeout=min(5.0, max(0.5, settings.lease_s * 2 / 3)),
         retry=redis.retry.Retry(NoBackoff(), 0),
     )
+    pool = client.connection_pool
+    pool.connection_class = _leaving_replicas_sync(pool.connection_class)
+    return client
+
+
+def _leaving_replicas(connection: Any) -> Any:
+    """A connection that closes when its server says it is a replica now.
+
+    After a failover the old primary may live on as a replica, while the name in the URL leads to the new
+    one: only a new connection finds that.
+    """
+
+    class Connection(connection):  # type: ignore[misc]
+        async def read_response(self, *args: Any, **options: Any) -> Any:
+            try:
+                return await super().read_response(*args, **options)
+            except _REPLICA:
+                await self.disconnect(nowait=True)
+                raise
+
+    return Connection
+
+
+def _leaving_replicas_sync(connection: Any) -> Any:
+    class Connection(connection):  # type: ignore[misc]
+        def read_response(self, *args: Any, **options: Any) -> Any:
+            try:
+                return super().read_response(*args, **options)
+            except _REPLICA:
+                self.disconnect()
+                raise
+
+    return Connection
+
+
+_REPLICA = (driver.ReadOnlyError, driver.MasterDownError)
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    options: dict[str, Any] = {"decode_responses": True, "socket_connect_timeout": 3}
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_connect_timeout": 3,
+        # A new connection greets and no more: each further word costs a round trip, just when time is short.
+        "driver_info": None,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
     if settings.redis_password is not None:
         options["password"] = settings.redis_password.get_secret_value()
     return options
+
+
+_AWAY = {
+    "BUSY": "a long script holds it: it comes back by itself, or after SCRIPT KILL",
+    "LOADING": "it is still loading its data",
+    "READONLY": "it is a replica: CHIMERA_REDIS_URL must lead to the primary",
+    "MASTERDOWN": "it is a replica that has lost its primary",
+    "UNBLOCKED": "it has just become a replica",
+    "NOREPLICAS": "too few replicas are in its reach: see its min-replicas-to-write",
+    "CLUSTERDOWN": "its cluster is down",
+    "TRYAGAIN": "its cluster is moving slots",
+    "MISCONF": "it cannot write to its disk: make room there, and see its log",
+}
+"""Answers that mean "not now", by their first word: what is the matter."""
+
+FULL = "the store is full: it takes no new work until some is done"
 
 
 @contextmanager
@@ -86,25 +150,30 @@ def translated() -> Iterator[None]:
         yield
     except driver.TimeoutError as exc:
         raise StoreTimeout("Redis did not answer in time; the write may have happened") from exc
-    except driver.OutOfMemoryError as exc:
-        raise QueueFull("the store is full: it takes no new work until some is done") from exc
     except driver.AuthenticationError as exc:
         raise StoreUnavailable("Redis refuses the password: check CHIMERA_REDIS_URL") from exc
-    except (
-        driver.ConnectionError,
-        driver.BusyLoadingError,
-        driver.ReadOnlyError,
-        driver.ClusterDownError,
-    ) as exc:
-        raise StoreUnavailable(
-            f"Redis cannot be used ({exc}): check that it runs and that CHIMERA_REDIS_URL names it"
-        ) from exc
-    except driver.ResponseError as exc:
-        if "OOM" in str(exc):
-            raise QueueFull("the store is full: it takes no new work until some is done") from exc
-        raise StoreError(f"Redis refused a command: {exc}") from exc
+    except driver.RedisError as exc:
+        raise _ours(exc) from exc
     except (KeyError, ValueError, TypeError) as exc:
         raise CorruptRecord(f"a record in Redis cannot be read: {exc!r}") from exc
+
+
+def _ours(exc: driver.RedisError) -> ChimeraError:
+    code = getattr(exc, "status_code", None) or str(exc).partition(" ")[0]
+    if code == "OOM":
+        return QueueFull(FULL)
+    if code in _AWAY:
+        return StoreUnavailable(f"Redis cannot be used now: {_AWAY[code]} ({exc})")
+    if isinstance(exc, driver.ConnectionError):
+        return StoreUnavailable(
+            f"Redis cannot be used ({exc}): check that it runs and that CHIMERA_REDIS_URL names it"
+        )
+    if code == "NOPERM":
+        return StoreError(f"Redis forbids its user a command: {exc}")
+    if code == "WRONGTYPE" or "user_script" in str(exc):
+        # What a script trips over is what it reads.
+        return CorruptRecord(f"a record in Redis cannot be read: {exc}")
+    return StoreError(f"Redis refused a command: {exc}")
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
@@ -136,10 +205,24 @@ async def prepare(redis: Redis) -> None:
             raise ConfigurationError(
                 f"Redis may evict keys (maxmemory-policy {policy}): set it to noeviction"
             )
-        await redis.set(keys.SCHEMA, keys.SCHEMA_VERSION, nx=True)
         found = await redis.get(keys.SCHEMA)
+        if found is None:  # a store that is full already must not keep us from starting
+            await redis.set(keys.SCHEMA, keys.SCHEMA_VERSION, nx=True)
+            found = await redis.get(keys.SCHEMA)
     if found != keys.SCHEMA_VERSION:
         raise ConfigurationError(
             f"this Redis holds layout {found}, this Chimera reads layout {keys.SCHEMA_VERSION}: "
             "use the Chimera that wrote it until its missions are done, or name another Redis"
         )
+
+
+async def remarks(redis: Redis) -> list[str]:
+    """What of this Redis may lose or refuse work, with the next step; [] when nothing does."""
+    with translated():
+        persistence, memory = await redis.info("persistence"), await redis.info("memory")
+    found = []
+    if not persistence["aof_enabled"]:
+        found.append("Redis keeps no append-only file, so a crash of it loses missions: set appendonly yes")
+    if not memory["maxmemory"]:
+        found.append("Redis has no maxmemory, so a full machine ends it: set one, and work waits instead")
+    return found

@@ -79,8 +79,8 @@ SCHEMA_VERSION = "1"
 
 
 def leader(role: str) -> str:
-    """String: who leads a role, with an expiry."""
-    return f"chimera:leader:{role}"
+    """String: who leads a role, with an expiry. Its tag puts it into the slot of the role's last term."""
+    return f"{{chimera:term:{role}}}:leader"
 
 
 def last_term(role: str) -> str:

@@ -14,6 +14,7 @@ from chimera.core.plan import Window
 from chimera.errors import AlreadyExists, Conflict, InvalidTransition, NotFound
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
+from chimera.store.room import Room
 from chimera.store.scripts import Refusal, Scripts, under_term
 
 STATUSES = ("BLOCKED", "READY", "PENDING", "REVIEW", "ESCALATED", "ACCEPTED", "FAILED", "CANCELLED")
@@ -62,9 +63,10 @@ class MissionRecord:
 class MissionStore:
     """One tenant's missions."""
 
-    def __init__(self, redis: Redis, tenant: str) -> None:
+    def __init__(self, redis: Redis, tenant: str, room: Room | None = None) -> None:
         self._redis = redis
         self._scripts = Scripts(redis)
+        self._room = room or Room(redis)
         self.keys = TenantKeys(tenant)
 
     async def submit(
@@ -86,7 +88,9 @@ class MissionStore:
 
         Raises:
             AlreadyExists: the key came before with another request.
+            QueueFull: the store has no room for new work; nothing was acknowledged.
         """
+        await self._room.require()
         body = spec.model_dump_json(exclude={"inputs"})
         code, made = await self._scripts.run(
             "submit_mission",
@@ -118,8 +122,10 @@ class MissionStore:
         """Make a window of tasks, once. False: it stands elsewhere, or is over.
 
         Raises:
+            QueueFull: the store has no room for them; nothing was made.
             OldTerm: a newer leader acts; so with all that a leader does here.
         """
+        await self._room.require()
         answer = await self._scripts.run(
             "plan_tasks",
             [self.keys.root],

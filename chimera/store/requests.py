@@ -19,12 +19,14 @@ from collections.abc import Sequence
 from types import NoneType
 from typing import Any, TypeAlias
 
-from chimera.store import keys
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
-from chimera.store.scripts import Scripts
+from chimera.store.scripts import Scripts, under_term
 
 ANSWERS_KEPT_S = 60
+
+MAX_FIGURE = 1e12
+"""Of µ$ (a million dollars) or seconds in a request: whatever is larger, or negative, is a fault."""
 
 Request: TypeAlias = dict[str, Any]
 
@@ -53,7 +55,8 @@ def understood(text: str) -> Request | None:
     shape = SHAPES.get(request.get("do", "")) if isinstance(request, dict) else None
     if shape is None or not all(isinstance(request.get(name), types) for name, types in shape.items()):
         return None
-    return dict(request)
+    figures = (request[name] for name in ("amount", "cost", "ttl_s") if request.get(name) is not None)
+    return dict(request) if all(0 <= figure <= MAX_FIGURE for figure in figures) else None
 
 
 class Requests:
@@ -61,17 +64,18 @@ class Requests:
 
     def __init__(self, redis: Redis, tenant: str) -> None:
         self._redis = redis
-        self._tenant = tenant
         self._scripts = Scripts(redis)
         self._keys = TenantKeys(tenant)
 
-    async def send(self, requests: Sequence[dict[str, Any]]) -> None:
-        """Append requests and wake the governor."""
-        with translated():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.rpush(self._keys.requests, *(json.dumps(request) for request in requests))
-                pipe.publish(keys.MONEY, self._tenant)
-                await pipe.execute()
+    async def send(self, asker: str, operation: str, requests: Sequence[dict[str, Any]]) -> None:
+        """Append an asker's requests, once for an operation, and wake the governor."""
+        await self._scripts.run(
+            "send_requests",
+            [self._keys.root],
+            asker,
+            operation,
+            *(json.dumps(request) for request in requests),
+        )
 
     async def sent(self, hold_ids: Sequence[str]) -> list[bool]:
         """Say that calls leave now. Per hold: False when it is over, and the call must not leave.
@@ -95,18 +99,23 @@ class Requests:
         with translated():
             return list(await self._redis.lrange(self._keys.requests, 0, most - 1))
 
-    async def answer(self, answers: Sequence[tuple[str, dict[str, Any]]], done: Sequence[str]) -> None:
-        """Send ``(asker, answer)`` and remove the requests that were `done`, as they were read.
+    async def answer(
+        self, answers: Sequence[tuple[str, dict[str, Any]]], done: int, operation: str, *, term: int, by: str
+    ) -> None:
+        """Send ``(asker, answer)`` and remove the `done` requests at the front; once for an operation.
 
-        By what they say, not by where they stand: a governor that was paused here must not remove what a
-        newer one has not read yet.
+        Raises:
+            OldTerm: a newer governor acts; nothing was removed.
         """
-        with translated():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for asker, answer in answers:
-                    pipe.rpush(self._keys.of("answers", asker), json.dumps(answer))
-                for asker in {asker for asker, _ in answers}:
-                    pipe.expire(self._keys.of("answers", asker), ANSWERS_KEPT_S)
-                for request in done:
-                    pipe.lrem(self._keys.requests, 1, request)
-                await pipe.execute()
+        under_term(
+            await self._scripts.run(
+                "answer_requests",
+                [self._keys.root],
+                term,
+                by,
+                operation,
+                done,
+                ANSWERS_KEPT_S,
+                *(field for asker, answer in answers for field in (asker, json.dumps(answer))),
+            )
+        )

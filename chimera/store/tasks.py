@@ -14,6 +14,7 @@ from chimera.core.verdict import Verdict
 from chimera.errors import LeaseLost, NotFound
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
+from chimera.store.reach import Reach
 from chimera.store.scripts import Refusal, Scripts, SyncScripts, lease_lost
 
 POISON_AFTER = 3
@@ -167,14 +168,20 @@ class TaskStore:
             for one, answer in zip(ended, answers, strict=True)
         ]
 
-    async def rescue(self, by: str, *, lease_s: float, most: int = 200) -> tuple[int, int, int]:
+    async def rescue(
+        self, by: str, *, lease_s: float, most: int = 200, reach: Reach | None = None
+    ) -> tuple[int, int, int]:
         """Give expired leases back to work. Returns (rescued, workers forgotten, promoted).
 
-        Nothing is rescued for one lease after the store was out of reach.
+        Nothing is rescued for one lease after the store was out of reach: after nobody looked at the tenant
+        for long, unless the caller's `reach` shows that the store was there all the while.
         """
-        rescued, gone, promoted = await self._scripts.run(
-            "rescue_leases", [self.keys.root], by, most, POISON_AFTER, round(lease_s * 1e6)
+        steady, heard = ("", "") if reach is None or not reach.heard_us else (reach.steady_us, reach.heard_us)
+        rescued, gone, promoted, now = await self._scripts.run(
+            "rescue_leases", [self.keys.root], by, most, POISON_AFTER, round(lease_s * 1e6), steady, heard
         )
+        if reach is not None:
+            reach.hear(int(now), lease_s=lease_s)
         return int(rescued), int(gone), int(promoted)
 
     async def release(self, worker: str, by: str, *, died: bool = True, most: int = 2_000) -> int:
@@ -246,8 +253,7 @@ class TaskStore:
 
     async def drain(self, worker: str) -> None:
         """Ask a worker to take no more work and leave; it hears so at its next heartbeat."""
-        with translated():
-            await self._redis.hset(self.keys.of("worker", worker), "drain", "1")
+        await self._scripts.run("drain_worker", [self.keys.root], worker)
 
     async def results(self, task_ids: Sequence[str]) -> dict[str, Any]:
         """Accepted results by task id, in the order asked; those not accepted are left out."""

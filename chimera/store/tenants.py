@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from chimera.errors import Unauthorized
 from chimera.store import keys
 from chimera.store.connection import Redis, translated
+from chimera.store.scripts import Scripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,11 @@ class TenantStore:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._scripts = Scripts(redis)
 
     async def add(self, tenant: str) -> None:
         """Make a tenant; idempotent."""
-        with translated():
-            await self._redis.hsetnx(keys.TENANTS, tenant, json.dumps({"weight": 1}))
+        await self._scripts.run("add_tenant", [keys.TENANTS], tenant, json.dumps({"weight": 1}))
 
     async def remove(self, tenant: str) -> None:
         """Forget a tenant: the hub looks after it no more. Its records stay; idempotent."""
@@ -53,9 +54,8 @@ class TenantStore:
     async def set_key(self, tenant: str, key: str) -> None:
         """Let a key act for the tenant; idempotent."""
         # The key is random, so one fast hash suffices: there is nothing to guess.
-        with translated():
-            record = json.dumps({"tenant": tenant, "key_id": _digest(key)[:8]})
-            await self._redis.hset(keys.API_KEYS, _digest(key), record)
+        record = json.dumps({"tenant": tenant, "key_id": _digest(key)[:8]})
+        await self._scripts.run("set_key", [keys.API_KEYS], _digest(key), record)
 
     async def authenticate(self, key: str) -> Principal:
         """Whose key this is.

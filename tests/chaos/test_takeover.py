@@ -48,7 +48,7 @@ class Succession:
         await until(amid, what)
         died_at = self._leader.kill()
         assert await amid(), f"it was too late: {what}"
-        self._relay.delay_s = 0
+        self._relay.delay_s = (0.0, 0.0)
         self._leader = self._next
         led = await self._leader.says("leader.elected")
         self.took_s.append(led.time.timestamp() - died_at)
@@ -56,7 +56,7 @@ class Succession:
     async def follower(self) -> None:
         """Somebody to lead next, and answers that take their time from here on."""
         self._next = await self._up()
-        self._relay.delay_s = SLOW_S
+        self._relay.delay_s = (SLOW_S, SLOW_S)
 
     async def _up(self) -> Part:
         url = through(self._world.settings.redis_url, self._relay.port)

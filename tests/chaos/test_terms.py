@@ -38,7 +38,7 @@ async def test_a_leader_that_wakes_amid_its_duty_is_refused_and_follows(
     async with Relay(redis.port) as relay:
         old = await world.up("orchestrator", "old", redis_url=through(world.settings.redis_url, relay.port))
         await leads(world, "orchestrator", old)
-        relay.delay_s = SLOW_S
+        relay.delay_s = (SLOW_S, SLOW_S)
         await world.submit(drive.spec(inputs=list(range(total))))
         await world.mission(lambda one: one.planned > 0, "planning has begun")
         old.stop()
@@ -46,7 +46,7 @@ async def test_a_leader_that_wakes_amid_its_duty_is_refused_and_follows(
         new = await world.up("orchestrator", "new")
         await leads(world, "orchestrator", new)
         mission = await world.mission(lambda one: one.planned_all, "the other has planned it")
-        relay.delay_s = 0
+        relay.delay_s = (0.0, 0.0)
         old.wake()
         await old.says("orchestrator.superseded")
         await asyncio.sleep(2 * world.settings.lease_s)  # it goes on looking, as a follower
@@ -76,11 +76,11 @@ async def test_a_governor_that_wakes_amid_its_duty_is_refused_and_follows(
 
     async with Relay(redis.port) as relay:
         old = await world.up("governor", "old", redis_url=through(world.settings.redis_url, relay.port))
-        await requests.send([reserve(number) for number in range(holds)])
+        await requests.send("test", "op1", [reserve(number) for number in range(holds)])
         await until(lambda: held(holds), "all holds are granted")
-        relay.delay_s = SLOW_S
+        relay.delay_s = (SLOW_S, SLOW_S)
         settle = {"do": "settle", "cost": 1, "charge": "", "round": 0, "call": "", "reply": ""}
-        await requests.send([{"hold": f"h{number}", **settle} for number in range(holds)])
+        await requests.send("test", "op2", [{"hold": f"h{number}", **settle} for number in range(holds)])
 
         async def begun() -> bool:
             return (await world.stores.ledger.balance()).held < holds
@@ -92,8 +92,8 @@ async def test_a_governor_that_wakes_amid_its_duty_is_refused_and_follows(
         await until(lambda: held(0), "the other has settled the rest")
         # The newer one looks away, and there is work: the older one goes on where it stood.
         new.stop()
-        await requests.send([reserve(holds)])
-        relay.delay_s = 0
+        await requests.send("test", "op3", [reserve(holds)])
+        relay.delay_s = (0.0, 0.0)
         old.wake()
         await old.says("governor.superseded")
         new.wake()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -22,8 +23,16 @@ BY_HAND = """  return tonumber(redis.call("GET", KEYS[1] .. "clock"))
 @contextmanager
 def set_by_hand() -> Iterator[None]:
     """Scripts that are loaded inside read the tenant's clock of `set_to`."""
+
+    def by_hand(name: str) -> str:
+        return source(name).replace(REAL, BY_HAND)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chimera.store.scripts.source", lambda name: source(name).replace(REAL, BY_HAND))
+        patch.setattr("chimera.store.scripts.source", by_hand)
+        patch.setattr(
+            "chimera.store.scripts.digest",
+            lambda name: hashlib.sha1(by_hand(name).encode(), usedforsecurity=False).hexdigest(),
+        )
         yield
 
 

@@ -451,6 +451,53 @@ async def elect(base: Base, tenant: str) -> Call:
     return lambda at, who: Election(at.redis, f"role of {who}").lead("a", ttl_s=30)
 
 
+@case("send_requests")
+async def ask_for_money(base: Base, tenant: str) -> Call:
+    return lambda at, who: at.of(who).requests.send("w1", "op", [{"do": "settle", "hold": "h0"}])
+
+
+@case("answer_requests")
+async def answer_for_money(base: Base, tenant: str) -> Call:
+    requests = [{"do": "settle", "hold": f"h{number}"} for number in range(3)]
+    await base.of(tenant).requests.send("w1", "op", requests)
+    answers = [("w1", {"key": "settle h0", "code": "settled"})]
+    return lambda at, who: at.of(who).requests.answer(answers, 2, "op", term=drive.TERM, by="g")
+
+
+@case("drain_worker")
+async def drain(base: Base, tenant: str) -> Call:
+    return lambda at, who: at.of(who).tasks.drain("w1")
+
+
+@case("add_tenant")
+async def add_tenant(base: Base, tenant: str) -> Call:
+    async def call(at: Base, who: str) -> Any:
+        await at.tenants.add(f"{who}-new")
+        added = f"{who}-new" in await base.tenants.names()
+        await base.tenants.remove(f"{who}-new")
+        return added
+
+    return call
+
+
+@case("set_key")
+async def set_key(base: Base, tenant: str) -> Call:
+    async def call(at: Base, who: str) -> Any:
+        await at.tenants.set_key(who, f"key of {who}")
+        return (await base.tenants.authenticate(f"key of {who}")).tenant
+
+    return call
+
+
+@case("publish_agents")
+async def publish(base: Base, tenant: str) -> Call:
+    async def call(at: Base, who: str) -> Any:
+        await at.catalogue.publish({"echo": {"description": "Says it again."}, "other": {}})
+        return await base.catalogue.all()
+
+    return call
+
+
 def test_every_transition_has_a_case() -> None:
     scripts = {path.name.removesuffix(".lua") for path in (files("chimera.store") / "lua").iterdir()}
     assert {one.script for one in CASES} == scripts - {"include"}

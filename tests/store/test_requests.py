@@ -8,24 +8,26 @@ import pytest
 
 from chimera.runtime.base import Base
 from chimera.store.requests import understood
+from chimera.store.scripts import OldTerm
 
 RESERVE = {"do": "reserve", "id": "h", "task": "m1.0", "token": 1, "amount": 5, "ttl_s": 60, "from": "w1"}
 
 
-async def test_a_governor_that_was_late_removes_only_what_it_read(base: Base, tenant: str) -> None:
+async def test_a_governor_that_was_late_removes_nothing(base: Base, tenant: str) -> None:
     requests = base.of(tenant).requests
-    await requests.send([{"hold": f"h{number}"} for number in range(4)])
-    late = await requests.peek(2)
-    await requests.answer([], await requests.peek(2))
-    assert await requests.peek(9) == ['{"hold": "h2"}', '{"hold": "h3"}']
-    await requests.answer([("w1", {"key": "reserve h0", "code": "granted"})], late)
-    assert await requests.peek(9) == ['{"hold": "h2"}', '{"hold": "h3"}']
+    await requests.send("w1", "op", [{"hold": f"h{number}"} for number in range(4)])
+    await requests.answer([], 2, "newer", term=2, by="new")
+    left = ['{"hold": "h2"}', '{"hold": "h3"}']
+    assert await requests.peek(9) == left
+    with pytest.raises(OldTerm):
+        await requests.answer([("w1", {"id": "h0", "code": "granted"})], 2, "older", term=1, by="old")
+    assert await requests.peek(9) == left
 
 
 async def test_of_a_request_that_was_sent_again_each_copy_is_answered(base: Base, tenant: str) -> None:
     requests = base.of(tenant).requests
-    await requests.send([{"hold": "h"}, {"hold": "h"}])
-    await requests.answer([], await requests.peek(1))
+    await requests.send("w1", "op", [{"hold": "h"}, {"hold": "h"}])
+    await requests.answer([], 1, "answer", term=1, by="governor")
     assert len(await requests.peek(9)) == 1
 
 
@@ -37,6 +39,8 @@ async def test_of_a_request_that_was_sent_again_each_copy_is_answered(base: Base
         "{}",
         json.dumps({**RESERVE, "do": "print money"}),
         json.dumps({**RESERVE, "amount": "5"}),
+        json.dumps({**RESERVE, "amount": -5}),
+        json.dumps({**RESERVE, "ttl_s": 1e13}),
         json.dumps({name: value for name, value in RESERVE.items() if name != "from"}),
     ],
 )

@@ -22,8 +22,8 @@ PARTS = sorted((LUA / "include").glob("*.lua"))
 
 
 def header_and_body(name: str) -> tuple[str, str]:
-    """The leading comment, and the code without comments."""
-    lines = (LUA / f"{name}.lua").read_text(encoding="utf-8").splitlines()
+    """The leading comment, and the code without comments. The line for Redis above it is neither."""
+    lines = (LUA / f"{name}.lua").read_text(encoding="utf-8").splitlines()[1:]
     length = next(index for index, line in enumerate(lines) if not line.startswith("--"))
     code = "\n".join(re.sub(r"--.*", "", line) for line in lines[length:])
     return "\n".join(line for line in lines[:length] if not line.startswith("---")), code

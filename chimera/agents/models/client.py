@@ -20,7 +20,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
 import structlog
@@ -109,7 +108,8 @@ class ModelClient:
         models: the process's endpoints.
         purse: where this attempt's money comes from.
         agent: the agent's registered name, for the ledger.
-        deadline: no try begins, and no pause reaches, beyond it (aware).
+        ends_at: no try begins, and no pause reaches, beyond it (`time.monotonic`, which no clock's
+            correction moves).
         idempotency_key: names this work, the same for each of its runs; "": nothing is kept of it.
         rerun: an earlier run of this work may have paid for its calls: look before paying.
         permit: awaited before each try; raises when paid work must not start now (a brake, a drain).
@@ -119,7 +119,7 @@ class ModelClient:
     models: Models
     purse: Purse
     agent: str
-    deadline: datetime | None = None
+    ends_at: float | None = None
     idempotency_key: str = ""
     rerun: bool = False
     permit: Callable[[], Awaitable[None]] | None = None
@@ -374,9 +374,7 @@ class ModelClient:
         await unbroken(self.purse.settle(hold, cost_microusd=charge.cost_microusd, charge=charge, keep=keep))
 
     def _left(self) -> float:
-        if self.deadline is None:
-            return float("inf")
-        return (self.deadline - datetime.now(UTC)).total_seconds()
+        return float("inf") if self.ends_at is None else self.ends_at - time.monotonic()
 
     def _bound(self, timeout_s: float) -> float:
         left = self._left()

@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 from chimera.core.views import Health
 from chimera.errors import ChimeraError, StoreTimeout
 from chimera.runtime.base import Base
-from chimera.store.connection import translated
+from chimera.store.connection import remarks
 from chimera.store.elections import Election
+from chimera.store.room import FULL_AT
 from chimera.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -54,9 +55,10 @@ class Hub:
         return dict(zip(probes, answers, strict=True))
 
     async def _redis(self) -> Health:
-        with translated():
-            await self.base.redis.ping()
-        return Health(ok=True)
+        said = await remarks(self.base.redis)
+        if (taken := await self.base.room.taken()) >= FULL_AT:
+            said.append(f"Redis is {taken:.0%} full: new missions are refused until some are removed")
+        return Health(ok=True, detail="; ".join(said))
 
 
 def leads(election: Election) -> Probe:

@@ -13,7 +13,7 @@ from referencing import Registry
 from chimera.core.judge import JudgePolicy, RulesPolicy, SchemaPolicy
 from chimera.core.mission import DagPlan, MapReducePlan, MissionSpec
 from chimera.core.plan import total_tasks
-from chimera.errors import InvalidRequest, PayloadTooLarge
+from chimera.errors import AlreadyExists, InvalidRequest, PayloadTooLarge, QueueFull
 from chimera.judging.patterns import compiled
 from chimera.judging.schema import check_schema
 from chimera.serving.gateway.auth import Caller
@@ -31,30 +31,36 @@ async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tu
         InvalidRequest: with every problem; nothing was stored.
         PayloadTooLarge: naming the item.
         AlreadyExists: the key came before with another request.
+        QueueFull: the store has no room for new work; nothing was stored.
         StoreError: not acknowledged; with an idempotency key it may safely be sent again.
     """
     base = caller.hub.base
     settings = base.settings
     check_sizes(spec, settings)
     async with promptly():
+        await base.room.require()  # before anything is stored for nothing
         agents = await base.catalogue.all()
     if problems := [*agent_problems(spec, agents), *judge_problems(spec)]:
         raise InvalidRequest("the mission cannot be taken; nothing was submitted", tuple(problems))
     mission_id = new_mission_id()
     if spec.inputs:
         await base.blobs.write_inputs(caller.tenant, mission_id, spec.inputs)
-    async with promptly():
-        made, new = await caller.stores.missions.submit(
-            mission_id,
-            spec,
-            inputs=len(spec.inputs),
-            total_tasks=total_tasks(spec, len(spec.inputs), settings.reduce_width),
-            timeout_s=spec.task_timeout_s or settings.task_timeout_s,
-            max_attempts=spec.max_attempts or settings.max_attempts,
-            by=str(caller.principal),
-            idempotency_key=idempotency_key,
-            inputs_digest=sha256(orjson.dumps(spec.inputs)).hexdigest() if idempotency_key else "",
-        )
+    try:
+        async with promptly():
+            made, new = await caller.stores.missions.submit(
+                mission_id,
+                spec,
+                inputs=len(spec.inputs),
+                total_tasks=total_tasks(spec, len(spec.inputs), settings.reduce_width),
+                timeout_s=spec.task_timeout_s or settings.task_timeout_s,
+                max_attempts=spec.max_attempts or settings.max_attempts,
+                by=str(caller.principal),
+                idempotency_key=idempotency_key,
+                inputs_digest=sha256(orjson.dumps(spec.inputs)).hexdigest() if idempotency_key else "",
+            )
+    except (AlreadyExists, QueueFull):
+        await base.blobs.delete_inputs(caller.tenant, mission_id)
+        raise
     if not new:
         await base.blobs.delete_inputs(caller.tenant, mission_id)
     return made, new

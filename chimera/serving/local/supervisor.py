@@ -165,6 +165,7 @@ class Supervisor:
     async def _start_redis(self) -> str:
         """Start the embedded Redis if there is one; see that either is usable; let the local key in."""
         if self._redis:
+            self._redis.kill()  # one that started and could not be used; its data is on disk
             process = self._redis.spawn()
             self._children["redis"] = child.identity(process)
             await asyncio.to_thread(self._redis.wait_ready)
@@ -243,7 +244,7 @@ class Supervisor:
     async def _guard(
         self, stage: Stage, ended: Callable[[], Awaitable[int]], start: Callable[[], Awaitable[str]]
     ) -> None:
-        """Start a child again whenever it dies.
+        """Start a child again whenever it dies; one that dies while it starts has died once more.
 
         Raises:
             BackendError: it dies too often.
@@ -251,17 +252,21 @@ class Supervisor:
         deaths: deque[float] = deque(maxlen=DEATHS)
         while True:
             code = await ended()
-            deaths.append(time.monotonic())
             said = f"it ended with code {code}"
             self._log.write(StageEvent(stage=stage, status=Status.STOPPED, detail=said))
-            if len(deaths) == DEATHS and deaths[-1] - deaths[0] < DEATHS_S:
-                raise BackendError(
-                    f"{stage} ended {DEATHS} times within {DEATHS_S:g} s: see {self._state.logs}"
-                )
             self._missing.add(stage)
             self._record()
-            await self._stage(stage, start)
-            self._missing.discard(stage)
+            while stage in self._missing:
+                deaths.append(time.monotonic())
+                if len(deaths) == DEATHS and deaths[-1] - deaths[0] < DEATHS_S:
+                    raise BackendError(
+                        f"{stage} ended {DEATHS} times within {DEATHS_S:g} s: see {self._state.logs}"
+                    )
+                try:
+                    await self._stage(stage, start)
+                except ChimeraError:
+                    continue  # the stage has said why
+                self._missing.discard(stage)
             self._record()
 
     async def _end(self) -> None:

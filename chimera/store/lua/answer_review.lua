@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A human's answer to an escalated task, consumed in the same step as the resume.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   task id

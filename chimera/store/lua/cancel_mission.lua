@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- End a mission at its owner's wish: at once for claims, its open tasks follow in the sweep.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   mission id

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A courier takes actions that are due, and those whose courier fell silent, under leases.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   courier

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A judge takes results to judge, under leases of its own.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   judge

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Claim READY tasks under leases: high priority first, missions in turn.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   worker

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Commit verdicts: the only way to ACCEPTED but for a human's.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   judge

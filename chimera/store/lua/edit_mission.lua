@@ -1,3 +1,4 @@
+#!lua
 -- Change a mission's goal or context: its state_version grows, so results of the old state are refused.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   mission id

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Take or keep the lead of a role. A new leader gets a new term, higher than any before.
 -- KEYS[1]   the leader's key: "<replica> <term>", with an expiry
 -- KEYS[2]   the last term given out

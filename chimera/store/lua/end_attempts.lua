@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- End attempts that have no result: errors and timeouts count, tasks handed back do not.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   worker

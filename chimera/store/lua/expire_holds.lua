@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Holds that ran out: charged at their worst case when their call may have been sent, else released.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   the governor's term

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Replies kept for re-runs go: the round is over, no re-run will ask for them.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   the governor's term

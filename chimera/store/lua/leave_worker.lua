@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A worker leaves the swarm of its own accord: drained, idle or stopped.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   worker

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Tell those that wait for a failed or cancelled task: they run without it, or are cancelled too.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   the orchestrator's term

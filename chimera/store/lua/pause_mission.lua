@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Hold a mission: no more claims, at once; results wait in REVIEW. What is under way goes on and is kept.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   mission id

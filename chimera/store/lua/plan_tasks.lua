@@ -1,3 +1,4 @@
+#!lua
 -- Make a window of a mission's tasks; the first window sets it RUNNING.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   mission id

@@ -1,3 +1,4 @@
+#!lua
 -- Give FAILED tasks a fresh set of attempts. Their mission goes on, and so do tasks that were cancelled for
 -- want of them. Verdicts, feedback and what was spent stay.
 -- KEYS[1]   the tenant's root

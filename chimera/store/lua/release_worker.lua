@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A worker was seen to be gone: what it held goes back to work at once, without waiting for its leases to end.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   worker

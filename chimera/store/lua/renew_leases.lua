@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A worker's heartbeat: renew its leases, hear its orders.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   worker

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A judge keeps its reviews while it judges.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   lease, µs

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A courier reports what came of its tries. Only the one that holds an action may.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   courier

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Give back to work what silent workers held, forget them, and promote what waited for its time.
 -- Nothing is rescued for one lease after the store was out of reach (include/pulse.lua).
 -- KEYS[1]   the tenant's root
@@ -5,7 +6,9 @@
 -- ARGV[2]   most of each kind
 -- ARGV[3]   deaths alone that make a task poisoned
 -- ARGV[4]   a lease, µs
--- Returns   {tasks rescued, workers forgotten, tasks promoted}
+-- ARGV[5]   since when the caller has heard the store steadily, µs by the store's clock; "" when it does not know
+-- ARGV[6]   when it heard the store last, µs
+-- Returns   {tasks rescued, workers forgotten, tasks promoted, now_us}
 --- include keys
 --- include clock
 --- include record
@@ -16,7 +19,7 @@
 local k = keys(KEYS[1])
 local now = now_us()
 local most = tonumber(ARGV[2])
-local rescued = rescue(k, now, most, tonumber(ARGV[3]), tonumber(ARGV[4]))
+local rescued = rescue(k, now, most, tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
 local promoted = promote(k, now, most)
 -- After the rescue: it asked whether they beat.
 local gone = rescued < 0 and {} or redis.call("ZRANGEBYSCORE", k.workers, "-inf", int(now), "LIMIT", 0, most)
@@ -29,4 +32,4 @@ if redis.call("ZCOUNT", k.judging, "-inf", int(now)) > 0 then wake_hub(k) end
 write_counts(k)
 ring(k)
 write_log(k, ARGV[1], now)
-return { math.max(0, rescued), #gone, promoted }
+return { math.max(0, rescued), #gone, promoted, int(now) }

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Reserve the worst case of paid calls: every level at once, all or nothing, never over a limit.
 -- The check at each level: settled in its window + all held + amount <= limit.
 -- KEYS[1]   the tenant's root

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Let a paused mission go on; or revive one that failed for want of budget, under a larger one. The tasks that
 -- ended with it come back in batches (revive_tasks).
 -- KEYS[1]   the tenant's root

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Give FAILED actions a fresh set of tries, under the key that they had. Others are left as they are.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   mission id

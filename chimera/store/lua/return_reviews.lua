@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- The judge could not judge: that is no rejection. Try again, then ask a human.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   judge

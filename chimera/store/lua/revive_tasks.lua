@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Bring back the tasks that ended with their mission, a bounded batch at a time; resumes where it stopped.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   mission id

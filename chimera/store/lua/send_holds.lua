@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Calls are about to leave: from now on their holds are charged when they run out. Run by whoever sends, before it
 -- sends. A hold that is over is none to send under. No entry in the recorder: no money moves until the hold ends.
 -- KEYS[1]   the tenant's root

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Set the tenant's limits: exactly those given stand afterwards. A lowered limit binds new grants.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   who sets

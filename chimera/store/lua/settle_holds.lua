@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- End holds: charge what calls really cost, and keep their replies for a re-run. By the hold id alone, once: spent
 -- money is never refused. A hold that had expired is corrected: what was charged too much goes back to the windows
 -- that it was charged to, what was charged too little counts now.

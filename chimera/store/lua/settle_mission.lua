@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Look at one mission: is it over, does it wait for a human, is it under way again?
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   mission id

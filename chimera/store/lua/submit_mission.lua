@@ -1,3 +1,4 @@
+#!lua
 -- Acknowledge a mission: PLANNING, with its state document at version 1.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   mission id

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Hand in results for review. A worker cannot accept its own work.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   worker

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- End the open tasks of a final mission, a bounded batch at a time; resumes where it stopped.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   mission id

@@ -33,8 +33,8 @@ local function fall(k, id, t, now, poison_after)
 end
 
 -- Leases that ran out; at most `most`. None for one lease after the store was out of reach.
-local function rescue(k, now, most, poison_after, lease)
-  if stalled(k, now, lease) then return -1 end
+local function rescue(k, now, most, poison_after, lease, steady, heard)
+  if stalled(k, now, lease, steady, heard) then return -1 end
   local rescued = 0
   for _, id in ipairs(redis.call("ZRANGEBYSCORE", k.leases, "-inf", int(now), "LIMIT", 0, most)) do
     redis.call("ZREM", k.leases, id)
