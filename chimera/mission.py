@@ -90,7 +90,7 @@ async def perform(file: Path, *, detach: bool, strict: bool) -> Exit:
     configure(environment, role="job", capture_print=False)
     spec = read_mission(file, max_input_bytes=environment.max_input_bytes, max_inputs=environment.max_inputs)
     key = environment.api_key.get_secret_value() if environment.api_key else ""
-    async with Client(environment.url, key) as client:
+    async with Client(environment.address, key) as client:
         job = Job(client, spec, detach=detach, strict=strict)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

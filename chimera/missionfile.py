@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -308,7 +309,7 @@ def _short_list(error: dict[str, Any], _model: type[BaseModel]) -> str:
 
 
 def _other(error: dict[str, Any], _model: type[BaseModel]) -> str:
-    message = str(error["msg"]).removeprefix("Input ").removeprefix("should ").replace("valid tuple", "list")
+    message = re.sub(r"^(?:\w+ )?[Ii]nput should ", "", str(error["msg"])).replace("valid tuple", "list")
     return f"must {message} (it is {_short(error.get('input'))})"
 
 

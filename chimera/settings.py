@@ -29,7 +29,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
 
     # Where things are
-    url: str = Field("http://127.0.0.1:8000", description="The hub's address, for clients.")
+    url: str = Field(
+        "http://127.0.0.1:8000",
+        description="The hub's address, for clients. Unset: that of CHIMERA_HTTP_HOST and CHIMERA_HTTP_PORT.",
+    )
     api_key: SecretStr | None = Field(None, description="A tenant's key, for clients.")
     redis_url: SecretStr | None = Field(
         None,
@@ -246,6 +249,11 @@ class Settings(BaseSettings):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def address(self) -> str:
+        """The hub's address: CHIMERA_URL, else where `chimera up` has it under these settings."""
+        return self.url if "url" in self.model_fields_set else f"http://{self.http_host}:{self.http_port}"
 
     @property
     def blob_location(self) -> str:

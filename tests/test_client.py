@@ -17,6 +17,7 @@ from chimera.core.task import TaskStatus
 from chimera.core.verdict import Decision
 from chimera.errors import (
     BackendError,
+    ConfigurationError,
     Conflict,
     FleetUnavailable,
     InvalidRequest,
@@ -305,3 +306,16 @@ async def test_url_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyP
     async with Client() as client:
         assert client.url == "http://elsewhere:9"
         assert client._hub.http.headers["Authorization"] == "Bearer chi_secret"
+
+
+async def test_without_an_address_the_local_fleets_port_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHIMERA_URL", raising=False)
+    monkeypatch.setenv("CHIMERA_HTTP_PORT", "8077")
+    async with Client() as client:
+        assert client.url == "http://127.0.0.1:8077"
+
+
+@pytest.mark.parametrize("url", ["notaurl", "127.0.0.1:8000", "http://"])
+def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="http://HOST:PORT"):
+        Client(url, "k")

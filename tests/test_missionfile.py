@@ -94,6 +94,25 @@ def test_a_circle_of_dependencies_is_named(tmp_path: Path) -> None:
     assert "line 5, plan.nodes: depends_on goes in a circle: a → b → a" in told
 
 
+def test_everything_wrong_with_a_dag_is_named_at_its_line(tmp_path: Path) -> None:
+    told = problems(
+        tmp_path,
+        HEAD + "plan:\n  strategy: dag\n  nodes:\n    - {name: a, depends_on: [b, ghost]}\n"
+        "    - {name: b, depends_on: [a, a]}\n    - {name: a}\n",
+    )
+    assert told.splitlines()[1:] == [
+        "  line 5, plan.nodes: depends_on goes in a circle: a → b → a; remove one of these",
+        "  line 6, plan.nodes[0].depends_on: node 'a' depends on 'ghost', which is no node of this plan",
+        "  line 7, plan.nodes[1].depends_on: node 'b' names a dependency twice",
+        "  line 8, plan.nodes[2].name: node names must differ; a stands more than once",
+    ]
+
+
+def test_a_budget_of_too_many_places_is_told_in_words(tmp_path: Path) -> None:
+    told = problems(tmp_path, "goal: x\nbudget_usd: 0.0000001\ninputs: [a]\n")
+    assert "budget_usd: must have no more than 6 decimal places" in told
+
+
 def test_a_wrong_field_of_a_node_has_its_own_line(tmp_path: Path) -> None:
     told = problems(
         tmp_path, HEAD + "plan:\n  strategy: dag\n  nodes:\n    - name: a\n      dependson: [b]\n"

@@ -50,7 +50,8 @@ class Context:
         round: 0 at first; it grows when a result is rejected or the task redriven. Attempts of one
             round are runs of the same work: what one has paid for, the next is given.
         model: the model client, bound to this attempt's budget, deadline and name.
-        options: the agent's own options as the mission states them, checked at submit.
+        options: the agent's own options: what the mission states, and the defaults of the model that
+            `@agent(options=Model)` names. `Model.model_validate(ctx.options)` is that model.
         deadline: when the attempt is ended from outside (aware), or None.
         idempotency_key: the same for every run of this attempt's work: hand it to services that
             take one, so that a re-run after a crash does nothing twice.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from chimera.agents import quoting, template
 from chimera.agents.context import Context
 from chimera.agents.registry import agent
 from chimera.core.task import Task
-from chimera.errors import AnswerUnusable, InvalidRequest
+from chimera.errors import AnswerUnusable
 
 DEFAULT_PROMPT = "{goal}\n\n{input}{inputs}"
 DEFAULT_SEED = 7
@@ -63,19 +63,6 @@ class LlmOptions(BaseModel):
         return schema
 
 
-def check_options(options: dict[str, Any]) -> LlmOptions:
-    """Options as the agent will read them: pure, so that a bad mission is refused at submit.
-
-    Raises:
-        InvalidRequest: one line for each problem.
-    """
-    try:
-        return LlmOptions.model_validate(options)
-    except ValidationError as exc:
-        lines = tuple(f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
-        raise InvalidRequest("the options do not fit agent 'llm'", lines) from exc
-
-
 @agent("llm", options=LlmOptions)
 async def llm(task: Task, ctx: Context) -> Any:
     """Asks a language model: a prompt over the input, answered as text or as JSON of a schema.
@@ -83,7 +70,7 @@ async def llm(task: Task, ctx: Context) -> Any:
     In a reduce task `{inputs}` holds the accepted results by task id. What the judge said of the last
     attempt is added to the system prompt, unless the mission places `{feedback}` itself.
     """
-    options = check_options(dict(ctx.options))
+    options = LlmOptions.model_validate(ctx.options)
     prompt = template.render(options.prompt, task.context)
     system = template.render(options.system or "", task.context)
     if task.context.feedback and "{feedback}" not in options.prompt + (options.system or ""):

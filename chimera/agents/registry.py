@@ -106,21 +106,23 @@ class Registered:
     run: Callable[..., Any]
     options: type[BaseModel] | None
 
-    def check_options(self, given: Mapping[str, Any]) -> None:
-        """Refuse options this agent cannot work with.
+    def options_of(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A mission's options as the agent gets them: what is given, and its model's defaults for the rest.
 
         Raises:
             InvalidRequest: with one line for each problem, `options.<key>: …`.
         """
         if self.options is None:
-            return
+            return dict(given)
         try:
-            self.options.model_validate(dict(given))
+            read = self.options.model_validate(dict(given))
         except ValidationError as exc:
             raise InvalidRequest(
                 f"the options do not fit agent {self.info.name!r}",
                 tuple(_problem(error, self.info.option_keys or ()) for error in exc.errors()),
             ) from exc
+        # What is given stays as it is written, so that the agent's own model takes the whole again.
+        return {**read.model_dump(by_alias=True, exclude=read.model_fields_set), **given}
 
 
 class Registry:
@@ -139,14 +141,20 @@ class Registry:
             ConfigurationError: a file or module cannot be read or imported, holds no agent, or
                 brings a name that is taken; the message says which and what to do.
         """
-        registry = cls()
-        for name in BUILT_IN:
-            registry.add(importlib.import_module(name), name)
+        registry = cls.built_in()
         for point in entry_points(group=ENTRY_POINT_GROUP):
             registry.add(import_module(point.module), f"{point.module} (entry point {point.name})")
         for place in filter(None, (part.strip() for part in allowed.split(","))):
             module = import_file(Path(place)) if place.endswith(".py") else import_module(place)
             registry.add(module, place)
+        return registry
+
+    @classmethod
+    def built_in(cls) -> Registry:
+        """Our own agents alone: what a process may load that must run nobody else's code."""
+        registry = cls()
+        for name in BUILT_IN:
+            registry.add(importlib.import_module(name), name)
         return registry
 
     def add(self, module: ModuleType, source: str) -> None:

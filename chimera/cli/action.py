@@ -12,6 +12,7 @@ from chimera.cli import output
 from chimera.cli.hub import ask
 from chimera.cli.output import Format, Key, Output, Url
 from chimera.cli.task import ALL, told
+from chimera.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from chimera.client import Client
@@ -117,21 +118,17 @@ def retry(
         if not chosen:
             return output.say("no failed action matches")
         missions = len({_mission_of(one) for one in chosen})
-        question = f"retry {_counted(len(chosen), 'action')} of {_counted(missions, 'mission')}?"
+        question = f"retry {output.counted(len(chosen), 'action')} of {output.counted(missions, 'mission')}?"
         if not yes and not sys.stdin.isatty():
-            raise typer.BadParameter(f"{question} Nobody is here to ask: say --yes")
+            raise ConfigurationError(f"{question} Nobody is here to ask: say --yes")
         if not yes and not typer.confirm(question, err=True):
             raise typer.Exit(1)
     views = ask(url, api_key_file, lambda client: _retry(client, chosen))
     if output_format is Format.JSON:
         return output.document(views)
     for view in views:
-        output.say(f"{view.mission.mission_id}: {_counted(view.retried, 'action')} to be tried again")
+        output.say(f"{view.mission.mission_id}: {output.counted(view.retried, 'action')} to be tried again")
     return None
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _mission_of(action_id: str) -> str:

@@ -93,6 +93,8 @@ def list_(
       chimera agent list
       chimera agent list --local --agents my_agents.py
     """
+    from chimera import settings
+
     rows: list[dict[str, Any]]
     if local or agents or not is_named(url):
         from chimera.cli.solo import registry
@@ -103,6 +105,8 @@ def list_(
         ]
     else:
         rows = output.plain(ask(url, api_key_file, lambda client: client.agents()))
+        if settings.load().agents:
+            output.note("these are the hub's; those of CHIMERA_AGENTS here: `chimera agent list --local`")
     if output_format is Format.JSON:
         return output.document(rows)
     table = [(row["name"], row["source"], output.short(row["description"])) for row in rows]
@@ -198,9 +202,8 @@ def tell(done: SoloRun) -> None:
     output.note(f"verdict  {words(done.verdict)}")
     for opinion in done.verdict.opinions:
         output.note(f"  {opinion.policy} {opinion.confidence:.2f} {opinion.feedback}".rstrip())
-    output.note(
-        f"cost     {usd(done.cost_microusd)} in {len(done.charges)} model calls, {done.seconds:.1f} s"
-    )
+    calls = output.counted(len(done.charges), "model call")
+    output.note(f"cost     {usd(done.cost_microusd)} in {calls}, {done.seconds:.1f} s")
 
 
 def of_verdict(verdict: Verdict) -> Exit:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chimera.cli import output
-from chimera.cli.exits import Exit
-from chimera.cli.hub import connect, local_fleet, locate, run
+from chimera.cli.exits import Exit, of_error
+from chimera.cli.hub import connect, is_named, locate, run
 from chimera.cli.output import Format, Key, Output, Url
 from chimera.errors import ChimeraError, FleetUnavailable
 
@@ -32,10 +32,14 @@ class Problem:
 
     problem: str
     fix: str
+    code: Exit = Exit.USAGE
 
 
 def doctor(output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key = "") -> None:
-    """Look for what is wrong: silent and exit 0 when all is well, else problem and fix, exit 2.
+    """Look for what is wrong: silent and exit 0 when all is well, else each problem and its fix.
+
+    Exit 2: something here is wrong; 3: the key is refused; 4: no fleet answers, or a part of it is not well.
+    The first problem decides.
 
     \b
     Examples:
@@ -48,7 +52,7 @@ def doctor(output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key
     else:
         for one in problems:
             output.say(f"{one.problem}: {one.fix}")
-    output.leave(Exit.USAGE if problems else Exit.COMPLETED)
+    output.leave(problems[0].code if problems else Exit.COMPLETED)
 
 
 def examine(url: str, api_key_file: str) -> Iterator[Problem]:
@@ -87,7 +91,7 @@ def packages() -> Iterator[Problem]:
 def state(directory: Path) -> Iterator[Problem]:
     """The state directory, or the nearest directory above it that exists."""
     nearest = directory
-    while not nearest.exists() and nearest != nearest.parent:
+    while not os.access(nearest, os.F_OK) and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         yield Problem(f"{directory} cannot be written", "set CHIMERA_STATE_DIR to a directory of yours")
@@ -107,14 +111,12 @@ def agents(environment: Settings) -> Iterator[Problem]:
 
 async def hub(url: str, api_key_file: str) -> list[Problem]:
     """Whether a hub answers, takes the key, and is ready with all its parts."""
-    from chimera import settings
-
     try:
         found = locate(url, api_key_file)
         async with connect(found) as client:
             ready = await client.ready()
             problems = [
-                Problem(f"{name} is not well ({part.detail or 'no detail'})", advice(name))
+                Problem(f"{name} is not well ({part.detail or 'no detail'})", advice(name), Exit.UNREACHABLE)
                 for name, part in ready.parts.items()
                 if not part.ok
             ]
@@ -124,11 +126,12 @@ async def hub(url: str, api_key_file: str) -> list[Problem]:
                 await client.fleet()
             return problems
     except FleetUnavailable as exc:
-        if not url and local_fleet(settings.load()) is None:
-            return [Problem("no fleet runs here", "start one with `chimera up`, or set CHIMERA_URL")]
-        return [Problem("the hub cannot be reached", str(exc))]
+        if not is_named(url):
+            fix = "start one with `chimera up`, or set CHIMERA_URL"
+            return [Problem("no fleet runs here", fix, Exit.UNREACHABLE)]
+        return [Problem("the hub cannot be reached", str(exc), Exit.UNREACHABLE)]
     except ChimeraError as exc:
-        return [Problem(type(exc).__name__, str(exc))]
+        return [Problem("the hub cannot be asked", str(exc), of_error(exc))]
 
 
 ADVICE = {

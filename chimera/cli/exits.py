@@ -19,7 +19,7 @@ class Exit(IntEnum):
     FAILED = 1
     """The mission, the agent or a task failed, or was cancelled."""
     USAGE = 2
-    """A flag, a file or the environment is wrong; nothing was started."""
+    """A flag, a file or the environment is wrong, or what is named does not exist; nothing was started."""
     REFUSED = 3
     """Refused: budget, quota, key, or the thing is in another state than the request needs."""
     UNREACHABLE = 4

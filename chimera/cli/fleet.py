@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,8 @@ def up(
 ) -> None:
     """Start the local fleet in the background: Redis, the model, Ray, the hub.
 
-    A fleet that runs already is left as it is. Later commands find it by themselves.
+    A fleet that runs already is left as it is; exit 3 when it lacks these agents, or is at another port.
+    Later commands find it by themselves.
 
     \b
     Examples:
@@ -100,11 +102,8 @@ def status(output_format: Output = Format.TEXT) -> None:
             }
         )
     else:
-        show(found.fleet)
+        show(found.fleet, down=[name for name, alive in found.alive.items() if not alive])
         output.say(f"  memory      {found.memory_bytes / 2**20:,.0f} MiB in {found.processes} processes")
-        for name, alive in found.alive.items():
-            if not alive:
-                output.say(f"  {name} is down; the supervisor starts it again")
 
 
 def package() -> Any:
@@ -130,16 +129,33 @@ def about(fleet: Fleet) -> dict[str, Any]:
     """A fleet as a document, without its secrets."""
     shown = output.plain(fleet)
     del shown["redis_url"]
-    return {**shown, "docs_url": f"{fleet.url}/docs"}
+    return {
+        **shown,
+        "docs_url": f"{fleet.url}/docs",
+        "logs": str(fleet.logs),
+        "worker_logs": str(fleet.worker_logs),
+    }
 
 
-def show(fleet: Fleet) -> None:
-    """A fleet for people: where it is and how to use it."""
-    output.say(f"the fleet is up since {fleet.started_at:%H:%M:%S} UTC (pid {fleet.supervisor.pid})")
+def show(fleet: Fleet, down: Sequence[str] = ()) -> None:
+    """A fleet for people: how it stands, where it is and how to use it."""
+    output.say(f"{standing(fleet, down)} (pid {fleet.supervisor.pid})")
     output.say(f"  API         {fleet.url}   (OpenAPI: {fleet.url}/docs)")
     output.say(f"  key         in {fleet.api_key_file}; `chimera` on this machine finds it")
     output.say(f"  dashboard   {fleet.dashboard_url}   (asks for the token in {fleet.ray_token_file})")
     output.say(
         f'  curl        curl -H "Authorization: Bearer $(cat {fleet.api_key_file})" {fleet.url}/v1/fleet'
     )
+    output.say(f"  Python      export CHIMERA_URL={fleet.url} CHIMERA_API_KEY_FILE={fleet.api_key_file}")
+    output.say(f"  logs        {fleet.logs}; hub and workers: {fleet.worker_logs}/worker-*.out")
     output.say("  next        chimera run FILE · chimera status · chimera down")
+
+
+def standing(fleet: Fleet, down: Sequence[str] = ()) -> str:
+    """Whether the fleet is whole, in a sentence."""
+    since = f"since {fleet.started_at:%H:%M:%S} UTC"
+    if down:
+        return f"the fleet runs {since}, but {' and '.join(down)} died: the supervisor starts it again"
+    if not fleet.ready:
+        return f"the fleet runs {since}, and is not ready: a part of it is being started"
+    return f"the fleet is up {since}"

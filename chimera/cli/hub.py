@@ -38,7 +38,7 @@ def locate(url: str, api_key_file: str) -> Hub:
     environment = settings.load()
     fleet = local_fleet(environment)
     named = url or (environment.url if "url" in environment.model_fields_set else "")
-    chosen = (named or (fleet.url if fleet else environment.url)).rstrip("/")
+    chosen = (named or (fleet.url if fleet else environment.address)).rstrip("/")
     if api_key_file:
         return Hub(chosen, _read(Path(api_key_file)))
     if environment.api_key is not None:

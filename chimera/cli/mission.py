@@ -39,9 +39,8 @@ def submit(
     if output_format is Format.JSON:
         return output.document(mission)
     output.say(mission.mission_id)
-    return output.note(
-        f"submitted: {mission.total_tasks} tasks; `chimera mission watch {mission.mission_id}`"
-    )
+    tasks = output.counted(mission.total_tasks, "task")
+    return output.note(f"submitted: {tasks}; `chimera mission watch {mission.mission_id}`")
 
 
 @app.command("list")
@@ -96,7 +95,7 @@ def get(
 
 def show(mission: MissionView) -> None:
     """One mission for people."""
-    from chimera.cli.progress import actions, money, states
+    from chimera.cli.progress import actions, money, states, tallies
 
     output.say(f"{mission.mission_id}  {mission.status}{f'  ({mission.reason})' if mission.reason else ''}")
     output.say(f"  goal     {output.short(mission.goal, 500)}")
@@ -109,7 +108,7 @@ def show(mission: MissionView) -> None:
     if mission.context:
         output.say(f"  context  {output.short(mission.context, 500)}")
     if mission.tallies:
-        output.say("  on the way: " + ", ".join(f"{n} {name}" for name, n in mission.tallies.items()))
+        output.say(f"  on the way: {tallies(mission)}")
     if mission.next_step:
         output.say(f"  next     {mission.next_step}")
 
@@ -148,11 +147,9 @@ def results(
             connect(locate(url, api_key_file)) as client,
             aclosing(client.results(mission_id)) as found,
         ):
+            mission = await client.mission(mission_id)
             async for result in found:
-                if output_format is Format.JSON:
-                    output.line(result)
-                else:
-                    output.say(told(result))
+                output.line(result) if output_format is Format.JSON else output.say(told(result, mission))
 
     run(stream())
 
@@ -174,7 +171,8 @@ def cancel(
     mission = ask(url, api_key_file, lambda client: client.cancel(mission_id, reason))
     if output_format is Format.JSON:
         return output.document(mission)
-    return output.say(f"{mission.mission_id} is {mission.status}; {mission.accepted} accepted results stay")
+    kept = output.counted(mission.accepted, "accepted result")
+    return output.say(f"{mission.mission_id} is {mission.status}; kept: {kept}")
 
 
 @app.command()
@@ -233,7 +231,7 @@ def set_(
     url: Url = "",
     api_key_file: Key = "",
 ) -> None:
-    """Change goal or context: results made under the old ones are refused and done again.
+    """Change goal or context: work under way is done again. Results that are accepted stand.
 
     \b
     Example:
@@ -245,7 +243,10 @@ def set_(
     mission = ask(url, api_key_file, lambda client: client.edit(mission_id, goal=goal, context=document))
     if output_format is Format.JSON:
         return output.document(mission)
-    return output.say(f"{mission.mission_id} has state version {mission.state_version}")
+    output.say(f"{mission.mission_id} has state version {mission.state_version}")
+    if mission.accepted:
+        output.note(f"kept, as accepted before: {output.counted(mission.accepted, 'result')}")
+    return None
 
 
 def json_object(text: str, flag: str) -> dict[str, Any]:

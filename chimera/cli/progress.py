@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from chimera.cli import output
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.live import Live
 
-    from chimera.core.views import FleetView, MissionView, ResultView
+    from chimera.core.views import FleetView, MissionView, ResultView, TaskView
 
 LINE_EVERY_S = 1.0
 
@@ -30,11 +31,11 @@ class Progress(Protocol):
     def moved(self, mission: MissionView, fleet: FleetView | None) -> None:
         """The mission as it stands now."""
 
-    def accepted(self, result: ResultView) -> None:
+    def accepted(self, result: ResultView, mission: MissionView) -> None:
         """One more accepted result."""
 
-    def ended(self, mission: MissionView) -> None:
-        """The last state that is watched for."""
+    def ended(self, mission: MissionView, failures: Sequence[Failure]) -> None:
+        """The last state that is watched for, and why tasks failed."""
 
 
 def choose(output_format: Format) -> Progress:
@@ -68,18 +69,69 @@ def crew(fleet: FleetView | None) -> str:
     if fleet is None:
         return "workers unknown"
     count = len(fleet.workers)
-    return f"{count} worker{'s' if count != 1 else ''}, {fleet.busy} of {fleet.slots} slots busy"
+    return f"{output.counted(count, 'worker')}, {fleet.busy} of {fleet.slots} slots busy"
 
 
-def told(result: ResultView) -> str:
-    """An accepted result: task, verdict, attempts, cost, and itself."""
+def told(result: ResultView, mission: MissionView) -> str:
+    """An accepted result: task, stage where there is more than one, verdict, attempts, cost, and itself."""
     verdict = words(result.verdict) if result.verdict else f"accept {result.confidence:.2f}"
-    attempts = f"{result.attempts} attempt{'s' if result.attempts != 1 else ''}"
-    head = f"✓ {result.task_id}  {verdict}  {attempts}  {usd(result.spent_microusd)}"
-    return f"{head}\n    {output.short(result.result, 600)}"
+    attempts = output.counted(result.attempts, "attempt")
+    parts = [result.task_id, verdict, attempts, usd(result.spent_microusd)]
+    if mission.strategy != "map":
+        parts.insert(1, f"{result.stage}{', an answer' if result.answers else ''}")
+    return f"✓ {'  '.join(parts)}\n    {output.short(result.result, 600)}"
 
 
-def totals(mission: MissionView, seconds: float) -> str:
+SINGULAR = {
+    "crashes": "crash",
+    "lapses": "lapse",
+    "errors": "error",
+    "timeouts": "timeout",
+    "rejections": "rejection",
+    "stale": "stale result",
+    "judge_errors": "judge error",
+}
+
+
+def tallies(mission: MissionView) -> str:
+    """What went wrong on the way; "" when nothing did."""
+    return ", ".join(
+        output.counted(count, SINGULAR[name]) if name in SINGULAR else f"{count} {name}"
+        for name, count in mission.tallies.items()
+    )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Tasks that failed for one reason with one error."""
+
+    reason: str
+    error: str
+    task_ids: tuple[str, ...]
+
+    def told(self) -> str:
+        """On one line: the first of the tasks, how many more, and what was wrong."""
+        more = f" and {len(self.task_ids) - 1} more" if len(self.task_ids) > 1 else ""
+        said = f": {output.short(self.error, 300)}" if self.error else ""
+        return f"{self.task_ids[0]}{more} failed ({self.reason}){said}"
+
+
+def failures(tasks: Iterable[TaskView]) -> list[Failure]:
+    """Failed tasks by their reason and their last error, the most frequent first."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for task in tasks:
+        # Of a task that was rejected, it is the judge who said why; an error is of an earlier attempt.
+        rejected = task.reason == "rejected" and task.verdicts
+        said = task.verdicts[-1].feedback if rejected else task.last_error
+        found.setdefault((task.reason, said), []).append(task.task_id)
+    ranked = sorted(found.items(), key=lambda item: -len(item[1]))
+    return [Failure(reason, error, tuple(ids)) for (reason, error), ids in ranked]
+
+
+SHOWN_FAILURES = 3
+
+
+def totals(mission: MissionView, seconds: float, why: Sequence[Failure] = ()) -> str:
     """How a mission ended, in a few lines."""
     lines = [
         f"{mission.status}{f' ({mission.reason})' if mission.reason else ''}: "
@@ -87,7 +139,8 @@ def totals(mission: MissionView, seconds: float) -> str:
         f"{money(mission)}, {seconds:.1f} s"
     ]
     if mission.tallies:
-        lines.append("  on the way: " + ", ".join(f"{n} {name}" for name, n in mission.tallies.items()))
+        lines.append(f"  on the way: {tallies(mission)}")
+    lines += [f"  {failure.told()}" for failure in why[:SHOWN_FAILURES]]
     if mission.actions.get(ActionStatus.QUEUED, 0):
         lines.append(
             f"  actions: {actions(mission)}; the mission does not wait for them: "
@@ -120,15 +173,16 @@ class Json:
         workers = None if fleet is None else len(fleet.workers)
         output.line({"type": "progress", "workers": workers, "mission": output.plain(mission)})
 
-    def accepted(self, result: ResultView) -> None:
+    def accepted(self, result: ResultView, mission: MissionView) -> None:
         output.line({"type": "result", "result": output.plain(result)})
 
-    def ended(self, mission: MissionView) -> None:
-        output.line({"type": "end", "mission": output.plain(mission)})
+    def ended(self, mission: MissionView, failures: Sequence[Failure]) -> None:
+        why = [asdict(failure) for failure in failures]
+        output.line({"type": "end", "mission": output.plain(mission), "failures": why})
 
 
 class Lines:
-    """One line for each change, at most one a second, but for results and the end."""
+    """One line for each change on stderr, at most one a second; results and the end on stdout."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._began = clock, clock()
@@ -146,13 +200,13 @@ class Lines:
         if told == self._last or (now - self._last_at < LINE_EVERY_S and not mission.final):
             return
         self._last, self._last_at = told, now
-        output.say(f"{now - self._began:6.1f}s  {told}")
+        output.note(f"{now - self._began:6.1f}s  {told}")
 
-    def accepted(self, result: ResultView) -> None:
-        output.say(told(result))
+    def accepted(self, result: ResultView, mission: MissionView) -> None:
+        output.say(told(result, mission))
 
-    def ended(self, mission: MissionView) -> None:
-        output.say(totals(mission, self._clock() - self._began))
+    def ended(self, mission: MissionView, failures: Sequence[Failure]) -> None:
+        output.say(totals(mission, self._clock() - self._began, failures))
 
 
 BAR = 30
@@ -192,14 +246,14 @@ class OnTerminal:
     def moved(self, mission: MissionView, fleet: FleetView | None) -> None:
         self._mission, self._fleet = mission, fleet
 
-    def accepted(self, result: ResultView) -> None:
-        self._console.print(told(result), markup=False)
+    def accepted(self, result: ResultView, mission: MissionView) -> None:
+        self._console.print(told(result, mission), markup=False)
 
-    def ended(self, mission: MissionView) -> None:
+    def ended(self, mission: MissionView, failures: Sequence[Failure]) -> None:
         # The picture goes first: the totals are its last word.
         self._mission = None
         self.__exit__()
-        self._console.print(totals(mission, time.monotonic() - self._began), markup=False)
+        self._console.print(totals(mission, time.monotonic() - self._began, failures), markup=False)
 
     def _picture(self) -> Group:
         from rich.console import Group

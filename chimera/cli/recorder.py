@@ -37,6 +37,8 @@ def show(
 ) -> None:
     """A mission's timeline, oldest first; with -o json one entry a line.
 
+    Entries are numbered over all missions of the tenant: numbers that are left out are other missions'.
+
     \b
     Examples:
       chimera recorder show MISSION
@@ -44,14 +46,19 @@ def show(
     """
 
     async def read() -> None:
+        last, gaps = 0, False
         async with connect(locate(url, api_key_file)) as client:
             stream = client.events(mission_id, follow=follow)
             async with aclosing(stream):
                 async for _, event in stream:
+                    gaps = gaps or 0 < last < event.seq - 1
+                    last = event.seq
                     if output_format is Format.JSON:
                         output.line(event)
                     else:
                         output.say(told(event))
+        if gaps and output_format is Format.TEXT:
+            output.note("the numbers in between are those of the tenant's other missions")
 
     run(read())
 

@@ -9,7 +9,7 @@ import typer
 from chimera.cli import output
 from chimera.cli.hub import ask
 from chimera.cli.output import Format, Key, Output, Url
-from chimera.cli.task import words
+from chimera.cli.task import show_verdicts
 
 if TYPE_CHECKING:
     from chimera.core.views import TaskView
@@ -59,8 +59,7 @@ def show(task_id: Task, output_format: Output = Format.TEXT, url: Url = "", api_
     output.say(f"  result   {output.short(one.result, 4_000) if one.has_result else '(none)'}")
     for action in one.actions:
         output.say(f"  does     {output.short(action, 4_000)}")
-    for verdict in one.verdicts:
-        output.say(f"  verdict  {words(verdict)}")
+    show_verdicts(one.verdicts)
     answers = ("approve", "reject") if one.has_result else ("reject",)
     return output.say("\n".join(f"  chimera review {answer} {one.task_id}" for answer in answers))
 

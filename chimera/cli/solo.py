@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from chimera import settings as settings_module
 from chimera.agents.context import Context
@@ -22,6 +22,7 @@ from chimera.agents.models.providers import open_endpoint
 from chimera.agents.proposals import Proposals
 from chimera.agents.purse import Charge, LocalPurse
 from chimera.agents.registry import Registered, Registry
+from chimera.agents.result import as_json
 from chimera.cli import output
 from chimera.core.action import Action, parse_action
 from chimera.core.judge import DEFAULT_JUDGE, JudgePolicy, LlmPolicy
@@ -123,7 +124,7 @@ async def _run_and_judge(
 ) -> SoloRun:
     registered = registry(files, environment).get(name)
     told = brief(goal, options, mission)
-    registered.check_options(told.options)
+    own_options = registered.options_of(told.options)
     purse = LocalPurse(_limit(budget_usd))
     models = Models(environment, Opener(environment))
     proposals = Proposals(environment.action_hosts, environment.max_actions, environment.max_action_bytes)
@@ -141,11 +142,12 @@ async def _run_and_judge(
         task_id=TASK_ID,
         attempt=1,
         model=ModelClient(models=models, purse=purse, agent=name),
-        options=told.options,
+        options=own_options,
         report=output.note,
         proposals=proposals,
     )
-    result = await _run(registered, task, context, environment.task_timeout_s)
+    returned = await _run(registered, task, context, environment.task_timeout_s)
+    result = json.loads(as_json(name, returned, environment.max_result_bytes))
     actions = tuple(map(parse_action, proposals.close()))
     verdict = await evaluate(
         Submission(goal=told.goal, data=told.data, input=item, result=result, actions=actions, attempt=1),
@@ -168,24 +170,28 @@ def _limit(budget_usd: str) -> int:
 
 
 async def _run(registered: Registered, task: Task, context: Context, timeout_s: float) -> Any:
-    """The agent's result as plain JSON."""
+    """What the agent returns."""
     name = registered.info.name
     try:
         async with asyncio.timeout(timeout_s):
             if registered.info.blocking:
-                result = await asyncio.to_thread(registered.run, task, context)
-            else:
-                result = await registered.run(task, context)
+                return await asyncio.to_thread(registered.run, task, context)
+            return await registered.run(task, context)
     except ChimeraError:
         raise
     except TimeoutError as exc:
         raise AgentCrashed(name, f"nothing within {timeout_s:g} s: raise CHIMERA_TASK_TIMEOUT_S") from exc
     except Exception as exc:
+        output.note(own_traceback(exc, registered.run))
         raise AgentCrashed(name, f"{type(exc).__name__}: {exc}") from exc
-    try:
-        return from_json(to_json(result))
-    except (PydanticSerializationError, ValueError) as exc:
-        raise AgentCrashed(name, f"nothing, but its result is no JSON value ({exc})") from exc
+
+
+def own_traceback(exc: Exception, agent: Callable[..., Any]) -> str:
+    """A traceback from the agent's own code on: what called it is of no interest to its author."""
+    frame, file = exc.__traceback__, agent.__code__.co_filename
+    while frame is not None and frame.tb_frame.f_code.co_filename != file:
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(exc.with_traceback(frame or exc.__traceback__))).rstrip()
 
 
 class Opener:

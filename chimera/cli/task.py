@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from chimera.cli import output
 from chimera.cli.hub import ask
 from chimera.cli.output import Format, Key, Output, Url
+from chimera.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from chimera.client import Client
@@ -115,16 +117,17 @@ def redrive(
         if not chosen:
             return output.say("no failed task matches")
         missions = len({one.partition(".")[0] for one in chosen})
-        question = f"redrive {len(chosen)} tasks of {missions} mission{'s' if missions != 1 else ''}?"
+        question = f"redrive {output.counted(len(chosen), 'task')} of {output.counted(missions, 'mission')}?"
         if not yes and not sys.stdin.isatty():
-            raise typer.BadParameter(f"{question} Nobody is here to ask: say --yes")
+            raise ConfigurationError(f"{question} Nobody is here to ask: say --yes")
         if not yes and not typer.confirm(question, err=True):
             raise typer.Exit(1)
     views = ask(url, api_key_file, lambda client: _redrive(client, chosen))
     if output_format is Format.JSON:
         return output.document(views)
     for view in views:
-        output.say(f"{view.mission.mission_id} is {view.mission.status}; {view.redriven} tasks redriven")
+        tasks = output.counted(view.redriven, "task")
+        output.say(f"{view.mission.mission_id} is {view.mission.status}; {tasks} redriven")
     return None
 
 
@@ -165,16 +168,29 @@ def show(task: TaskView) -> None:
         output.say(f"  reason   {task.reason}")
     if task.last_error:
         output.say(f"  error    {task.last_error}")
+    output.say(f"  stage    {task.stage}")
     output.say(f"  spent    {usd(task.spent_microusd)}")
     output.say(f"  input    {output.short(task.input)}")
+    for other, result in task.context.inputs.items():
+        output.say(f"  takes    {other}: {output.short(result)}")
     if task.has_result:
         output.say(f"  result   {output.short(task.result, 2_000)}")
+    if task.state_version:
+        output.say(f"  state    version {task.state_version} of the mission's goal and context")
     for proposed in task.proposed:
         output.say(f"  proposes {output.short(proposed, 2_000)}")
     for action in task.actions:
         output.say(f"  action   {action.index} {action.status}  {told(action)}")
-    for verdict in task.verdicts:
+    show_verdicts(task.verdicts)
+
+
+def show_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """Verdicts for people, each with what its policies said."""
+    for verdict in verdicts:
         output.say(f"  verdict  {words(verdict)}")
+        for opinion in verdict.opinions:
+            said = opinion.details.get("note") or opinion.feedback
+            output.say(f"    {opinion.policy} {opinion.confidence:.2f}  {output.short(said, 300)}".rstrip())
 
 
 def told(action: ActionView) -> str:

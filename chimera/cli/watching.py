@@ -7,6 +7,8 @@ import time
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
+from chimera.cli.progress import Failure, failures
+from chimera.core.task import TaskStatus
 from chimera.errors import BackendError, StoreError
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from chimera.core.views import FleetView, MissionView
 
 FLEET_EVERY_S = 1.0
+FAILURES = 200
+"""Failed tasks that are asked why."""
 RESULTS_SHARE = 5.0
 """Between two readings of the results lies this many times as long as the last one took."""
 
@@ -54,7 +58,7 @@ class Watch:
             with self._progress as progress:
                 mission = await self._follow()
                 await self._tell_results(mission, last=True)
-                progress.ended(mission)
+                progress.ended(mission, await self._failures(mission))
                 return mission
         finally:
             looking.cancel()
@@ -78,9 +82,16 @@ class Watch:
                 if result.task_id not in self._shown:
                     self._shown.add(result.task_id)
                     self.first_result_at = self.first_result_at or time.monotonic()
-                    self._progress.accepted(result)
+                    self._progress.accepted(result, mission)
         now = time.monotonic()
         self._read_again_at = now + RESULTS_SHARE * (now - began)
+
+    async def _failures(self, mission: MissionView) -> list[Failure]:
+        """Why tasks failed; of very many, the first ones."""
+        if not mission.failed:
+            return []
+        most = min(mission.failed, FAILURES)
+        return failures(await self._client.tasks(self.mission_id, status=TaskStatus.FAILED, limit=most))
 
     async def _look_at_fleet(self) -> None:
         """The workers are beside the point of a watch: when they cannot be seen, it goes on."""

@@ -48,7 +48,7 @@ class Client:
     """A tenant's view of the hub. Use it as an async context manager, or call `aclose`.
 
     Args:
-        url: the hub's address; by default CHIMERA_URL.
+        url: the hub's address; by default CHIMERA_URL, else loopback at CHIMERA_HTTP_PORT.
         api_key: the tenant's key; by default CHIMERA_API_KEY, or the file CHIMERA_API_KEY_FILE.
         timeout_s: of one try of one call; reading a stream has its own.
         retries: further tries after a broken connection or a 503.
@@ -71,7 +71,7 @@ class Client:
     ) -> None:
         if url is None or api_key is None:
             environment = settings.load()
-            url = url or environment.url
+            url = url or environment.address
             if api_key is None and environment.api_key is not None:
                 api_key = environment.api_key.get_secret_value()
         self._hub = Connection(url, api_key, timeout_s=timeout_s, retries=retries, transport=transport)
@@ -206,7 +206,7 @@ class Client:
     async def edit(
         self, mission_id: str, *, goal: str | None = None, context: Mapping[str, Any] | None = None
     ) -> MissionView:
-        """Change goal or context; tasks under way are done again.
+        """Change goal or context; tasks under way are done again, accepted results stand.
 
         Raises NotFound; Conflict when it is over; InvalidRequest when nothing is to change."""
         body = {"goal": goal, "context": None if context is None else dict(context)}

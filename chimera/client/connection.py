@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -62,6 +63,10 @@ class Connection:
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self.url = url.rstrip("/")
+        if not re.match(r"https?://[^/]", self.url):
+            raise ConfigurationError(
+                f"{url!r} is no hub's address: it is http://HOST:PORT or https://HOST (--url, CHIMERA_URL)"
+            )
         self._retries = retries
         headers = {"User-Agent": f"chimera/{__version__}"}
         if api_key:

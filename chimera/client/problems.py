@@ -27,7 +27,7 @@ def error_of(problem: Problem) -> ChimeraError:
         family = _FAMILIES.get(problem.status, BackendError if problem.status >= 500 else Rejected)
         return family(problem.detail or problem.title)
     names = problem_fields(known)
-    sent = problem.model_extra or {}
+    sent = problem.model_dump()
     if not names:
         return known(problem.detail or problem.title)
     if any(problem_member(name) not in sent for name in names):

@@ -63,7 +63,9 @@ class Review:
     judge_errors: int
     round: int
     """As the claim's that the result was made under."""
-    actions_json: str = ""
+    actions_json: str
+    claimed_at_us: int
+    """When the judge took it, by the store's clock."""
 
     @cached_property
     def input(self) -> Any:

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from chimera.core.judge import DEFAULT_JUDGE, JudgePolicy
 from chimera.core.money import MAX_USD, microusd
@@ -134,20 +136,39 @@ class DagPlan(Frozen):
     @field_validator("nodes")
     @classmethod
     def _is_a_dag(cls, nodes: tuple[DagNode, ...]) -> tuple[DagNode, ...]:
-        names = [node.name for node in nodes]
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"node names must differ; {', '.join(twice)} stands more than once")
-        for node in nodes:
-            if unknown := [name for name in node.depends_on if name not in names]:
-                raise ValueError(
-                    f"node {node.name!r} depends on {unknown[0]!r}, which is no node of this plan"
-                )
-            if len(set(node.depends_on)) < len(node.depends_on):
-                raise ValueError(f"node {node.name!r} names a dependency twice")
-        if cycle := find_cycle({node.name: node.depends_on for node in nodes}):
-            raise ValueError(f"depends_on goes in a circle: {' → '.join(cycle)}; remove one of these")
+        if found := list(_dag_problems(nodes)):
+            raise ValidationError.from_exception_data(
+                "DagPlan",
+                [
+                    InitErrorDetails(
+                        type=PydanticCustomError("value_error", "{said}", {"said": said}),
+                        loc=place,
+                        input=None,
+                    )
+                    for place, said in found
+                ],
+            )
         return nodes
+
+
+def _dag_problems(nodes: tuple[DagNode, ...]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Everything that keeps nodes from being a dag, with its place among them."""
+    first: dict[str, int] = {}
+    for index, node in enumerate(nodes):
+        if first.setdefault(node.name, index) != index:
+            yield (index, "name"), f"node names must differ; {node.name} stands more than once"
+    for index, node in enumerate(nodes):
+        for name in dict.fromkeys(node.depends_on):
+            if name not in first:
+                said = f"node {node.name!r} depends on {name!r}, which is no node of this plan"
+                yield (index, "depends_on"), said
+        if len(set(node.depends_on)) < len(node.depends_on):
+            yield (index, "depends_on"), f"node {node.name!r} names a dependency twice"
+    known: dict[str, tuple[str, ...]] = {}
+    for node in nodes:
+        known.setdefault(node.name, tuple(name for name in node.depends_on if name in first))
+    if cycle := find_cycle(known):
+        yield (), f"depends_on goes in a circle: {' → '.join(cycle)}; remove one of these"
 
 
 Plan = Annotated[MapPlan | MapReducePlan | DagPlan, Field(discriminator="strategy")]
@@ -227,22 +248,24 @@ class MissionBase(Frozen):
         return {"map": own}
 
 
-def _check_inputs(plan: MapPlan | MapReducePlan | DagPlan, given: bool) -> None:
+def _check_inputs(info: ValidationInfo, given: bool) -> None:
+    plan = info.data.get("plan")  # none where the plan itself is wrong, which is told anyhow
     if isinstance(plan, DagPlan) and given:
         raise ValueError("a dag plan has no inputs: each node names its own")
-    if not isinstance(plan, DagPlan) and not given:
-        raise ValueError("inputs are empty: give at least one item")
+    if isinstance(plan, MapPlan | MapReducePlan) and not given:
+        raise ValueError("there are none: give at least one item")
 
 
 class MissionSpec(MissionBase):
     """A mission as the hub takes it."""
 
-    inputs: tuple[Any, ...] = Field((), description="One task is made for each item.")
+    inputs: tuple[Any, ...] = Field((), validate_default=True, description="One task is made for each item.")
 
-    @model_validator(mode="after")
-    def _inputs_fit(self) -> MissionSpec:
-        _check_inputs(self.plan, bool(self.inputs))
-        return self
+    @field_validator("inputs")
+    @classmethod
+    def _inputs_fit(cls, inputs: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        _check_inputs(info, bool(inputs))
+        return inputs
 
 
 class InputFiles(Frozen):
@@ -268,9 +291,12 @@ class InputItems(Frozen):
 class MissionFile(MissionBase):
     """A mission as people write it, in YAML or JSON."""
 
-    inputs: tuple[Any, ...] | InputItems | InputFiles = ()
+    inputs: tuple[Any, ...] | InputItems | InputFiles = Field((), validate_default=True)
 
-    @model_validator(mode="after")
-    def _inputs_fit(self) -> MissionFile:
-        _check_inputs(self.plan, not (isinstance(self.inputs, tuple) and not self.inputs))
-        return self
+    @field_validator("inputs")
+    @classmethod
+    def _inputs_fit(
+        cls, inputs: tuple[Any, ...] | InputItems | InputFiles, info: ValidationInfo
+    ) -> tuple[Any, ...] | InputItems | InputFiles:
+        _check_inputs(info, inputs != ())
+        return inputs

@@ -150,6 +150,9 @@ class TaskView(Task):
     worker: str = Field("", description="Who holds its lease.")
     result: Any = Field(None, description="The accepted result, or the one under review.")
     has_result: bool = False
+    state_version: int | None = Field(
+        None, description="The mission's state_version that the result was made under; null without a result."
+    )
     proposed: tuple[dict[str, Any], ...] = Field(
         (), description="Actions that wait, with the result, for the verdict."
     )
@@ -167,9 +170,15 @@ class ResultView(View):
     """One accepted result."""
 
     task_id: str
-    stage: str
+    stage: str = Field(description="map, reduce, or a dag node's name.")
     agent: str
+    answers: bool = Field(
+        True, description="No other task of the mission takes it in: of a map_reduce, the last reduce."
+    )
     result: Any
+    state_version: int | None = Field(
+        None, description="The mission's state_version that it was made under; it stands when that grows."
+    )
     confidence: float = Field(description="Of the verdict that accepted it, 0 to 1.")
     verdict: Verdict | None = Field(description="The verdict that accepted it.")
     attempts: int
@@ -301,4 +310,6 @@ def problem_fields(error: type[Exception]) -> tuple[str, ...]:
 
 def problem_member(field: str) -> str:
     """What a field of an error is called in its document, where the standard's names come first."""
+    if field == "summary":
+        return "detail"
     return f"error_{field}" if field in Problem.model_fields else field

@@ -20,12 +20,12 @@ from traceback import clear_frames
 from typing import Any
 
 import structlog
-from pydantic_core import PydanticSerializationError, to_json
 
 from chimera.agents.context import Context
 from chimera.agents.models.client import ModelClient
 from chimera.agents.proposals import Proposals
 from chimera.agents.registry import Registered, Registry
+from chimera.agents.result import as_json
 from chimera.core.lease import Claim
 from chimera.core.task import Task, TaskContext, TaskStatus
 from chimera.errors import (
@@ -35,7 +35,6 @@ from chimera.errors import (
     CorruptRecord,
     LeaseLost,
     ModelUnavailable,
-    PayloadTooLarge,
     RefusalKind,
     StoreError,
 )
@@ -130,7 +129,7 @@ class Executor:
                 attempt=claim.attempt,
                 round=claim.round,
                 model=self._model_for(claim, stage.agent, ends_at),
-                options=stage.options,
+                options=registered.options_of(stage.options),
                 # For the agent to read. Nothing of ours is decided by this machine's calendar.
                 deadline=datetime.now(UTC) + timedelta(seconds=timeout_s),
                 idempotency_key=f"{self._tenant}/{claim.task_id}/{brief.state_version}",
@@ -140,7 +139,8 @@ class Executor:
             )
             async with asyncio.timeout(timeout_s):
                 result = await self._run(registered, task, context)
-            return Done(brief.state_version, self._checked(stage.agent, result), proposals.close())
+            result_json = as_json(stage.agent, result, settings.max_result_bytes)
+            return Done(brief.state_version, result_json, proposals.close())
         except TimeoutError:
             return Stopped("timeout", f"no result within {self._timeout_s(brief):g} s")
         except MemoryError as exc:
@@ -183,21 +183,6 @@ class Executor:
             if not running.done():  # cancelled, and no thread can be
                 self._strays.add(running)
                 running.add_done_callback(self._strays.discard)
-
-    def _checked(self, agent: str, result: Any) -> str:
-        try:
-            text = to_json(result)
-        except (PydanticSerializationError, ValueError) as exc:
-            raise AgentCrashed(
-                agent,
-                f"nothing, but its result is no JSON value ({exc}): "
-                "return text, numbers, lists, dicts or a pydantic model",
-            ) from exc
-        if len(text) > self._settings.max_result_bytes:
-            raise PayloadTooLarge(
-                "the result", len(text), self._settings.max_result_bytes, "CHIMERA_MAX_RESULT_BYTES"
-            )
-        return text.decode()
 
 
 def _task(claim: Claim, brief: Brief, agent: str, inputs: dict[str, Any]) -> Task:

@@ -7,6 +7,7 @@ its failure is tried again, then a human is asked.
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import defaultdict
 from contextlib import suppress
@@ -125,6 +126,7 @@ class Judge(Service):
                 return
 
     async def _judge(self, tenant: str, review: Review) -> None:
+        began = time.monotonic()
         try:
             verdict = await self._evaluate(tenant, review)
         except LeaseLost as exc:
@@ -144,7 +146,8 @@ class Judge(Service):
             log.exception("judge.failed", task_id=review.task_id)
             await self._give_back(tenant, review, f"{type(exc).__name__}: {exc}", counts=True)
         else:
-            self._verdicts.put_nowait((tenant, review, verdict))
+            at_ms = review.claimed_at_us // 1000 + round(1000 * (time.monotonic() - began))
+            self._verdicts.put_nowait((tenant, review, verdict.model_copy(update={"at_ms": at_ms})))
 
     async def _evaluate(self, tenant: str, review: Review) -> Verdict:
         briefs = self._briefs.setdefault(tenant, Briefs(self._base.of(tenant).missions))

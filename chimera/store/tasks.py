@@ -63,9 +63,12 @@ class TaskRecord:
     worker: str
     input: Any
     depends_on: tuple[str, ...]
+    needed_by: tuple[str, ...]
     result: Any
     """The accepted result, or the one under review; None when there is none."""
     has_result: bool
+    state_version: int | None
+    """Of the mission, when the result was made; None without one."""
     proposed: tuple[Action, ...]
     """What waits for the verdict on the result."""
     actions: int
@@ -361,8 +364,10 @@ def _record(
         worker=task.get("worker", ""),
         input=json.loads(spec["input"]) if spec.get("input") else None,
         depends_on=tuple(spec.get("depends_on", "").split()),
+        needed_by=tuple(spec.get("needed_by", "").split()),
         result=None if result is None else json.loads(result),
         has_result=result is not None,
+        state_version=None if result is None else int(commit.get("version") or task["version"]),
         proposed=parse_actions(task.get("actions", "")),
         actions=int(commit.get("actions", 0)),
         feedback=tuple(json.loads(task.get("feedback", "[]"))),

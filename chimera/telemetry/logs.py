@@ -28,7 +28,7 @@ from structlog.contextvars import bind_contextvars, bound_contextvars, get_conte
 
 from chimera.telemetry.record import CONTEXT, LogRecord, entry, redact, render
 
-NOISY = ("httpx", "httpcore", "openai", "urllib3", "asyncio")
+NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "asyncio")
 """Libraries that tell of each request at `info`: heard from `warning` on, unless we debug."""
 
 bound = bound_contextvars

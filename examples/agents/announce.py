@@ -20,7 +20,7 @@ class Options(BaseModel):
 @agent("announce", options=Options)
 async def announce(task: Task, ctx: Context) -> dict[str, str]:
     """Announces the first sentence of a text to a webhook."""
-    options = Options.model_validate(dict(ctx.options))
+    options = Options.model_validate(ctx.options)
     first = str(task.input).partition(".")[0].strip() + "."
     # Nothing is sent here: it is kept with the result, and sent when that is accepted.
     ctx.propose(HttpAction(url=options.webhook, body={"task": ctx.task_id, "text": first}))

@@ -1,7 +1,6 @@
 """The agent that docs/first-agent.md builds."""
 
-from chimera.agents import Context, agent
-from chimera.core.task import Task
+from chimera import Context, Task, agent
 
 
 @agent("headlines")

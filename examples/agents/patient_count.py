@@ -24,7 +24,7 @@ class Options(BaseModel):
 @agent("patient_count", options=Options)
 async def patient_count(task: Task, ctx: Context) -> dict[str, object]:
     """Counts the words of a document, unhurriedly."""
-    options = Options.model_validate(dict(ctx.options))
+    options = Options.model_validate(ctx.options)
     text = task.input["text"] if isinstance(task.input, dict) else str(task.input)
     paragraphs = [part for part in text.split("\n\n") if part.strip()] or [""]
     words = 0

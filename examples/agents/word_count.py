@@ -1,4 +1,7 @@
-"""An agent that is no language model: `chimera up --agents examples/agents/word_count.py`."""
+"""Agents that are no language models: `chimera up --agents examples/agents/word_count.py`.
+
+`word-count` counts one text; `word-total` brings such counts together, in a map_reduce or a dag.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from typing import TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chimera.agents import Context, agent
-from chimera.core.task import Task
+from chimera import Context, Task, agent
 
 
 class Options(BaseModel):
@@ -32,10 +34,20 @@ class Count(TypedDict):
 @agent("word-count", options=Options)
 async def word_count(task: Task, ctx: Context) -> Count:
     """Counts the words of a text, and lists the commonest."""
-    options = Options.model_validate(dict(ctx.options))
+    options = Options.model_validate(ctx.options)
     text = task.input["text"] if isinstance(task.input, dict) else str(task.input)
     words = re.findall(r"[^\W\d_]+", text.lower())
     long = Counter(word for word in words if len(word) >= options.min_letters)
     ctx.progress(f"{len(words)} words")
     ranked = sorted(long, key=lambda word: (-long[word], word))
     return Count(words=len(words), distinct=len(set(words)), top=ranked[: options.top])
+
+
+@agent("word-total")
+async def word_total(task: Task, ctx: Context) -> dict[str, int]:
+    """Adds up the counts of other tasks."""
+    parts = task.context.inputs.values()
+    return {
+        "texts": sum(part.get("texts", 1) for part in parts),
+        "words": sum(part["words"] for part in parts),
+    }

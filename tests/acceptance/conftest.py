@@ -171,7 +171,7 @@ def clean() -> dict[str, str]:
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     """The fleet, started as docs/first-agent.md says: with the newcomer's agent beside the tests' own."""
     directory = tmp_path_factory.mktemp("fleet")
-    (code,) = blocks("python", FIRST_AGENT.read_text(encoding="utf-8"))
+    code, *_ = blocks("python", FIRST_AGENT.read_text(encoding="utf-8"))
     fleet = LiveFleet(
         directory,
         {

@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from chimera.agents.context import Context
-from chimera.agents.llm import LlmOptions, check_options, llm
+from chimera.agents.llm import LlmOptions, llm
 from chimera.agents.models import process
 from chimera.agents.models.client import ModelClient, Models
 from chimera.agents.models.embedded import MODEL_NAME, weights
 from chimera.agents.models.process import EmbeddedModel
 from chimera.agents.purse import LocalPurse
+from chimera.agents.registry import Registry
 from chimera.core.mission import MissionFile
 from chimera.core.task import Priority, Task, TaskContext, TaskStatus
 from chimera.errors import InvalidRequest, ModelUnavailable
@@ -188,7 +189,7 @@ async def test_an_answer_that_is_no_json_is_left_to_the_judge(
 )
 def test_bad_options_name_their_place(options: dict[str, Any], place: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        check_options(options)
+        Registry.built_in().get("llm").options_of(options)
     assert raised.value.problems[0].startswith(place)
 
 
@@ -197,4 +198,4 @@ def test_the_example_missions_are_valid(name: str) -> None:
     text = (EXAMPLES / "missions" / f"{name}.yaml").read_text(encoding="utf-8")
     mission = MissionFile.model_validate(yaml.safe_load(text))
     if mission.agent == "llm":
-        assert check_options(mission.options) == LlmOptions.model_validate(mission.options)
+        assert LlmOptions.model_validate(mission.options)

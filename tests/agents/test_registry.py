@@ -129,9 +129,9 @@ def test_a_name_out_of_the_pattern_is_refused() -> None:
 
 def test_bad_options_are_found_before_anything_runs(tmp_path: Path) -> None:
     greeter = Registry.load(write(tmp_path, GREETER)).get("greeter")
-    greeter.check_options({"loud": True})
+    assert greeter.options_of({"loud": True}) == {"loud": True}
     with pytest.raises(InvalidRequest) as raised:
-        greeter.check_options({"loud": "maybe", "tone": 1})
+        greeter.options_of({"loud": "maybe", "tone": 1})
     assert raised.value.problems[1] == "options.tone: there is no such option; there are: loud"
     assert raised.value.problems[0].startswith("options.loud: ")
 
@@ -144,3 +144,41 @@ def test_importing_agents_stays_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+DEFAULTS = '''
+from pydantic import BaseModel, Field, field_validator
+from chimera import agent
+
+class Style(BaseModel):
+    tone: str = "dry"
+
+class Options(BaseModel, extra="forbid"):
+    words: tuple[str, ...] = ()
+    most: int = Field(3, alias="max")
+    style: Style = Style()
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _split(cls, text):
+        return text.split(",")
+
+@agent("styled", options=Options)
+def styled(task, ctx):
+    """Reads its options."""
+    return Options.model_validate(ctx.options).model_dump()
+
+@agent("free")
+def free(task, ctx):
+    """Takes any."""
+'''
+
+
+def test_options_have_their_models_defaults_and_the_model_takes_them_again(tmp_path: Path) -> None:
+    registry = Registry.load(write(tmp_path, DEFAULTS))
+    styled = registry.get("styled")
+    options = styled.options_of({"words": "a,b"})
+    assert options == {"words": "a,b", "max": 3, "style": {"tone": "dry"}}
+    assert styled.options is not None
+    assert styled.options.model_validate(options).model_dump()["words"] == ("a", "b")
+    assert registry.get("free").options_of({"any": 1}) == {"any": 1}

@@ -143,7 +143,7 @@ async def echo(task: Task, ctx: Context) -> Any:
 async def fail(task: Task, ctx: Context) -> Any:
     """Raises, but for the input `fine`."""
     if task.input != "fine":
-        raise RuntimeError("no")
+        raise RuntimeError(f"no {task.input}")
     return "fine"
 
 

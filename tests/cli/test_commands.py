@@ -130,8 +130,9 @@ async def test_without_a_fleet_the_next_step_is_named(shell: Shell) -> None:
     assert (await shell("status", "-o", "json")).document == {"running": False}
     assert (await shell("down")).code == 0
     doctor = await shell("doctor", "-o", "json")
-    assert doctor.code == 2
+    assert doctor.code == 4
     assert doctor.document[0]["problem"] == "no fleet runs here"
+    assert "cannot be reached" in (await nowhere("doctor")).out
 
 
 async def test_a_traceback_is_shown_to_those_who_debug(shell: Shell) -> None:
@@ -170,6 +171,11 @@ def doctor(task, ctx):
     """Says what a human must see."""
     return "Take 400 mg of ibuprofen twice a day to treat your arthritis."
 
+@agent("large")
+def large(task, ctx):
+    """Returns more than a fleet takes."""
+    return "x" * 400_000
+
 @agent("odd")
 async def odd(task, ctx):
     """Returns what is no JSON."""
@@ -185,7 +191,12 @@ async def test_an_agent_alone_ends_with_the_code_of_its_verdict(shell: Shell) ->
     burst = await shell("agent", "run", "burst", "--agents", "mine.py", "-i", "x")
     assert burst.code == 1
     assert "ValueError: burst" in burst.err
+    # The traceback is the agent's, from its own code on.
+    assert re.search(r'Traceback .*\n  File ".*mine\.py", line \d+, in burst\n    raise Value', burst.err)
     assert (await shell("agent", "run", "odd", "--agents", "mine.py", "-i", "x")).code == 1
+    large = await shell("agent", "run", "large", "--agents", "mine.py", "-i", "x")
+    assert large.code == 1
+    assert "400,002 bytes, over the limit of 262,144" in large.err
     human = await shell("agent", "run", "doctor", "--agents", "mine.py", "-i", "x")
     assert human.code == 5
     assert "topics: health" in human.err

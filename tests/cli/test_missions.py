@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import time
 from typing import Any
@@ -128,6 +129,7 @@ async def test_failed_tasks_are_found_by_reason_and_redriven_when_confirmed(hub:
     assert (await hub("task", "list", "--reason", "poisoned", "-o", "json")).document == []
     unconfirmed = await hub("task", "redrive", "--reason", "rejected")
     assert (unconfirmed.code, "redrive 2 tasks of 1 mission?" in unconfirmed.err) == (2, True)
+    assert "Usage:" not in unconfirmed.err
     assert "2 tasks redriven" in (await hub("task", "redrive", "--reason", "rejected", "--yes")).out
     assert (await hub("mission", "watch", mission_id)).code == 5
     assert "no failed task" in (await hub("task", "redrive", "--mission", mission_id)).out
@@ -137,9 +139,9 @@ async def test_failed_tasks_are_found_by_reason_and_redriven_when_confirmed(hub:
 async def test_ctrl_c_leaves_the_mission_going_on(hub: Shell) -> None:
     hub.write("m.json", mission(agent="wait"))
     process = await hub.start("run", "m.json")
-    assert process.stdout
+    assert process.stderr
     async with asyncio.timeout(60):
-        await process.stdout.readline()
+        assert b"is submitted" in await process.stderr.readline()
     process.send_signal(signal.SIGINT)
     done = await ended(process)
     assert done.code == 130
@@ -212,3 +214,101 @@ async def test_a_stopped_job_cancels_its_mission_unless_detached(hub: Shell, bas
         assert done.out.splitlines()[-1] == "chimera: exit code 130 (interrupted)"
         found = (await hub("mission", "get", mission_id, "-o", "json")).document
         assert found["status"] in expected
+
+
+async def test_progress_goes_beside_the_answer(hub: Shell) -> None:
+    hub.write("m.json", mission())
+    done = await hub("run", "m.json")
+    assert "spent $0.000000 of" in done.err
+    assert [line[0] for line in done.out.splitlines()] == ["✓", " ", "✓", " ", "C"]
+
+
+async def test_a_run_ends_with_the_reasons_of_what_failed(hub: Shell) -> None:
+    hub.write("m.json", mission(agent="fail", inputs=["fine", "b", "b", "c", "d", "e"], max_attempts=1))
+    done = await hub("run", "m.json")
+    told = [line for line in done.out.splitlines() if " failed (" in line]
+    assert len(told) == 3
+    assert re.match(r"  \S+\.1 and 1 more failed \(agent_error\): agent 'fail' raised .*: no b$", told[0])
+    assert "on the way: 5 errors" in done.out
+    ended = (await hub("run", "m.json", "-o", "json")).lines[-1]
+    found = {failure["error"].rpartition(" ")[2]: failure["task_ids"] for failure in ended["failures"]}
+    assert {last: len(ids) for last, ids in found.items()} == {"b": 2, "c": 1, "d": 1, "e": 1}
+
+
+async def test_a_rejected_task_fails_with_what_the_judge_said(hub: Shell) -> None:
+    hub.write("m.json", mission(inputs=["a"], judge=[{"policy": "rules", "required": ["z"]}], max_attempts=1))
+    done = await hub("run", "m.json")
+    assert re.search(r"\.0 failed \(rejected\): the result must match z\n", done.out), done.out
+    assert "on the way: 1 rejection\n" in done.out
+
+
+async def test_results_of_several_stages_say_which_and_mark_the_answer(hub: Shell) -> None:
+    plan = {"strategy": "map_reduce", "width": 2, "reduce": {"agent": "echo"}}
+    hub.write("m.json", mission(inputs=["a", "b", "c"], plan=plan))
+    done = await hub("run", "m.json")
+    mission_id = done.err.split()[1]
+    for out in (done.out, (await hub("mission", "results", mission_id)).out):
+        stages = dict(re.findall(r"\.(\S+)  (map|reduce(?:, an answer)?)  ", out))
+        assert stages == {
+            **{"0": "map", "1": "map", "2": "map", "r1-0": "reduce", "r1-1": "reduce"},
+            "r2-0": "reduce, an answer",
+        }
+    shown = (await hub("task", "get", f"{mission_id}.r1-0")).out
+    assert "  stage    reduce" in shown
+    assert f'  takes    {mission_id}.1: {{"said": "b"}}' in shown
+    hub.write("plain.json", mission())
+    assert "map" not in (await hub("run", "plain.json")).out
+
+
+async def test_an_accepted_result_stands_and_says_which_state_it_was_made_under(hub: Shell) -> None:
+    hub.write("m.json", mission(inputs=["a", "b"], judge=[{"policy": "human"}]))
+    assert (await hub("run", "m.json")).code == 5
+    first, second = (one["task_id"] for one in (await hub("review", "list", "-o", "json")).document)
+    mission_id = first.partition(".")[0]
+    await hub("review", "approve", first)
+    changed = await hub("mission", "set", mission_id, "--goal", "Other.")
+    assert "kept, as accepted before: 1 result\n" in changed.err
+    assert (await hub("review", "approve", second)).code == 3  # refused as stale: it is done again
+    assert (await hub("mission", "watch", mission_id)).code == 5
+    assert "state    version 2" in (await hub("task", "get", second)).out
+    await hub("review", "approve", second)
+    assert "state    version 1" in (await hub("task", "get", first)).out
+    results = (await hub("mission", "results", mission_id, "-o", "json")).lines
+    assert {one["task_id"]: one["state_version"] for one in results} == {first: 1, second: 2}
+
+
+async def test_a_review_shows_which_policy_asks_and_its_note(hub: Shell) -> None:
+    judge = [{"policy": "human", "note": "Is the author named?"}, {"policy": "rules", "min_chars": 1}]
+    hub.write("m.json", mission(inputs=["a"], judge=judge))
+    waiting = await hub("run", "m.json")
+    assert "1 result waits for a human" in waiting.out
+    (task,) = [one["task_id"] for one in (await hub("review", "list", "-o", "json")).document]
+    shown = (await hub("review", "show", task)).out
+    assert "    human 0.80  Is the author named?\n" in shown
+    assert "    rules 1.00\n" in shown
+
+
+async def test_the_recorder_says_whose_numbers_are_left_out(hub: Shell) -> None:
+    hub.write("m.json", mission(agent="wait"))
+    hub.write("other.json", mission())
+    first = (await hub("mission", "submit", "m.json")).out.strip()
+    assert (await hub("run", "other.json")).code == 0
+    await hub("mission", "cancel", first)
+    assert "the tenant's other missions" in (await hub("recorder", "show", first)).err
+
+
+async def test_numbers_of_one_are_no_plural(hub: Shell) -> None:
+    hub.write("m.json", mission(inputs=["a"]))
+    submitted = await hub("mission", "submit", "m.json")
+    assert submitted.err.startswith("submitted: 1 task;")
+
+
+async def test_the_hubs_agents_are_not_taken_for_those_named_here(hub: Shell) -> None:
+    assert (await hub("agent", "list")).err == ""
+    named = Shell(hub.directory, {**hub.environment, "CHIMERA_AGENTS": "mine.py"})
+    assert "`chimera agent list --local`" in (await named("agent", "list")).err
+
+
+async def test_doctor_ends_with_the_code_of_what_is_wrong(hub: Shell) -> None:
+    stranger = Shell(hub.directory, {**hub.environment, "CHIMERA_API_KEY": "chi_unknown"})
+    assert (await stranger("doctor")).code == 3

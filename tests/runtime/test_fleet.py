@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from structlog.testing import capture_logs
 
 from chimera.agents.context import Context
 from chimera.agents.purse import Charge
+from chimera.agents.registry import Registry
 from chimera.core.mission import MissionStatus
 from chimera.core.task import Task
 from chimera.runtime.base import Base
+from chimera.telemetry import logs
+from tests.cli.conftest import own_logging
 from tests.runtime.fleet import registry, running
 from tests.store import drive
 
@@ -260,3 +265,51 @@ async def test_a_worker_that_fell_silent_is_replaced(base: Base, tenant: str) ->
         assert mission.status is MissionStatus.COMPLETED
         assert mission.tallies == {"crashes": 1}
         thaw.set()
+
+
+OPTIONS = """
+from pydantic import BaseModel
+from chimera import agent
+
+class Options(BaseModel):
+    top: int = 3
+    tone: str = "dry"
+
+@agent("seen", options=Options)
+async def seen(task, ctx):
+    return ctx.options
+"""
+
+
+async def test_an_agent_finds_its_options_defaults(base: Base, tenant: str, tmp_path: Path) -> None:
+    (tmp_path / "seen.py").write_text(OPTIONS, encoding="utf-8")
+    async with running(base, tenant, Registry.load(str(tmp_path / "seen.py"))) as fleet:
+        await fleet.submit(drive.spec(agent="seen", inputs=["x"], options={"top": 2}))
+        await fleet.rest()
+        assert (await fleet.stores.tasks.get("m1.0")).result == {"top": 2, "tone": "dry"}
+
+
+async def test_a_verdict_says_when_it_was_reached_by_the_stores_clock(base: Base, tenant: str) -> None:
+    async with running(base, tenant, registry(echo=echo)) as fleet:
+        before = (await fleet.stores.missions.now_us()) // 1000
+        await fleet.submit(drive.spec(inputs=["x"]))
+        await fleet.rest()
+        (verdict,) = (await fleet.stores.tasks.get("m1.0")).verdicts
+        assert verdict.at_ms is not None
+        assert before <= verdict.at_ms <= (await fleet.stores.missions.now_us()) // 1000 + 1
+
+
+async def test_what_an_agent_raises_is_logged_with_its_traceback(base: Base, tenant: str) -> None:
+    async def broken(task: Task, ctx: Context) -> Any:
+        raise ValueError(f"no use for {task.input}")
+
+    out = io.StringIO()
+    async with running(base, tenant, registry(broken=broken)) as fleet:
+        with own_logging():
+            logs.configure(base.settings, role="worker", stream=out, capture_print=False)
+            await fleet.submit(drive.spec(agent="broken", inputs=["x"], max_attempts=1))
+            await fleet.rest()
+    (record,) = [one for one in logs.parse(out.getvalue().splitlines()) if one.event == "agent.raised"]
+    assert (record.task_id, record.attempt) == ("m1.0", 1)
+    assert "in broken" in record.exception
+    assert "ValueError: no use for x" in record.exception

@@ -150,3 +150,13 @@ async def test_two_judges_never_hold_the_same_review(base: Base, tenant: str) ->
     taken = await asyncio.gather(*(drive.review(stores, 10, judge=f"j{n}") for n in range(4)))
     ids = [one.task_id for batch in taken for one in batch]
     assert len(ids) == len(set(ids)) == 30
+
+
+async def test_a_commit_record_has_the_state_it_was_made_under_and_keeps_it(base: Base, tenant: str) -> None:
+    stores = await in_review(base, tenant, inputs=["x", "y"])  # the second keeps the mission open
+    (one,) = await drive.review(stores)
+    assert (await stores.tasks.get(one.task_id)).state_version == 1
+    await drive.judge(stores, one)
+    await stores.missions.edit("m1", "op", by="me", goal="another")
+    assert await base.redis.hget(stores.tasks.keys.of("commit", one.task_id), "version") == "1"
+    assert (await stores.tasks.get(one.task_id)).state_version == 1

@@ -180,3 +180,17 @@ def _log_of(code: str, expect: int = 0) -> list[logs.LogRecord]:
     done = _run(code)
     assert done.returncode == expect, done.stderr
     return logs.parse((done.stdout + done.stderr).splitlines())
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_libraries_that_tell_of_each_request_are_not_heard(library: str) -> None:
+    out, level, handlers = io.StringIO(), logging.getLogger().level, logging.getLogger().handlers[:]
+    try:
+        logs.configure(load(log_format="json", log_level="info"), role="cli", stream=out)
+        logging.getLogger(library).info("HTTP Request: POST http://127.0.0.1/v1")
+        assert out.getvalue() == ""
+    finally:
+        logging.getLogger().handlers[:] = handlers
+        logging.getLogger().setLevel(level)
+        logging.captureWarnings(False)
+        structlog.reset_defaults()

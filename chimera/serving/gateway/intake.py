@@ -10,6 +10,7 @@ import orjson
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
+from chimera.agents.registry import Registry as Agents
 from chimera.core.judge import JudgePolicy, RulesPolicy, SchemaPolicy
 from chimera.core.mission import DagPlan, MapReducePlan, MissionSpec
 from chimera.core.plan import total_tasks
@@ -21,6 +22,7 @@ from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.ids import new_mission_id
 from chimera.settings import Settings
 
+BUILT_IN = Agents.built_in()
 ITEM_SETTING = "CHIMERA_MAX_INPUT_BYTES"
 
 
@@ -121,12 +123,22 @@ def agent_problems(spec: MissionSpec, agents: Mapping[str, Mapping[str, Any]]) -
         if agent not in agents:
             known = ", ".join(sorted(agents)) or "none yet: the fleet is starting, or CHIMERA_AGENTS is wrong"
             yield f"{where}agent: no agent is named {agent!r}; registered: {known}"
+        elif agent in BUILT_IN:
+            yield from _own_problems(where, agent, options)
         elif schema := agents[agent].get("options_schema"):
             # An empty registry: a schema's $ref is never fetched from anywhere.
             validator = Draft202012Validator(schema, registry=Registry())
             for error in validator.iter_errors(options):
                 path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.path)
                 yield f"{where}options{path}: {error.message} (options of agent {agent!r})"
+
+
+def _own_problems(where: str, agent: str, options: Mapping[str, Any]) -> Iterator[str]:
+    """What the option model of an agent of ours says: of others the hub knows a JSON Schema only."""
+    try:
+        BUILT_IN.get(agent).options_of(options)
+    except InvalidRequest as exc:
+        yield from (f"{where}{problem}" for problem in exc.problems)
 
 
 def uses(spec: MissionSpec) -> dict[str, tuple[str, Mapping[str, Any]]]:

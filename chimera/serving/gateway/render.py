@@ -58,7 +58,9 @@ def mission_view(record: MissionRecord, tenant: str) -> MissionView:
 def next_step(record: MissionRecord) -> str:
     """What a person can do about a mission that failed or waits, or whose actions failed; else nothing."""
     if record.status is MissionStatus.WAITING_REVIEW:
-        return f"{record.counts['ESCALATED']} results wait for a human: `chimera review list` shows them"
+        waiting = record.counts["ESCALATED"]
+        what = "result waits" if waiting == 1 else "results wait"
+        return f"{waiting} {what} for a human: `chimera review list` shows what"
     if record.status is MissionStatus.FAILED:
         return _FAILURES.get(record.reason, _unknown_step)(record)
     if failed := record.actions.get(ActionStatus.FAILED, 0):
@@ -150,6 +152,7 @@ def task_view(
         worker=record.worker,
         result=record.result,
         has_result=record.has_result,
+        state_version=record.state_version,
         proposed=tuple(action.model_dump(mode="json") for action in record.proposed),
         actions=tuple(actions),
         verdicts=record.verdicts,
@@ -168,7 +171,9 @@ def result_view(record: TaskRecord, spec: MissionBase) -> ResultView:
         task_id=record.task_id,
         stage=record.stage,
         agent=agent_of(spec, record.stage),
+        answers=not record.needed_by,
         result=record.result,
+        state_version=record.state_version,
         confidence=verdict.confidence if verdict else 1.0,
         verdict=verdict,
         attempts=record.attempt,

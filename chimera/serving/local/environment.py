@@ -86,8 +86,13 @@ def of_hub(
 
 def agents(names: str, more: Iterable[str | Path] = ()) -> str:
     """CHIMERA_AGENTS with files named by their absolute paths: the hub has another directory."""
-    parts = [*filter(None, (part.strip() for part in names.split(","))), *map(str, more)]
+    parts = [*places(names), *map(str, more)]
     return ",".join(str(Path(part).absolute()) if Path(part).is_file() else part for part in parts)
+
+
+def places(names: str) -> tuple[str, ...]:
+    """CHIMERA_AGENTS one by one."""
+    return tuple(filter(None, (part.strip() for part in names.split(","))))
 
 
 def _chosen(settings: Settings) -> list[tuple[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from chimera.errors import BackendError
+from chimera.agents.registry import Registry
+from chimera.errors import BackendError, Conflict
 from chimera.serving.local import environment, remains
 from chimera.serving.local.child import last_lines
 from chimera.serving.local.process import ProcessId, end, spawn
@@ -55,7 +57,9 @@ def up(
         agents: files or modules that register agents, beside CHIMERA_AGENTS.
         app: ``module:function`` that builds the Serve application.
     Raises:
-        ConfigurationError: a port is taken, or the environment is wrong otherwise; nothing runs.
+        ConfigurationError: agents cannot be loaded, a port is taken, or the environment is wrong otherwise;
+            nothing runs.
+        Conflict: a fleet runs already, without these agents or at another port; it is left as it is.
         BackendError: a stage failed, with the end of its log; nothing runs.
         KeyboardInterrupt: nothing runs.
     """
@@ -63,8 +67,10 @@ def up(
     chosen = settings.model_copy(update={"agents": environment.agents(settings.agents, agents)})
     with state.locked() as lock:
         if lock is None:
-            return _join(state, progress)
+            return _join(state, chosen, progress)
         try:
+            # Here rather than in the hub, which would say so after most of a minute, in Ray's words.
+            Registry.load(chosen.agents)
             # What a crashed fleet left is ended first: it may hold the very ports that are checked.
             remains.sweep(state)
             state.forget()
@@ -86,7 +92,7 @@ def down(settings: Settings) -> bool:
         Whether anything ran.
     """
     state = StateDir(settings.state_dir)
-    if not state.path.exists():
+    if not os.access(state.path, os.F_OK):
         return False
     ran = _end(state)
     with state.locked(wait_s=STOP_S) as lock:
@@ -131,15 +137,31 @@ def _spawn_supervisor(settings: Settings, state: StateDir, lock: int, app: str) 
     return process
 
 
-def _join(state: StateDir, progress: Progress) -> Fleet:
-    """Wait for a fleet that somebody else started or is starting."""
+def _join(state: StateDir, asked: Settings, progress: Progress) -> Fleet:
+    """Wait for a fleet that somebody else started or is starting, if it is the one that is asked for."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         fleet = state.read()
         if fleet and fleet.supervisor.is_alive():
+            _see_that_it_is(fleet, asked)
             return fleet if fleet.ready else _follow(state, fleet.supervisor, progress)
         time.sleep(POLL_S)  # the other one is between its lock and its first record, or going
     raise BackendError(f"{state.path} is locked and no fleet runs in it: run `chimera down`, then again")
+
+
+def _see_that_it_is(fleet: Fleet, asked: Settings) -> None:
+    """Refuse what a fleet that runs cannot give: agents are loaded, and its port is bound, at its start."""
+    lacking = [place for place in environment.places(asked.agents) if place not in fleet.agents]
+    if lacking:
+        raise Conflict(
+            f"the fleet that runs here was started without the agents of {', '.join(lacking)}: "
+            "`chimera down`, and this again"
+        )
+    url = f"http://{asked.http_host}:{asked.http_port}"
+    if fleet.url != url and asked.model_fields_set & {"http_host", "http_port"}:
+        raise Conflict(
+            f"the fleet that runs here is at {fleet.url}, not {url}: `chimera down`, and this again"
+        )
 
 
 def _follow(state: StateDir, supervisor: ProcessId, progress: Progress) -> Fleet:

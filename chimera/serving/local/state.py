@@ -43,6 +43,7 @@ class Fleet(BaseModel):
         ray_address: host:port of Ray's GCS.
         redis_url: with the password.
         model_url: the embedded model's endpoint, or "" when another one is used.
+        agents: files and modules its agents come from, beside those of installed packages.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +58,7 @@ class Fleet(BaseModel):
     ray_address: str
     redis_url: str
     model_url: str = ""
+    agents: tuple[str, ...] = ()
     tenant: str = TENANT
     api_key_file: Path
     ray_token_file: Path
@@ -66,6 +68,16 @@ class Fleet(BaseModel):
     def supervisor(self) -> ProcessId:
         """The process whose life is the fleet's."""
         return self.processes["supervisor"]
+
+    @property
+    def logs(self) -> Path:
+        """Logs of what the supervisor starts: Redis, the model, Ray; they outlive the fleet."""
+        return StateDir(self.directory).logs
+
+    @property
+    def worker_logs(self) -> Path:
+        """Logs of the hub and the workers, `worker-*.out`; they go with the fleet."""
+        return StateDir(self.directory).ray_temp / "session_latest" / "logs"
 
     def api_key(self) -> str:
         """The local tenant's key."""
@@ -126,11 +138,17 @@ class StateDir:
         return path
 
     def read(self) -> Fleet | None:
-        """The recorded fleet, alive or not; None where there is none, or of another version."""
+        """The recorded fleet, alive or not; None where there is none, or of another version.
+
+        Raises:
+            ConfigurationError: the directory is somebody else's.
+        """
         try:
             return Fleet.model_validate_json(self.fleet_file.read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
+        except OSError as exc:
+            raise _unusable(self.path, exc) from exc
 
     def write(self, fleet: Fleet) -> None:
         """Record it, atomically."""
@@ -180,12 +198,16 @@ def _private_directory(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
     except OSError as exc:
-        raise ConfigurationError(
-            f"{path} cannot be used ({exc.strerror}): set CHIMERA_STATE_DIR to a directory of yours"
-        ) from exc
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise ConfigurationError(
-            f"{path} is somebody else's or no directory: remove it, or set CHIMERA_STATE_DIR elsewhere"
-        )
+        raise _unusable(path, exc) from exc
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConfigurationError(f"{path} is no directory: set CHIMERA_STATE_DIR to a directory of yours")
+    if found.st_uid != os.geteuid():
+        raise ConfigurationError(f"{path} is somebody else's: set CHIMERA_STATE_DIR to a directory of yours")
     if stat.S_IMODE(found.st_mode) != 0o700:
         path.chmod(0o700)
+
+
+def _unusable(path: Path, exc: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be used ({exc.strerror}): set CHIMERA_STATE_DIR to a directory of yours"
+    )

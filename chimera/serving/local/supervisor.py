@@ -330,6 +330,7 @@ class Supervisor:
                 ray_address=self._ray.address,
                 redis_url=self._redis_url,
                 model_url=self._model.url if self._model else "",
+                agents=environment.places(environment.agents(self._settings.agents)),
                 api_key_file=self._state.api_key,
                 ray_token_file=self._state.ray_token,
                 directory=self._state.path,

@@ -27,7 +27,7 @@ def test_it_lists_every_kind_of_error_with_status_and_members() -> None:
         row = rows.pop(problem_kind(error))
         assert row.startswith(f"{status} |")
         for field in problem_fields(error):
-            assert f"`{problem_member(field)}`" in row or field == "summary"
+            assert f"`{problem_member(field)}`" in row or problem_member(field) == "detail"
     assert set(rows) == {"no-such-path", "no-such-method", "internal"}
 
 

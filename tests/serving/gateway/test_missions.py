@@ -61,7 +61,7 @@ async def test_an_idempotency_key_of_another_request_is_refused(http: httpx.Asyn
     [
         ({"budget_usd": 0}, "budget_usd: Input should be greater than 0 (it is 0)"),
         ({"budget_usd": -1}, "budget_usd: Input should be greater than 0 (it is -1)"),
-        ({"inputs": []}, "body: inputs are empty: give at least one item"),
+        ({"inputs": []}, "inputs: there are none: give at least one item"),
         ({"priority": "urgent"}, "priority: must be one of 'high', 'medium' or 'low'"),
         ({"budget_us": 1}, "budget_us: there is no such field; did you mean budget_usd?"),
         ({"goal": ""}, "goal: String should have at least 1 character (it is '')"),
@@ -73,6 +73,14 @@ async def test_an_idempotency_key_of_another_request_is_refused(http: httpx.Asyn
         ({"judge": [{"policy": "schema", "schema": {"type": "objekt"}}]}, "judge[0].schema: "),
         ({"agent": "ghost"}, "agent: no agent is named 'ghost'; registered: echo, llm"),
         ({"options": {"times": 0}}, "options.times: 0 is less than the minimum of 1"),
+        (
+            {"agent": "llm", "options": {"prompt": "{input.nofield} {unknown}"}},
+            "options.prompt: {unknown} is no placeholder",
+        ),
+        (
+            {"plan": {"strategy": "map_reduce", "reduce": {"agent": "llm", "options": {"sed": 1}}}},
+            "plan.reduce.options.sed: there is no such option; there are: prompt",
+        ),
         ({"options": {"tims": 1}}, "options: Additional properties are not allowed"),
         (
             {"plan": {"strategy": "map_reduce", "reduce": {"agent": "ghost"}}},
@@ -111,6 +119,15 @@ async def test_all_problems_are_told_at_once(http: httpx.AsyncClient) -> None:
         "priority",
         "max_attempts",
     }
+
+
+async def test_empty_inputs_are_told_among_the_rest(http: httpx.AsyncClient) -> None:
+    wrong = {"goal": "", "inputs": [], "budget_usd": -1, "zz": 1}
+    problem = (await http.post("/v1/missions", json=wrong)).json()
+    places = [line.partition(":")[0] for line in problem["problems"]]
+    assert sorted(places) == ["budget_usd", "goal", "inputs", "zz"]
+    assert "summary" not in problem
+    assert problem["detail"].startswith("the request cannot be taken: 4 things")
 
 
 @pytest.mark.parametrize(

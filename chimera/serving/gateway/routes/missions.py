@@ -112,7 +112,7 @@ async def mission(mission_id: str, caller: ByCaller) -> Response:
 
 @router.patch("/{mission_id}", response_model=MissionView)
 async def edit(mission_id: str, change: Edit, caller: ByCaller, operation: Operation = None) -> Response:
-    """Change goal or context: state_version grows, and work done under the old state is done again."""
+    """Change goal or context: state_version grows; work under way is done again, accepted results stand."""
     check_size("context", change.context, caller.hub.base.settings.max_input_bytes)
     async with promptly():
         await caller.stores.missions.edit(

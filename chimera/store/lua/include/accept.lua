@@ -35,9 +35,9 @@ local function queue_actions(k, id, mid, proposed, now)
 end
 local function accept(k, id, from, by, confidence, now)
   local mid = mission_of(id)
-  local t = redis.call("HMGET", k.of_task(id), "result", "attempt", "actions")
+  local t = redis.call("HMGET", k.of_task(id), "result", "attempt", "actions", "version")
   redis.call("HSET", k.of_commit(id), "result", t[1] or "null", "attempt", t[2], "by", by,
-    "confidence", confidence, "at", int(now))
+    "confidence", confidence, "version", t[4] or "", "at", int(now))
   move(k, id, mid, from, "ACCEPTED", "finished_at", int(now))
   if t[3] then queue_actions(k, id, mid, t[3], now) end
   redis.call("HDEL", k.of_task(id), "result", "actions", "worker", "expires", "judge", "feedback")
