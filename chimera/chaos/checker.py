@@ -299,6 +299,12 @@ def no_gap(history: History) -> tuple[int, list[str]]:
     return checked, wrong
 
 
+def no_edit(history: History) -> tuple[int, list[str]]:
+    """The archive's hash chain holds from its first event to its last."""
+    wrong = [f"{name}: {what}" for name, tenant in history.tenants.items() for what in tenant.breaks]
+    return sum(tenant.archived for tenant in history.tenants.values()), wrong
+
+
 CHECKS: tuple[tuple[str, str, Check | None], ...] = (
     ("I1", "no acknowledged mission is lost", no_mission_lost),
     ("I2", "a task has at most one committed result", one_commit),
@@ -310,7 +316,7 @@ CHECKS: tuple[tuple[str, str, Check | None], ...] = (
     ("I7b", "side effects are received, once a key", effects_follow_verdicts),
     ("I8", "high priority within 10 s at p99", None),
     ("I9", "the recorder has no gap", no_gap),
-    ("I9b", "the recorder has no edit (hash chain)", None),
+    ("I9b", "the recorder's archive has no edit (hash chain)", no_edit),
     ("I10", "an idle fleet reaches zero and wakes", None),
 )
 

@@ -13,6 +13,8 @@ from chimera.chaos.journal import read
 from chimera.errors import StoreError
 from chimera.settings import Settings
 from chimera.store.actions import ActionStore
+from chimera.store.archive import Archive
+from chimera.store.blobs import Blobs
 from chimera.store.connection import Redis, connect, translated
 from chimera.store.ledger import Ledger
 from chimera.store.missions import MissionStore
@@ -59,10 +61,10 @@ async def _open(redis: Redis, tenant: str) -> str:
 
 async def gather(settings: Settings, tenants: tuple[str, ...], directory: Path) -> History:
     """The history of the drill whose journals are in a directory."""
-    redis = connect(settings)
+    redis, blobs = connect(settings), Blobs(settings.blob_location)
     try:
         return History(
-            tenants={tenant: await _end_of(redis, tenant) for tenant in tenants},
+            tenants={tenant: await _end_of(redis, blobs, tenant) for tenant in tenants},
             acknowledged=tuple(read(directory / "acknowledged.ndjson")),
             calls=tuple(read(directory / "calls.ndjson")),
             hooks=tuple(read(directory / "hooks.ndjson")),
@@ -75,7 +77,9 @@ async def gather(settings: Settings, tenants: tuple[str, ...], directory: Path) 
         await redis.aclose()
 
 
-async def _end_of(redis: Redis, tenant: str) -> TenantEnd:
+async def _end_of(redis: Redis, blobs: Blobs, tenant: str) -> TenantEnd:
+    archive = Archive(blobs, tenant)
+    archived, breaks = await archive.verify()
     missions, tasks, ledger = MissionStore(redis, tenant), TaskStore(redis, tenant), Ledger(redis, tenant)
     records = await missions.get_many(await missions.list_ids(most=100_000))
     results: Counter[str] = Counter()
@@ -94,7 +98,7 @@ async def _end_of(redis: Redis, tenant: str) -> TenantEnd:
         ids = await outbox.ids(record.mission_id, most=100_000)
         actions |= {one.action_id: one.status for one in await outbox.get_many(ids)}
     return TenantEnd(
-        events=tuple([event async for _, event in Recorder(redis, tenant).read()]),
+        events=tuple([event async for _, event in Recorder(redis, tenant, archive).read()]),
         missions=tuple(
             MissionEnd(
                 mission_id=one.mission_id,
@@ -109,6 +113,8 @@ async def _end_of(redis: Redis, tenant: str) -> TenantEnd:
         ),
         results=dict(results),
         verdicts=dict(verdicts),
+        archived=archived,
+        breaks=tuple(breaks),
         held_microusd=(await ledger.balance()).held,
         open_holds=open_holds,
         actions=actions,

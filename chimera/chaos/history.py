@@ -31,6 +31,8 @@ class TenantEnd(BaseModel):
         results: accepted results by task, as the API gives them.
         verdicts: accepting verdicts by task.
         actions: the status of each accepted action, by its id.
+        archived: events in the recorder's archive.
+        breaks: where its hash chain does not hold, in words.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +41,8 @@ class TenantEnd(BaseModel):
     missions: tuple[MissionEnd, ...]
     results: dict[str, int]
     verdicts: dict[str, int]
+    archived: int = 0
+    breaks: tuple[str, ...] = ()
     held_microusd: int
     open_holds: int
     actions: dict[str, str] = {}

@@ -97,6 +97,9 @@ def own(directory: Path, faults: tuple[Fault, ...], *, fast_rescue: bool) -> Ite
         "CHIMERA_NODES": "2" if Fault.NODE_KILL in faults else "0",
         # Two workers for each tenant's load, each with slots to spare for what the other one drops.
         "CHIMERA_SLOTS": "48",
+        # Most of what the checker reads has been through the archive.
+        "CHIMERA_RECORDER_FLUSH_S": "2",
+        "CHIMERA_RECORDER_LIVE": "500",
         **PRICES_USD,
     }
     with _endpoint(port, directory), _up(environment) as fleet:

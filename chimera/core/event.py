@@ -2,12 +2,17 @@
 
 A script call writes one stream entry that covers all its transitions and their range of
 sequence numbers; ``expand`` turns it back into events.
+
+Numbers belong to an epoch: one life of the store. A store that comes back may have lost its last
+writes and give their numbers again; it does so in a new epoch, so epoch and number name one event.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,6 +62,7 @@ KINDS: dict[str, str] = {
     "worker.started": "a worker joined the tenant's swarm",
     "worker.ended": "a worker left",
     "limits.set": "the tenant's limits changed",
+    "recorder.epoch": "the store restarted, failed over or was restored: numbers go on in a new epoch",
 }
 """Every kind of entry, and what it means."""
 
@@ -66,8 +72,10 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    epoch: int = 1
+    """Grows whenever the store comes back as another process: see `recorder.epoch`."""
     seq: int
-    """Gap-free per tenant, from 1."""
+    """Gap-free per tenant and epoch. A new epoch goes on where what survived of the last one ends."""
     at: datetime
     """The store's clock."""
     kind: str
@@ -78,18 +86,58 @@ class Event(BaseModel):
     details: dict[str, Any] = {}
 
 
-def expand(fields: Mapping[str, str]) -> Iterator[Event]:
+_POSITION = re.compile(r"(\d{1,9})/(\d{1,19}-\d{1,19})/(\d{1,19})")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in one tenant's recorder: right behind an event. Ordered as the events are.
+
+    Epoch 0 is before every event; with an entry it is a place in time: before the events that were
+    written after that entry's instant.
+    """
+
+    epoch: int
+    seq: int
+    entry: str = field(compare=False)
+    """The stream entry that holds the event: ``<ms>-<n>``, the store's clock."""
+
+    def __str__(self) -> str:
+        return f"{self.epoch}/{self.entry}/{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """The position that `str` made the text from. Raises ValueError."""
+        match = _POSITION.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text[:80]!r} is no position in a flight recorder")
+        return cls(int(match[1]), int(match[3]), match[2])
+
+    @classmethod
+    def before(cls, ms: int) -> Position:
+        """Before everything that is written at an instant (ms) or later."""
+        return cls(0, 0, f"{max(0, ms - 1)}-{_LAST_OF_MS}")
+
+
+_LAST_OF_MS = 2**64 - 1
+BEGINNING = Position(0, 0, "0-0")
+"""Before everything."""
+
+
+def expand(fields: Mapping[str, str], epoch: int = 1) -> Iterator[Event]:
     """The events of one stream entry.
 
     Args:
         fields: ``seq`` of the last event, ``at`` in µs, ``by``, and ``events``, a JSON list of
             ``[kind, mission_id, task_id, details]``.
+        epoch: the epoch it was written in.
     """
     entries = json.loads(fields["events"])
     first = int(fields["seq"]) - len(entries) + 1
     at = datetime.fromtimestamp(int(fields["at"]) / 1_000_000, UTC)
     for offset, (kind, mission_id, task_id, details) in enumerate(entries):
         yield Event(
+            epoch=epoch,
             seq=first + offset,
             at=at,
             kind=kind,

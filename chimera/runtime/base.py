@@ -8,6 +8,7 @@ import structlog
 
 from chimera.settings import Settings
 from chimera.store.actions import ActionStore
+from chimera.store.archive import Archive
 from chimera.store.blobs import Blobs
 from chimera.store.catalogue import Catalogue
 from chimera.store.connection import Redis, connect, prepare, remarks
@@ -18,6 +19,7 @@ from chimera.store.recorder import Recorder
 from chimera.store.requests import Requests
 from chimera.store.reviews import ReviewStore
 from chimera.store.room import Room
+from chimera.store.sinks import Sink, Troubles
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
 
@@ -35,6 +37,9 @@ class TenantStores:
     requests: Requests
     recorder: Recorder
     actions: ActionStore
+    archive: Archive
+    sink: Sink
+    """The archive's hold on the recorder's stream."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +55,23 @@ class Base:
     catalogue: Catalogue
     room: Room
     """How full the store is, asked once for the whole process."""
+    troubles: Troubles
     _stores: dict[str, TenantStores] = field(default_factory=dict)
 
     def of(self, tenant: str) -> TenantStores:
         """The stores of a tenant."""
         if tenant not in self._stores:
+            archive = Archive(self.blobs, tenant)
             self._stores[tenant] = TenantStores(
                 MissionStore(self.redis, tenant, self.room),
                 TaskStore(self.redis, tenant),
                 ReviewStore(self.redis, tenant),
                 Ledger(self.redis, tenant),
                 Requests(self.redis, tenant),
-                Recorder(self.redis, tenant),
+                Recorder(self.redis, tenant, archive),
                 ActionStore(self.redis, tenant),
+                archive,
+                Sink(self.redis, tenant),
             )
         return self._stores[tenant]
 
@@ -105,4 +114,5 @@ def base_of(settings: Settings) -> Base:
         tenants=TenantStore(redis),
         catalogue=Catalogue(redis),
         room=Room(redis),
+        troubles=Troubles(redis),
     )

@@ -1,38 +1,72 @@
-"""Bulk: mission inputs as NDJSON segments in a directory or any fsspec location.
+"""Bulk, in a directory or any fsspec location: mission inputs, and the files of the recorder's archive.
 
-Inputs are written, and on a local disk synced, before the mission is acknowledged. Redis never
-holds them all: the planner reads the window it needs.
+A file appears whole or not at all. Inputs are written, and on a local disk synced, before the
+mission is acknowledged. Redis never holds them all: the planner reads the window it needs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import fsspec
 import orjson
+from fsspec.implementations.local import LocalFileSystem
 
-from chimera.errors import CorruptRecord, StoreUnavailable
+from chimera.errors import BlobsUnavailable, CorruptRecord
 
 SEGMENT = 1_000
 """Inputs in one segment."""
+UNFINISHED = "."
+"""What the names of files begin with while they are being written."""
 
 
 class Blobs:
-    """Inputs of every mission, by tenant."""
+    """Files by their path under the location; inputs of every mission, by tenant."""
 
     def __init__(self, location: str) -> None:
         self._fs, self._root = fsspec.core.url_to_fs(location, auto_mkdir=True)
+
+    async def write(self, path: str, body: bytes) -> None:
+        """Store a file, durably. Whoever reads meanwhile finds the one before, or none.
+
+        Raises:
+            BlobsUnavailable: the place cannot be written; what was there is there still.
+        """
+        await asyncio.to_thread(self._write_file, f"{self._root}/{path}", body)
+
+    async def read(self, path: str, *, most: int | None = None) -> bytes:
+        """A file, or no more than its first bytes.
+
+        Raises:
+            CorruptRecord: it is not there.
+            BlobsUnavailable: the place cannot be read.
+        """
+        return await asyncio.to_thread(self._read_file, f"{self._root}/{path}", most)
+
+    async def names(self, folder: str) -> list[str]:
+        """Names of the finished files of a folder, sorted; none when it is not there.
+
+        Raises:
+            BlobsUnavailable: the place cannot be read.
+        """
+        return await asyncio.to_thread(self._names, f"{self._root}/{folder}")
+
+    async def clear_unfinished(self, folder: str) -> None:
+        """Remove what writers that died left behind. Idempotent."""
+        await asyncio.to_thread(self._clear_unfinished, f"{self._root}/{folder}")
 
     async def write_inputs(self, tenant: str, mission_id: str, items: Sequence[Any]) -> None:
         """Write all inputs of a mission; writing the same again changes nothing.
 
         Raises:
-            StoreUnavailable: the place cannot be written; nothing was acknowledged.
+            BlobsUnavailable: the place cannot be written; nothing was acknowledged.
         """
-        await asyncio.to_thread(self._write, tenant, mission_id, items)
+        await asyncio.to_thread(self._write_inputs, tenant, mission_id, items)
 
     async def delete_inputs(self, tenant: str, mission_id: str) -> None:
         """Forget a mission's inputs: it was never acknowledged under this id. Idempotent."""
@@ -57,25 +91,13 @@ class Blobs:
     def _path(self, tenant: str, mission_id: str, segment: int) -> str:
         return f"{self._root}/{tenant}/{mission_id}/inputs-{segment:06d}.ndjson"
 
-    def _write(self, tenant: str, mission_id: str, items: Sequence[Any]) -> None:
+    def _write_inputs(self, tenant: str, mission_id: str, items: Sequence[Any]) -> None:
         for start in range(0, len(items), SEGMENT):
             body = b"".join(
                 orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE)
                 for item in items[start : start + SEGMENT]
             )
-            try:
-                with self._fs.open(self._path(tenant, mission_id, start // SEGMENT), "wb") as file:
-                    file.write(body)
-                    file.flush()
-                    # Only a local file has a descriptor; object stores are durable once closed.
-                    if (descriptor := _descriptor(file)) is not None:
-                        os.fsync(descriptor)
-            except OSError as exc:
-                raise StoreUnavailable(
-                    f"the inputs cannot be stored ({exc}): check CHIMERA_BLOB_URL and its disk"
-                ) from exc
-
-        _sync_folder(self._path(tenant, mission_id, 0).rpartition("/")[0])
+            self._write_file(self._path(tenant, mission_id, start // SEGMENT), body)
 
     def _read(self, tenant: str, mission_id: str, start: int, end: int) -> Iterator[Any]:
         for segment in range(start // SEGMENT, -(-end // SEGMENT)):
@@ -93,21 +115,71 @@ class Blobs:
             for line in lines[max(0, start - first) : max(0, end - first)]:
                 yield orjson.loads(line)
 
+    def _write_file(self, path: str, body: bytes) -> None:
+        try:
+            if isinstance(self._fs, LocalFileSystem):
+                _write_local(path, body)
+            else:
+                # An object store shows an object once all of it is there, and keeps it from then on.
+                self._fs.pipe_file(path, body)
+        except OSError as exc:
+            raise BlobsUnavailable(
+                f"{path} cannot be stored ({exc.strerror or exc}): make room, or check CHIMERA_BLOB_URL and "
+                "its disk"
+            ) from exc
+
+    def _read_file(self, path: str, most: int | None) -> bytes:
+        try:
+            return bytes(self._fs.cat_file(path, start=0 if most is not None else None, end=most))
+        except FileNotFoundError:
+            raise CorruptRecord(
+                f"{path} is missing: every hub node needs the same CHIMERA_BLOB_URL"
+            ) from None
+        except OSError as exc:
+            raise BlobsUnavailable(f"{path} cannot be read ({exc}): check CHIMERA_BLOB_URL") from exc
+
+    def _list(self, folder: str) -> list[str]:
+        self._fs.invalidate_cache(folder)  # another process may have written there
+        try:
+            return sorted(str(path).rpartition("/")[2] for path in self._fs.ls(folder, detail=False))
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise BlobsUnavailable(f"{folder} cannot be read ({exc}): check CHIMERA_BLOB_URL") from exc
+
+    def _names(self, folder: str) -> list[str]:
+        return [name for name in self._list(folder) if not name.startswith(UNFINISHED)]
+
+    def _clear_unfinished(self, folder: str) -> None:
+        for name in self._list(folder):
+            if name.startswith(UNFINISHED):
+                with suppress(FileNotFoundError):
+                    self._fs.rm_file(f"{folder}/{name}")
+
+
+def _write_local(path: str, body: bytes) -> None:
+    """Under a name of its own, synced, and then renamed: nobody ever sees a part of it."""
+    folder, _, name = path.rpartition("/")
+    os.makedirs(folder, exist_ok=True)
+    temporary = f"{folder}/{UNFINISHED}{name}.{secrets.token_hex(4)}"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    # Names are durable with their folder: the file's own, and those of folders that are new.
+    for above in (folder, os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))):
+        _sync_folder(above)
+
 
 def _sync_folder(folder: str) -> None:
-    """Make the new files' names durable too, where the folder is a local one."""
-    if os.path.isdir(folder):
-        for path in (folder, os.path.dirname(folder)):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def _descriptor(file: Any) -> int | None:
-    raw = getattr(file, "f", file)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        return int(raw.fileno())
-    except (AttributeError, OSError, ValueError):
-        return None
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,7 +8,7 @@ ACL inside scripts too:
     q  queue     claims, leases, counters, results on their way: workers, judge and hub write
     j  judge     verdicts, commit records and the outbox: a worker cannot write them
     g  governor  the ledger and the replies kept for re-runs: a worker can neither read nor write them
-    r  recorder  the flight recorder: workers may append
+    r  recorder  the flight recorder: workers may append, the hub trims
 
 ============  ======  =================================================  =====================
 method        type    holds                                              lifetime
@@ -54,8 +54,11 @@ spend         hash    settled and held of one mission (µ$)               with t
 hold          hash    one reservation                                    1 h after its end
 holds         zset    open hold → its end (µs)                           while any
 kept          hash    one round of a task: settled call → its reply      a setting, or the round
-sequence      string  number of the recorder's last entry                for ever
-log           stream  the flight recorder                                until sunk
+sequence      string  number of the recorder's last event                for ever
+log           stream  the flight recorder's newest entries               until every sink
+                                                                         has them, and more
+sinks         hash    sink → how far it has read: its cursor             for ever
+epochs        hash    epoch → what it begins behind; the store's run     for ever
 ============  ======  =================================================  =====================
 
 ``lua/include/keys.lua`` assembles the same names inside scripts; a test compares the two.
@@ -75,6 +78,8 @@ WAKE = "chimera:wake"
 """Channel: the name of a tenant whose hub-side work changed."""
 MONEY = "chimera:money"
 """Channel: the name of a tenant with requests for the governor."""
+ARCHIVE = "chimera:archive"
+"""Hash: tenant whose archive cannot be written → JSON: since when, how often, why."""
 SCHEMA_VERSION = "1"
 
 
@@ -132,6 +137,8 @@ PLAIN = {
     "holds": "g:holds",
     "sequence": "r:seq",
     "log": "r:log",
+    "sinks": "r:sinks",
+    "epochs": "r:epochs",
 }
 OWNED = {
     "mission": "h:m:",

@@ -43,6 +43,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("chimera_held_microusd", "gauge", ("tenant",), "Money held for calls under way, µ$."),
     Metric("chimera_workers", "gauge", ("tenant",), "Live workers."),
     Metric("chimera_slots", "gauge", ("tenant", "state"), "Slots of live workers, `busy` or `free`."),
+    Metric("chimera_recorder_unarchived", "gauge", ("tenant",), "Events that are in Redis only."),
+    Metric("chimera_archive_failures", "gauge", ("tenant",), "Failed writes since the last good one."),
     Metric("chimera_task_seconds", "histogram", ("tenant", "priority"), "From ready to accepted."),
     Metric("chimera_attempt_seconds", "histogram", ("tenant",), "One attempt of an agent."),
     Metric("chimera_verdict_seconds", "histogram", ("tenant",), "From submit of a result to its verdict."),

@@ -11,6 +11,7 @@ from typing import Any
 
 from chimera.runtime.base import Base
 from tests.cli.conftest import Shell, ended
+from tests.store import drive, history
 
 
 def mission(**fields: Any) -> str:
@@ -75,7 +76,7 @@ async def test_what_waits_for_a_human_exits_5_and_is_answered(hub: Shell) -> Non
     assert (await hub("mission", "watch", task.partition(".")[0])).code == 0
 
 
-async def test_a_mission_is_listed_shown_recorded_and_read(hub: Shell) -> None:
+async def test_a_mission_is_listed_shown_recorded_and_read(hub: Shell, base: Base, tenant: str) -> None:
     hub.write("m.json", mission())
     mission_id = (await hub("mission", "submit", "m.json")).out.strip()
     assert (await hub("mission", "watch", mission_id, "-o", "json")).lines[-1]["type"] == "end"
@@ -92,6 +93,13 @@ async def test_a_mission_is_listed_shown_recorded_and_read(hub: Shell) -> None:
     assert kinds[0] == "mission.submitted"
     assert kinds[-1] == "mission.completed"
     assert "task.accepted" in (await hub("recorder", "show", mission_id)).out
+    # The same once it has left Redis for the archive.
+    await history.write(base, tenant, 3)
+    await history.archive(base, tenant)
+    while await base.of(tenant).sink.trim(keep=0, term=drive.TERM):
+        pass
+    assert await base.redis.xlen(base.of(tenant).recorder.keys.log) == 1
+    assert (await hub("recorder", "show", mission_id, "-o", "json")).lines == events
     agents = (await hub("agent", "list", "-o", "json")).document
     assert "echo" in {agent["name"] for agent in agents}
 

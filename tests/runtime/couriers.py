@@ -52,7 +52,7 @@ async def until(
     stores: TenantStores, base: Base, mission_id: str = "m1", timeout_s: float = 30, **counts: int
 ) -> None:
     """Wait until the mission's actions stand so: told by the recorder, not by a clock."""
-    waiting = Recorder(base.blocking, stores.actions.keys.tenant)
+    waiting = Recorder(base.blocking, stores.actions.keys.tenant, stores.archive)
     async with asyncio.timeout(timeout_s):
         while True:
             try:

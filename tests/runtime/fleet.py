@@ -16,6 +16,7 @@ from chimera.agents.registry import Registry, agent
 from chimera.core.mission import MISSION_FINAL, MissionSpec, MissionStatus
 from chimera.errors import StoreError
 from chimera.judging.boundaries import load_boundaries
+from chimera.runtime.archivist import Archivist
 from chimera.runtime.base import Base
 from chimera.runtime.controller import FleetController
 from chimera.runtime.courier import Courier
@@ -150,6 +151,7 @@ class Fleet:
         self.base, self.workers, self.tenant = base, workers, tenant
         self.stores = base.of(tenant)
         self.judge: Judge
+        self.archivist: Archivist
 
     async def submit(self, mission: MissionSpec, mission_id: str = "m1") -> str:
         return await drive.submit(self.base, self.tenant, mission, mission_id)
@@ -162,7 +164,7 @@ class Fleet:
         self, holds: Callable[[MissionRecord], bool], mission_id: str = "m1", timeout_s: float = 20
     ) -> MissionRecord:
         """Wait until it holds of the mission: told by the recorder, not by a clock."""
-        recorder = Recorder(self.base.blocking, self.tenant)
+        recorder = Recorder(self.base.blocking, self.tenant, self.stores.archive)
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
@@ -216,6 +218,7 @@ async def running(
         fleet = Fleet(base, workers, tenant)
         if governed:
             await stack.enter_async_context(governing(base, tenant))
+        fleet.archivist = Archivist(base, elector)
         fleet.judge = Judge(base, "judge", for_judge, load_boundaries(None))
         services = (
             elector,
@@ -224,6 +227,7 @@ async def running(
             fleet.judge,
             Courier(base, "courier", for_courier),
             FleetController(base, elector, backend or workers, for_fleet),
+            fleet.archivist,
         )
         for service in services:
             service.start()

@@ -12,19 +12,23 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from chimera.core.event import Position
 from chimera.errors import ChimeraError, StoreError
 from chimera.runtime.base import Base, TenantStores, base_of
 from chimera.serving.local.redis_server import RedisServer
+from chimera.store.archive import FIRST
 from chimera.store.connection import connect_sync
 from chimera.store.elections import Election
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.scripts import SyncScripts
+from chimera.store.sinks import Cursor, Stand
 from chimera.store.tasks import Ended, Heartbeat
 from tests.relay import Relay
 from tests.store import drive
@@ -498,6 +502,58 @@ async def publish(base: Base, tenant: str) -> Call:
     return call
 
 
+async def archived(base: Base, tenant: str) -> tuple[TenantStores, Stand]:
+    """A mission whose recorder has a first epoch."""
+    stores = await drive.begin(base, tenant, drive.spec())
+    stand = await stores.sink.stand()
+    assert await stores.sink.open_epoch(FIRST, "", run=stand.run, lost=0, term=drive.TERM, by="hub")
+    return stores, await stores.sink.stand()
+
+
+@case("open_epoch")
+async def open_the_first_epoch(base: Base, tenant: str) -> Call:
+    run = (await (await drive.begin(base, tenant, drive.spec())).sink.stand()).run
+    return lambda at, who: at.of(who).sink.open_epoch(FIRST, "", run=run, lost=0, term=drive.TERM, by="hub")
+
+
+@case("open_epoch")
+async def open_another_epoch(base: Base, tenant: str) -> Call:
+    _, stand = await archived(base, tenant)
+    return lambda at, who: at.of(who).sink.open_epoch(
+        Position(2, 0, "0-0"), "ab", run=stand.run, lost=7, term=drive.TERM, by="hub"
+    )
+
+
+@case("advance_sink")
+async def advance(base: Base, tenant: str) -> Call:
+    stores, stand = await archived(base, tenant)
+    to = Cursor(await stores.recorder.last(), "ab")
+    return lambda at, who: at.of(who).sink.advance(stand.cursor, to, term=drive.TERM)
+
+
+@case("trim_log", sweep=True)
+async def trim(base: Base, tenant: str) -> Call:
+    stores, stand = await archived(base, tenant)
+    await drive.finish(stores, 2)
+    assert await stores.sink.advance(
+        stand.cursor, Cursor(await stores.recorder.last(), "ab"), term=drive.TERM
+    )
+    return lambda at, who: at.of(who).sink.trim(keep=2, term=drive.TERM, most=2)
+
+
+@case("report_archive")
+async def report(base: Base, tenant: str) -> Call:
+    # The report is the whole store's, a field a tenant.
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    return lambda at, who: at.troubles.report(who, "full", since=since, failures=1)
+
+
+@case("report_archive")
+async def report_that_all_is_well(base: Base, tenant: str) -> Call:
+    await base.troubles.report(tenant, "full", since=datetime(2026, 1, 1, tzinfo=UTC), failures=1)
+    return lambda at, who: at.troubles.clear(who)
+
+
 def test_every_transition_has_a_case() -> None:
     scripts = {path.name.removesuffix(".lua") for path in (files("chimera.store") / "lua").iterdir()}
     assert {one.script for one in CASES} == scripts - {"include"}
@@ -554,7 +610,7 @@ async def outcome(call: Call, base: Base, tenant: str) -> Any:
         return exc
 
 
-TIME = re.compile(r"\b1\d{15}\b|\b1\d{12}\b|\b[cr]\d+\b")
+TIME = re.compile(r"\b1\d{15}\b|\b1\d{12}(?:-\d+)?\b|\b[cr]\d+\b")
 """Times, tokens, and the claims that `drive` numbers through."""
 
 

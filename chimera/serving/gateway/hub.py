@@ -35,8 +35,8 @@ class Hub:
 
     Args:
         base: settings, connections and stores of this process.
-        probes: parts of the hub by name (``orchestrator``, ``judge``, ``governor``), beside
-            ``redis``, which is always asked. The hub is ready when all are well.
+        probes: parts of the hub by name (``orchestrator``, ``judge``, ``governor``, ``recorder``),
+            beside ``redis``, which is always asked. The hub is ready when all but the recorder are well.
         metrics: the instruments; `/metrics` shows their registry.
         max_streams: event streams open at once in this process.
         max_tenant_streams: of these, by one tenant.

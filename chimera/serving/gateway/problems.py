@@ -40,6 +40,7 @@ STATUS: dict[type[ChimeraError], tuple[int, str]] = {
     errors.Unauthorized: (401, "A key is needed"),
     errors.Forbidden: (403, "Not allowed"),
     errors.StoreUnavailable: (503, "The store is away"),
+    errors.BlobsUnavailable: (503, "The blob store is away or full"),
     errors.StoreTimeout: (503, "The store did not answer in time"),
     errors.CorruptRecord: (500, "A record cannot be read"),
     errors.StoreError: (500, "The store failed"),

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
+import structlog
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -18,6 +19,8 @@ from chimera.errors import RateLimited, StoreError
 from chimera.runtime.base import Base
 from chimera.serving.gateway.hub import STORE_S, promptly
 from chimera.store.recorder import Recorder
+
+log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = 15.0
 """A silent stream says that it lives this often: proxies close what they take for dead."""
@@ -38,8 +41,9 @@ class Tail:
     """Notices every new entry of one tenant's recorder, for all who watch."""
 
     def __init__(self, base: Base, tenant: str) -> None:
-        self._recorder = base.of(tenant).recorder
-        self._waiting = Recorder(base.blocking, tenant)
+        stores = base.of(tenant)
+        self._recorder = stores.recorder
+        self._waiting = Recorder(base.blocking, tenant, stores.archive)
         self._changed = asyncio.Event()
         self._failure: StoreError | None = None
         self._ready = asyncio.Event()
@@ -160,8 +164,8 @@ class EventStream(StreamingResponse):
         self, streams: Streams, tenant: str, events: Callable[[Tail], AsyncGenerator[bytes, None]], tail: Tail
     ) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(self._quietly(events(tail)), headers=headers, media_type="text/event-stream")
         self._streams, self._tenant = streams, tenant
+        super().__init__(self._quietly(events(tail)), headers=headers, media_type="text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -169,10 +173,11 @@ class EventStream(StreamingResponse):
         finally:
             await self._streams.leave(self._tenant)
 
-    @staticmethod
-    async def _quietly(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async def _quietly(self, events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         yield b"retry: 1000\n"
         # Without `end` the stream counts as cut: whoever listens comes back, and finds the store or a 503.
-        with suppress(StoreError):
+        try:
             async for event in events:
                 yield event
+        except StoreError as exc:
+            log.warning("stream.cut", tenant=self._tenant, error=str(exc))

@@ -1,9 +1,10 @@
-"""The orchestrator, with the fleet controller, the rescuer and the courier, as a deployment."""
+"""The orchestrator, with fleet controller, rescuer, courier and archivist, as a deployment."""
 
 from __future__ import annotations
 
 import asyncio
 
+from chimera.runtime.archivist import Archivist
 from chimera.runtime.controller import FleetController
 from chimera.runtime.courier import Courier
 from chimera.runtime.elector import Elector
@@ -16,7 +17,7 @@ from chimera.store import keys
 
 
 class Orchestrator(Replica):
-    """Plans, watches, rescues, scales, carries out actions; keeps the governor."""
+    """Plans, watches, rescues, scales, carries out actions; keeps the governor and the recorder's archive."""
 
     role = "orchestrator"
 
@@ -33,5 +34,6 @@ class Orchestrator(Replica):
             Rescuer(self.base, self.replica_id),
             Courier(self.base, self.replica_id, await self.wakeups(keys.WAKE)),
             FleetController(self.base, elector, RayBackend(), await self.wakeups(keys.WAKE)),
+            Archivist(self.base, elector),
         )
         await catalogue

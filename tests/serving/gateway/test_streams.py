@@ -13,8 +13,8 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 from chimera.core.verdict import Decision
 from chimera.runtime.base import Base
 from chimera.serving.gateway.routes import streams as stream_routes
-from chimera.serving.gateway.routes.streams import resume
 from tests.serving.gateway.conftest import Fleet, submitted
+from tests.store import drive, history
 
 
 @pytest.fixture
@@ -120,20 +120,52 @@ async def test_followed_events_arrive_as_they_happen(live: httpx.AsyncClient, fl
     assert seen[-2:] == ["mission.completed", "end"]
 
 
-@pytest.mark.parametrize("wrong", ["abc", "1-2", "1-2/x", "1-2/3/4"])
+async def test_events_that_left_redis_come_from_the_archive_whole_and_from_any_one_on(
+    live: httpx.AsyncClient, fleet: Fleet, base: Base, tenant: str
+) -> None:
+    mission_id = await submitted(live)
+    await fleet.do(mission_id)
+    path = f"/v1/missions/{mission_id}/events"
+    whole = await everything(live, path)
+    # Others' events follow, and all but the last entry is trimmed.
+    await history.write(base, tenant, 30)
+    await history.archive(base, tenant)
+    while await fleet.stores.sink.trim(keep=0, term=drive.TERM):
+        pass
+    assert await base.redis.xlen(fleet.stores.recorder.keys.log) == 1
+    assert [(one.event, one.id) for one in await everything(live, path)] == [
+        (one.event, one.id) for one in whole
+    ]
+    for index, event in enumerate(whole[:-1]):
+        rest = await everything(live, path, headers={"Last-Event-ID": event.id})
+        assert [one.id for one in rest[:-1]] == [one.id for one in whole[index + 1 : -1]]
+
+
+async def test_a_stream_goes_on_while_what_it_has_given_leaves_redis(
+    live: httpx.AsyncClient, fleet: Fleet, base: Base, tenant: str
+) -> None:
+    mission_id = await submitted(live)
+    seen: list[str] = []
+    async with asyncio.timeout(20):
+        async for event in listen(live, f"/v1/missions/{mission_id}/events"):
+            if event.event == "mission.submitted":
+                await history.write(base, tenant, 5)
+                await history.archive(base, tenant, term=1)
+                while await fleet.stores.sink.trim(keep=0, term=1):
+                    pass
+                await fleet.do(mission_id)
+            seen.append(event.event)
+    assert seen[-2:] == ["mission.completed", "end"]
+    assert seen.count("task.accepted") == 2
+    assert len(seen) == len(await everything(live, f"/v1/missions/{mission_id}/events"))
+
+
+@pytest.mark.parametrize("wrong", ["abc", "1-2/3", "1/1-2/x", "1/1-2/3/4"])
 async def test_a_wrong_last_event_id_is_refused(live: httpx.AsyncClient, wrong: str) -> None:
     path = f"/v1/missions/{await submitted(live)}/events"
     response = await live.get(path, headers={"Last-Event-ID": wrong})
     assert response.status_code == 422
     assert wrong in response.json()["detail"]
-
-
-@pytest.mark.parametrize(
-    ("last", "before"),
-    [("5-2/9", ("5-1", 9)), ("5-0/9", (f"4-{2**64 - 1}", 9)), ("0-0/1", (f"0-{2**64 - 1}", 1))],
-)
-def test_resuming_reads_the_entry_of_the_last_event_again(last: str, before: tuple[str, int]) -> None:
-    assert resume(last) == before
 
 
 async def test_too_many_streams_of_a_tenant_are_refused_and_closed_ones_give_their_place_back(

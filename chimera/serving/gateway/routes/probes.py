@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from chimera.core.views import Health, ReadyView, VersionView
+from chimera.errors import StoreError
+from chimera.serving.gateway import archive
 from chimera.serving.gateway.answers import answer
 from chimera.serving.gateway.auth import FromHub
+from chimera.serving.gateway.hub import promptly
 from chimera.version import __version__
 
 router = APIRouter(tags=["probes"])
@@ -21,15 +26,19 @@ async def alive() -> Response:
 
 @router.get("/readyz", response_model=ReadyView, responses={503: {"model": ReadyView}})
 async def ready(hub: FromHub) -> Response:
-    """200 when the store answers and every part of the hub is well; else 503, with the parts."""
+    """200 when the store answers and every part that work needs is well; else 503, with the parts."""
     parts = await hub.health()
-    well = all(health.ok for health in parts.values())
+    well = all(health.ok for name, health in parts.items() if name != archive.PART)
     return answer(ReadyView(ready=well, parts=parts), 200 if well else 503)
 
 
 @router.get("/metrics", response_class=Response)
 async def metrics(hub: FromHub) -> Response:
-    """This process's figures in Prometheus' text format."""
+    """This process's figures in Prometheus' text format, and those of the recorder's archive."""
+    # A store that is away shows in /readyz; what this process counted is told all the same.
+    with suppress(StoreError):
+        async with promptly():
+            await archive.measure(hub.base, hub.metrics)
     return Response(generate_latest(hub.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

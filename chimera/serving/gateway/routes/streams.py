@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
+from chimera.core.event import Position
 from chimera.core.mission import MISSION_FINAL
 from chimera.core.task import OPEN
 from chimera.errors import InvalidRequest
@@ -19,10 +19,6 @@ from chimera.serving.gateway.streams import BEAT, END, HEARTBEAT_S, EventStream,
 from chimera.store.missions import MissionRecord
 
 router = APIRouter(prefix="/v1/missions", tags=["streams"], route_class=Guarded, dependencies=[KEY])
-
-IDENTITY = re.compile(r"(\d{1,19})-(\d{1,19})/(\d{1,19})")
-"""An event's id: its entry in the recorder, and its own sequence number within the tenant."""
-LAST_OF_MS = 2**64 - 1
 
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Go on after this event; sent by EventSource.")
@@ -69,24 +65,20 @@ async def events(
     all its tasks are final."""
     async with promptly():
         record = await caller.stores.missions.get(mission_id)
-    cursor, after = resume(last) if last else beginning(record)
+    beginning = resume(last) if last else Position.before(record.submitted_at_us // 1000)
 
     async def entries(tail: Tail) -> AsyncGenerator[bytes, None]:
-        position, done = cursor, False
+        position = beginning
         while True:
             seen = tail.seen
             async with promptly():
                 record = await caller.stores.missions.get(mission_id)
-                newest = await caller.stores.recorder.last()
-            read = caller.stores.recorder.read(after=position, mission_id=mission_id)
-            async for entry, event in each_promptly(read):
-                if event.seq > after:
-                    yield frame(event.kind, event.model_dump_json(), f"{entry}/{event.seq}")
-                position = entry
-            # All up to the newest was looked at, though little of it may be of this mission.
-            position = max(position, newest, key=_order)
-            done = settled(record)
-            if done or not follow:
+            pages = caller.stores.recorder.pages(after=position, mission_id=mission_id)
+            async for reached, lines in each_promptly(pages):
+                for at, event in lines:
+                    yield frame(event.kind, event.model_dump_json(), str(at))
+                position = reached
+            if settled(record) or not follow:
                 yield END
                 return
             while not await tail.changed(seen, HEARTBEAT_S):
@@ -101,30 +93,15 @@ def settled(record: MissionRecord) -> bool:
     return record.status in MISSION_FINAL and not any(record.counts[status] for status in OPEN)
 
 
-def beginning(record: MissionRecord) -> tuple[str, int]:
-    """Where a mission's first event may be: entries are named by the ms they were written in."""
-    return f"{record.submitted_at_us // 1000 - 1}-0", 0
-
-
-def resume(last: str) -> tuple[str, int]:
-    """An event's id → the entry before its own, and its number.
-
-    An entry holds several events. Reading it again and passing over those up to the number skips
-    none and repeats none.
+def resume(last: str) -> Position:
+    """Where to go on from an event's id: its position in the recorder.
 
     Raises:
         InvalidRequest: it is no id of ours.
     """
-    match = IDENTITY.fullmatch(last)
-    if match is None:
+    try:
+        return Position.parse(last)
+    except ValueError as exc:
         raise InvalidRequest(
             f"Last-Event-ID {last[:80]!r} is no event's id: take it from an event of this stream"
-        )
-    ms, part, seq = (int(group) for group in match.groups())
-    before = f"{ms}-{part - 1}" if part else f"{max(0, ms - 1)}-{LAST_OF_MS}"
-    return before, seq
-
-
-def _order(entry: str) -> tuple[int, int]:
-    ms, _, part = entry.partition("-")
-    return int(ms), int(part or 0)
+        ) from exc

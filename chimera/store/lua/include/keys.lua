@@ -7,7 +7,7 @@ local function keys(root)
     review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
     bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",
     inbox = "j:inbox", outbox = "j:outbox", limits = "g:limits", ledger = "g:ledger", holds = "g:holds",
-    sequence = "r:seq", log = "r:log",
+    sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
   }
   local owned = {
     mission = "h:m:", ids = "h:ids:", spec = "h:t:", submitted = "h:idem:", term = "h:term:",

@@ -1,0 +1,208 @@
+"""Sinks of the flight recorder: who stores the stream elsewhere, and how far each has read.
+
+A sink reads entries behind its cursor, stores them, and only then moves the cursor on, so a crash
+repeats and never skips. The stream is trimmed no further than the slowest cursor. Cursors stand in
+one hash by the sink's name: another sink joins by having one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from chimera.core.event import Position, expand
+from chimera.store import keys
+from chimera.store.archive import FIRST
+from chimera.store.connection import Redis, translated
+from chimera.store.epochs import Epochs
+from chimera.store.keys import TenantKeys
+from chimera.store.scripts import Refusal, Scripts
+from chimera.store.segments import Line
+
+ARCHIVE = "archive"
+"""The sink that writes segments to the blob store."""
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a sink has read: a position, and the hash chain's link there."""
+
+    at: Position = FIRST
+    link: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.at.epoch} {self.at.seq} {self.at.entry} {self.link}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """From what `str` made. Raises ValueError."""
+        epoch, seq, entry, link = text.split(" ")
+        return cls(Position(int(epoch), int(seq), entry), link)
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """What one look shows, all of one instant.
+
+    Attributes:
+        run: the store's process (`run_id`).
+        cursor: None when the sink has none.
+        newest: number of the last event there is.
+        now_us: the store's clock.
+    """
+
+    run: str
+    epochs: Epochs
+    cursor: Cursor | None
+    newest: int
+    now_us: int
+
+    @property
+    def behind(self) -> int:
+        """Events that the sink has not read."""
+        return self.newest - self.cursor.at.seq if self.cursor else self.newest
+
+
+class Sink:
+    """One sink's hold on a tenant's stream."""
+
+    def __init__(self, redis: Redis, tenant: str, name: str = ARCHIVE) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis)
+        self.keys = TenantKeys(tenant)
+        self.name = name
+
+    async def stand(self) -> Stand:
+        """Where it stands, and where the store does."""
+        with translated():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.info("server")
+                pipe.hgetall(self.keys.epochs)
+                pipe.hget(self.keys.sinks, self.name)
+                pipe.get(self.keys.sequence)
+                pipe.time()
+                server, epochs, cursor, newest, (seconds, micros) = await pipe.execute()
+            return Stand(
+                run=str(server["run_id"]),
+                epochs=Epochs(epochs),
+                cursor=Cursor.parse(cursor) if cursor else None,
+                newest=int(newest or 0),
+                now_us=int(seconds) * 1_000_000 + int(micros),
+            )
+
+    async def waiting_since_us(self, cursor: Cursor) -> int | None:
+        """When the oldest entry behind the cursor was written; None when there is none."""
+        with translated():
+            found = await self._redis.xrange(self.keys.log, min=f"({cursor.at.entry}", count=1)
+            return int(found[0][1]["at"]) if found else None
+
+    async def take(self, stand: Stand, cursor: Cursor, *, events: int, size: int) -> list[Line] | None:
+        """What follows the cursor, in whole entries, up to about so many events and bytes.
+
+        None: the store became another process meanwhile, so they may be of two histories.
+        """
+        lines: list[Line] = []
+        entry, taken = cursor.at.entry, 0
+        while len(lines) < events and taken < size:
+            with translated():
+                page = await self._redis.xrange(self.keys.log, min=f"({entry}", count=PAGE)
+                for entry, fields in page:
+                    taken += len(fields["events"])
+                    epoch = stand.epochs.of(entry)
+                    lines += [(Position(epoch, event.seq, entry), event) for event in expand(fields, epoch)]
+                    if len(lines) >= events or taken >= size:
+                        break
+            if len(page) < PAGE:
+                break
+        with translated():
+            # A process never comes back under its old id: still the same means the same all along.
+            run = str((await self._redis.info("server"))["run_id"])
+        return lines if run == stand.run else None
+
+    async def holds(self, at: Position) -> bool:
+        """Whether the stream holds this event, in this entry."""
+        with translated():
+            found = await self._redis.xrange(self.keys.log, min=at.entry, max=at.entry)
+            return bool(found) and any(event.seq == at.seq for event in expand(found[0][1]))
+
+    async def advance(self, before: Cursor | None, to: Cursor, *, term: int) -> bool:
+        """Move the cursor on. False: it stands elsewhere, the store is another, or the term is old."""
+        answer = await self._scripts.run(
+            "advance_sink",
+            [self.keys.root],
+            term,
+            self.name,
+            str(before or ""),
+            str(to),
+            to.at.seq,
+            to.at.entry,
+        )
+        return bool(answer == 1)
+
+    async def open_epoch(
+        self,
+        begins: Position,
+        link: str,
+        *,
+        run: str,
+        lost: int,
+        term: int,
+        by: str,
+        forgotten: Sequence[Position] = (),
+    ) -> bool:
+        """Begin an epoch behind the last event that archive and stream share.
+
+        Args:
+            begins: the new epoch, and that event's number and entry.
+            link: the hash chain's link at the archive's end, where the new epoch goes on.
+            lost: events that the archive has and the stream lost.
+            forgotten: the same of epochs that the archive knows and the store does not any more.
+
+        False: the store is no longer as it was looked at, or the term is old.
+        """
+        answer = await self._scripts.run(
+            "open_epoch",
+            [self.keys.root],
+            term,
+            begins.epoch,
+            run,
+            begins.seq,
+            begins.entry,
+            str(Cursor(begins, link)),
+            lost,
+            by,
+            *(field for one in forgotten for field in (one.epoch, f"{one.seq} {one.entry}")),
+        )
+        return bool(answer == 1)
+
+    async def trim(self, *, keep: int, term: int, most: int = 200) -> int:
+        """Take off what every sink has read, save the newest `keep` entries. Returns how many went."""
+        answer = await self._scripts.run("trim_log", [self.keys.root], term, keep, most)
+        return 0 if answer == Refusal.OLD_TERM else int(answer)
+
+
+class Troubles:
+    """Which tenants' archives cannot be written, for whoever looks after the hub."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis)
+
+    async def report(self, tenant: str, reason: str, *, since: datetime, failures: int) -> None:
+        """Say what is wrong."""
+        said = json.dumps({"reason": reason, "since": since.isoformat(), "failures": failures})
+        await self._scripts.run("report_archive", [keys.ARCHIVE], tenant, said)
+
+    async def clear(self, tenant: str) -> None:
+        """Say that all is well; idempotent."""
+        await self._scripts.run("report_archive", [keys.ARCHIVE], tenant, "")
+
+    async def all(self) -> dict[str, dict[str, Any]]:
+        """What was said, by tenant: ``since``, ``failures``, ``reason``."""
+        with translated():
+            found = await self._redis.hgetall(keys.ARCHIVE)
+            return {tenant: json.loads(said) for tenant, said in sorted(found.items())}
