@@ -21,6 +21,7 @@ revive        set     missions whose swept tasks must come back          until r
 ids           list    task ids of a mission, as planned                  with the mission
 spec          hash    a task's stage, input, dependencies                with the mission
 submitted     string  mission made under an idempotency key              24 h
+operation     string  what a person's or program's operation answered    24 h
 term          string  highest term seen of a role                        for ever
 task          hash    a task's run state                                 with the mission
 counts        hash    tasks of a mission by status, and other tallies    with the mission
@@ -145,6 +146,7 @@ OWNED = {
     "ids": "h:ids:",
     "spec": "h:t:",
     "submitted": "h:idem:",
+    "operation": "h:op:",
     "term": "h:term:",
     "task": "q:t:",
     "counts": "q:m:",

@@ -596,6 +596,47 @@ async def test_a_call_whose_answer_was_lost_is_repeated_without_harm(
     assert await state(base, cut) == await state(base, once)
 
 
+async def test_an_operation_that_comes_again_after_others_changes_nothing(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1], max_attempts=1))
+    missions, made = stores.missions, drive.verdict("reject", 0.1)
+
+    async def fail() -> None:
+        (one,) = await drive.claim(stores)
+        await stores.tasks.end("w1", [Ended(one.task_id, one.token, "error", "no", 0)])
+
+    async def ask(operation: str) -> None:
+        await missions.redrive("m1", ["m1.0"], operation, by="t")
+        (one,) = await drive.claim(stores)
+        await drive.hand_in(stores, one)
+        (held,) = await drive.review(stores)
+        await drive.judge(stores, held, drive.verdict("escalate", 0.8))
+
+    async def again(call: Callable[[], Awaitable[Any]], answer: Any) -> None:
+        before = await state(base, tenant)
+        assert await call() == answer
+        assert await state(base, tenant) == before
+
+    for name in ("a", "b"):
+        await missions.edit("m1", name, by="t", goal=f"goal {name}")
+    await again(lambda: missions.edit("m1", "a", by="t", goal="goal a"), 2)
+    for name in ("a", "b"):
+        await missions.pause("m1", name, by="t")
+        await missions.resume("m1", name, by="t")
+    await again(lambda: missions.pause("m1", "a", by="t"), None)
+    await missions.pause("m1", "c", by="t")
+    await again(lambda: missions.resume("m1", "a", by="t"), None)
+    await missions.resume("m1", "c", by="t")
+    for name in ("a", "b"):
+        await fail()
+        await missions.redrive("m1", ["m1.0"], name, by="t")
+    await fail()
+    await again(lambda: missions.redrive("m1", ["m1.0"], "a", by="t"), 1)
+    await ask("c")
+    await stores.reviews.answer("m1.0", "a", verdict=made, by="t", max_stale=5)
+    await ask("d")
+    await again(lambda: stores.reviews.answer("m1.0", "a", verdict=made, by="t", max_stale=5), None)
+
+
 async def finish(one: Case, call: Call, base: Base, *tenants: str) -> None:
     """A sweep's next call goes on where it stopped: let each come to its end."""
     for tenant in tenants if one.sweep else ():

@@ -15,17 +15,19 @@
 --- include record
 --- include work
 --- include accept
+--- include operation
 local k = keys(KEYS[1])
 local now = now_us()
 local id = ARGV[1]
 local mid = mission_of(id) or ""
-local t = redis.call("HMGET", k.of_task(id), "status", "answered", "version", "feedback", "result", "attempt", "answered_as")
-if t[2] == ARGV[2] then return tonumber(t[7]) end
+local t = redis.call("HMGET", k.of_task(id), "status", "version", "feedback", "result")
+local op, before = operation(k, "answer", id, ARGV[2])
+if before then return before end
 if t[1] ~= "ESCALATED" then return -1 end
-if ARGV[3] == "approve" and not t[5] then return -6 end
+if ARGV[3] == "approve" and not t[4] then return -6 end
 redis.call("ZREM", k.inbox, id)
 local code = 1
-if t[5] and ARGV[3] == "approve" and mission(k, mid).version ~= t[3] then
+if ARGV[3] == "approve" and mission(k, mid).version ~= t[2] then
   refuse_stale(k, id, "ESCALATED", tonumber(ARGV[7]), now)
   code = -4
 else
@@ -35,7 +37,7 @@ else
     accept(k, id, "ESCALATED", ARGV[4], "1", now)
   else
     if ARGV[5] ~= "" then
-      local feedback = cjson.decode(t[4] or "[]")
+      local feedback = cjson.decode(t[3] or "[]")
       feedback[#feedback + 1] = ARGV[5]
       redis.call("HSET", k.of_task(id), "feedback", cjson.encode(feedback))
     end
@@ -43,10 +45,9 @@ else
     end_attempt(k, id, "ESCALATED", "task.declined", "rejections", "rejected", true, 0, { comment = ARGV[5] }, now)
   end
 end
-redis.call("HSET", k.of_task(id), "answered", ARGV[2], "answered_as", code)
 mark_dirty(k, mid)
 write_counts(k)
 ring(k)
 write_log(k, ARGV[4], now)
 wake_hub(k)
-return code
+return conclude(op, code)

@@ -6,22 +6,23 @@
 -- ARGV[3]   who edits
 -- ARGV[4]   goal, or "" to keep it
 -- ARGV[5]   context (JSON), or "" to keep it
--- Returns   the state_version after it · -1 the mission is final · -2 there is no such mission
+-- Returns   the state_version after it, the same again for the same operation · -1 the mission is final · -2 there is no such mission
 --- include keys
 --- include clock
 --- include record
 --- include work
+--- include operation
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
-local v = redis.call("HMGET", k.of_mission(mid), "status", "state_version", "edited")
-if not v[1] then return -2 end
-if v[3] == ARGV[2] then return tonumber(v[2]) end
-if FINAL_MISSION[v[1]] then return -1 end
+local status = redis.call("HGET", k.of_mission(mid), "status")
+if not status then return -2 end
+local op, before = operation(k, "edit", mid, ARGV[2])
+if before then return before end
+if FINAL_MISSION[status] then return -1 end
 local version = redis.call("HINCRBY", k.of_mission(mid), "state_version", 1)
-redis.call("HSET", k.of_mission(mid), "edited", ARGV[2])
 if ARGV[4] ~= "" then redis.call("HSET", k.of_mission(mid), "goal", ARGV[4]) end
 if ARGV[5] ~= "" then redis.call("HSET", k.of_mission(mid), "context", ARGV[5]) end
 note("mission.edited", mid, "", { state_version = version })
 write_log(k, ARGV[3], now)
-return version
+return conclude(op, version)

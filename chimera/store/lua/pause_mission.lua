@@ -10,17 +10,20 @@
 --- include clock
 --- include record
 --- include work
+--- include operation
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
-local v = redis.call("HMGET", k.of_mission(mid), "status", "paused")
-if not v[1] then return -2 end
-if v[2] == ARGV[2] or v[1] == "PAUSED" then return 1 end
-if FINAL_MISSION[v[1]] then return -1 end
-redis.call("HSET", k.of_mission(mid), "status", "PAUSED", "paused", ARGV[2], "held_from", v[1], "reason", ARGV[4])
+local status = redis.call("HGET", k.of_mission(mid), "status")
+if not status then return -2 end
+local op, before = operation(k, "pause", mid, ARGV[2])
+if before then return before end
+if FINAL_MISSION[status] then return -1 end
+if status == "PAUSED" then return conclude(op, 1) end
+redis.call("HSET", k.of_mission(mid), "status", "PAUSED", "held_from", status, "reason", ARGV[4])
 redis.call("ZREM", k.high, mid)
 redis.call("ZREM", k.normal, mid)
 note("mission.paused", mid, "", { reason = ARGV[4] })
 write_log(k, ARGV[3], now)
 wake_hub(k)
-return 1
+return conclude(op, 1)

@@ -13,12 +13,14 @@
 --- include record
 --- include work
 --- include revive
+--- include operation
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
-local v = redis.call("HMGET", k.of_mission(mid), "status", "reason", "deadline", "redriven", "redriven_tasks")
+local v = redis.call("HMGET", k.of_mission(mid), "status", "reason", "deadline")
 if not v[1] then return -2 end
-if v[4] == ARGV[2] then return tonumber(v[5]) end
+local op, before = operation(k, "redrive", mid, ARGV[2])
+if before then return before end
 local final = FINAL_MISSION[v[1]]
 if v[1] == "CANCELLED" or v[1] == "FAILED" and v[2] ~= "min_accepted" and v[2] ~= "task_failed" then return -1 end
 if v[3] ~= "" and now >= tonumber(v[3]) then return -3 end
@@ -60,10 +62,9 @@ for i = 4, #ARGV, 1 do
     redriven = redriven + 1
   end
 end
-redis.call("HSET", k.of_mission(mid), "redriven", ARGV[2], "redriven_tasks", redriven)
 mark_dirty(k, mid)
 write_counts(k)
 ring(k)
 write_log(k, ARGV[3], now)
 wake_hub(k)
-return redriven
+return conclude(op, redriven)

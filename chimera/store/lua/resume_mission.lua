@@ -12,25 +12,26 @@
 --- include clock
 --- include record
 --- include work
+--- include operation
 --- include revive
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
-local v = redis.call("HMGET", k.of_mission(mid), "status", "resumed", "reason", "budget", "deadline", "held_from")
+local v = redis.call("HMGET", k.of_mission(mid), "status", "reason", "budget", "deadline", "held_from")
 local status = v[1]
 if not status then return -2 end
-if v[2] == ARGV[2] then return 1 end
-local broke = status == "FAILED" and v[3] == "budget_exceeded"
+local op, before = operation(k, "resume", mid, ARGV[2])
+if before then return before end
+local broke = status == "FAILED" and v[2] == "budget_exceeded"
 if status ~= "PAUSED" and not broke then return -1 end
-if v[5] ~= "" and now >= tonumber(v[5]) then return -3 end
-local more = ARGV[4] ~= "" and tonumber(ARGV[4]) > tonumber(v[4])
+if v[4] ~= "" and now >= tonumber(v[4]) then return -3 end
+local more = ARGV[4] ~= "" and tonumber(ARGV[4]) > tonumber(v[3])
 if (broke or ARGV[4] ~= "") and not more then return -7 end
 if more then redis.call("HSET", k.of_mission(mid), "budget", ARGV[4]) end
-redis.call("HSET", k.of_mission(mid), "resumed", ARGV[2])
 if broke then
-  revive(k, mid, v[5])
+  revive(k, mid, v[4])
 else
-  redis.call("HSET", k.of_mission(mid), "status", v[6] == "PLANNING" and "PLANNING" or "RUNNING", "reason", "")
+  redis.call("HSET", k.of_mission(mid), "status", v[5] == "PLANNING" and "PLANNING" or "RUNNING", "reason", "")
   open_for_claims(k, mid, now)
 end
 note("mission.resumed", mid, "", { budget = more and tonumber(ARGV[4]) or nil })
@@ -39,4 +40,4 @@ write_counts(k)
 ring(k)
 write_log(k, ARGV[3], now)
 wake_hub(k)
-return 1
+return conclude(op, 1)

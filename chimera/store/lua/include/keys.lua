@@ -10,7 +10,7 @@ local function keys(root)
     sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
   }
   local owned = {
-    mission = "h:m:", ids = "h:ids:", spec = "h:t:", submitted = "h:idem:", term = "h:term:",
+    mission = "h:m:", ids = "h:ids:", spec = "h:t:", submitted = "h:idem:", operation = "h:op:", term = "h:term:",
     task = "q:t:", counts = "q:m:", ready = "q:ready:", parked = "q:parked:", worker = "q:w:", suspects = "q:suspects:", answers = "q:answers:",
     verdicts = "j:v:", commit = "j:t:", action = "j:a:", actions = "j:al:", outcomes = "j:am:", spend = "g:m:", hold = "g:hold:", kept = "g:kept:",
   }
