@@ -166,3 +166,29 @@ async def test_a_reduce_takes_what_was_accepted(base: Base, tenant: str) -> None
     assert {one.task_id for one in reduces} == {"m1.r1-0", "m1.r1-1"}
     inputs = await stores.tasks.results([f"m1.{name}" for name in ("0", "1")])
     assert inputs == {"m1.0": 1}
+
+
+async def test_tasks_behind_an_escalated_one_wait_for_the_human_too(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(plan=DAG, inputs=[]))
+    (one,) = await drive.claim(stores)
+    await drive.hand_in(stores, one)
+    (held,) = await drive.review(stores)
+    await stores.missions.take_dirty()
+    await drive.judge(stores, held, drive.verdict("escalate", 0.8))
+    assert await stores.missions.take_dirty() == ["m1"], "the hub is told to look"
+    assert await settle(stores) is MissionStatus.WAITING_REVIEW
+    await stores.reviews.answer("m1.a", "op", verdict=drive.verdict(), by="eve", max_stale=5)
+    assert await settle(stores) is MissionStatus.RUNNING
+
+
+async def test_a_failure_still_to_be_passed_on_is_no_wait_for_a_human(base: Base, tenant: str) -> None:
+    nodes = [{"name": "a"}, {"name": "b"}, {"name": "c", "depends_on": ["a"]}]
+    mission = drive.spec(plan={"strategy": "dag", "nodes": nodes}, inputs=[], max_attempts=1)
+    stores = await drive.begin(base, tenant, mission)
+    for one in await drive.claim(stores, 2):
+        await drive.hand_in(stores, one)
+    for held in await drive.review(stores):
+        await drive.judge(stores, held, drive.verdict("reject" if held.task_id == "m1.a" else "escalate", 0.1))
+    assert await settle(stores) is MissionStatus.RUNNING
+    await stores.missions.pass_failures(term=drive.TERM, by="test")
+    assert await settle(stores) is MissionStatus.WAITING_REVIEW

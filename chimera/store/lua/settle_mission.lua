@@ -22,7 +22,9 @@ if FINAL_MISSION[status] then return status end
 local c = redis.call("HMGET", k.of_counts(mid), "BLOCKED", "READY", "PENDING", "REVIEW", "ESCALATED", "ACCEPTED", "FAILED")
 local n = {}
 for i = 1, 7 do n[i] = tonumber(c[i] or 0) end
-local busy, waiting, accepted, failed = n[1] + n[2] + n[3] + n[4], n[5], n[6], n[7]
+local blocked, busy, waiting, accepted, failed = n[1], n[2] + n[3] + n[4], n[5], n[6], n[7]
+-- A failure still to be passed on moves those that wait for it.
+if blocked > 0 and redis.call("LLEN", k.fallen) > 0 then busy = busy + 1 end
 -- Tasks that ended with it are still to come back: it is not over.
 if redis.call("SISMEMBER", k.revive, mid) == 1 then busy = busy + 1 end
 local to, reason = status, ""
@@ -34,9 +36,10 @@ elseif redis.call("HGET", k.of_spend(mid), "exhausted") == v[6] then
   to, reason = "FAILED", "budget_exceeded"
 elseif v[3] == "stop" and failed > 0 then
   to, reason = "FAILED", "task_failed"
-elseif v[5] == "1" and busy == 0 and waiting == 0 then
+elseif v[5] == "1" and busy == 0 and waiting == 0 and blocked == 0 then
   if accepted >= tonumber(v[4]) then to = "COMPLETED" else to, reason = "FAILED", "min_accepted" end
 elseif v[5] == "1" and busy == 0 and status == "RUNNING" then
+  -- Those that are BLOCKED wait for it too.
   to = "WAITING_REVIEW"
 elseif busy > 0 and status == "WAITING_REVIEW" then
   to = "RUNNING"

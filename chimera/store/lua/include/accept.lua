@@ -43,11 +43,11 @@ local function accept(k, id, from, by, confidence, now)
   redis.call("HDEL", k.of_task(id), "result", "actions", "worker", "expires", "judge", "feedback")
   release_dependants(k, id, now)
 end
--- After verdicts: the hub need only look when a mission may be over, or has room for more tasks.
+-- After verdicts: the hub need only look when a mission may be over, wait for a human, or has room for more tasks.
 local function mark_if_idle(k, mid)
-  local c = redis.call("HMGET", k.of_counts(mid), "BLOCKED", "READY", "PENDING", "REVIEW")
+  local c = redis.call("HMGET", k.of_counts(mid), "READY", "PENDING", "REVIEW")
   local busy = 0
-  for i = 1, 4 do busy = busy + tonumber(c[i] or 0) end
+  for i = 1, 3 do busy = busy + tonumber(c[i] or 0) end
   local m = mission(k, mid)
   if busy == 0 or not m.planned_all or m.status == "WAITING_REVIEW" then mark_dirty(k, mid); return true end
   return false
