@@ -39,6 +39,7 @@ async def test_the_last_rejection_fails_the_task_and_keeps_every_verdict(base: B
             await drive.hand_in(stores, claim)
     task = await stores.tasks.get("m1.0")
     assert (task.status, task.reason) == ("FAILED", "rejected")
+    assert task.finished_at_us > 0
     assert [verdict.feedback for verdict in task.verdicts] == ["no 0", "no 1"]
 
 

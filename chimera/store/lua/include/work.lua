@@ -108,7 +108,7 @@ local function end_attempt(k, id, from, kind, field, reason, count, delay_us, de
   end
   note(kind, mid, id, details)
   if count and used >= m.max_attempts then
-    move(k, id, mid, from, "FAILED", "reason", reason)
+    move(k, id, mid, from, "FAILED", "reason", reason, "finished_at", int(now))
     note("task.failed", mid, id, { reason = reason })
     redis.call("RPUSH", k.fallen, id)
     mark_dirty(k, mid)
