@@ -204,3 +204,33 @@ async def test_a_redrive_before_the_failure_was_passed_on_leaves_the_dependants_
     for n in (1, 2, 1):
         await drive.finish(stores, n)
     assert await counts(stores) == {"ACCEPTED": 4}
+
+
+async def test_what_comes_back_before_the_sweep_was_through_stands_in_its_queue_once(
+    base: Base, tenant: str
+) -> None:
+    stores = await broke(base, tenant)
+    for one in await drive.claim(stores, 2):
+        assert await drive.hand_in(stores, one) is None
+    assert await sweep(stores, most=5) == 1, "two results and a task that waited are swept, one task is not"
+    await stores.missions.resume("m1", "op", by="eve", budget_microusd=5_000)
+    await revive(stores)
+    await stores.tasks.release("w1", "hub")
+    ready = await base.redis.lrange(stores.tasks.keys.of("ready", "m1"), 0, -1)
+    assert sorted(ready) == ["m1.1", "m1.2", "m1.3", "m1.4", "m1.5"]
+    for one in await drive.claim(stores, 5):
+        assert await drive.hand_in(stores, one) is None
+    held = await drive.review(stores)
+    assert len({one.task_id for one in held}) == len(held) == 5, "no result is with a judge twice"
+
+
+async def test_a_paused_mission_whose_results_were_parked_is_swept_of_them(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1, 2, 3]))
+    for one in await drive.claim(stores, 3):
+        assert await drive.hand_in(stores, one) is None
+    await stores.missions.pause("m1", "op", by="eve")
+    assert await drive.review(stores, 2) == []
+    await stores.missions.cancel("m1", by="eve", reason="enough")
+    assert await sweep(stores) == 0
+    keys = stores.missions.keys
+    assert await base.redis.exists(keys.of("parked", "m1"), keys.review) == 0

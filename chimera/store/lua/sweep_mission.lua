@@ -12,6 +12,18 @@
 --- include work
 --- include term
 --- include suspect
+-- It may come back before the sweep is through: what stayed in a list would stand there twice. Lists are
+-- in the order of ids but for second attempts, so that each is found near the front.
+local function leave_queues(k, id, mid, status)
+  redis.call("ZREM", k.leases, id)
+  redis.call("ZREM", k.inbox, id)
+  if status == "READY" and redis.call("ZREM", k.later, id) == 0 then
+    redis.call("LREM", k.of_ready(mid), 1, id)
+  elseif status == "REVIEW" and redis.call("ZREM", k.judging, id) == 0
+    and redis.call("LREM", k.review, 1, id) == 0 then
+    redis.call("LREM", k.of_parked(mid), 1, id)
+  end
+end
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
@@ -26,12 +38,9 @@ for _, id in ipairs(ids) do
   local status = t[1]
   if status and not FINAL_TASK[status] then
     move(k, id, mid, status, "CANCELLED", "reason", "mission_" .. string.lower(m.status), "finished_at", int(now))
-    redis.call("ZREM", k.leases, id)
     if t[2] then part(k, t[2], id) end
-    redis.call("ZREM", k.judging, id)
-    redis.call("ZREM", k.later, id)
-    redis.call("ZREM", k.inbox, id)
-    redis.call("HDEL", k.of_task(id), "worker", "judge", "expires", "result", "actions")
+    leave_queues(k, id, mid, status)
+    redis.call("HDEL", k.of_task(id), "worker", "judge", "expires", "result", "actions", "not_before")
     -- A mission that failed may be resumed, and its tasks with it: what they paid for stays kept, for its time.
     if m.status == "CANCELLED" then forget(k, id) end
     note("task.cancelled", mid, id, { from = status })
@@ -40,10 +49,7 @@ for _, id in ipairs(ids) do
 end
 local left = redis.call("LLEN", k.of_ids(mid)) - from - #ids
 redis.call("HSET", k.of_mission(mid), "swept", from + #ids)
-if left <= 0 then
-  redis.call("SREM", k.sweep, mid)
-  redis.call("DEL", k.of_ready(mid), k.of_parked(mid))
-end
+if left <= 0 then redis.call("SREM", k.sweep, mid) end
 write_counts(k)
 write_log(k, ARGV[4], now)
 return { math.max(0, left), cancelled }
