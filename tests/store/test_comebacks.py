@@ -234,3 +234,16 @@ async def test_a_paused_mission_whose_results_were_parked_is_swept_of_them(base:
     assert await sweep(stores) == 0
     keys = stores.missions.keys
     assert await base.redis.exists(keys.of("parked", "m1"), keys.review) == 0
+
+
+async def test_a_mission_paused_while_its_tasks_come_back_is_not_opened_for_claims(
+    base: Base, tenant: str
+) -> None:
+    stores = await broke(base, tenant)
+    await sweep(stores)
+    await stores.missions.resume("m1", "op", by="eve", budget_microusd=5_000)
+    await stores.missions.pause("m1", "op2", by="eve")
+    await revive(stores)
+    assert await stores.tasks.load() == (0, 0), "nothing may be claimed: no worker is wanted"
+    await stores.missions.resume("m1", "op3", by="eve")
+    assert await stores.tasks.load() == (5, 0)

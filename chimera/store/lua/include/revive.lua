@@ -1,8 +1,9 @@
 -- A mission comes back: from a pause, or from its end.
--- Its READY tasks may be claimed, its results judged. Bounded by the tasks kept in Redis (CHIMERA_PLAN_WINDOW).
+-- Its READY tasks may be claimed, its results judged; unless it was paused, or ended, meanwhile. Bounded by the tasks kept in Redis (CHIMERA_PLAN_WINDOW).
 local function open_for_claims(k, mid, now)
   missions[mid] = nil
   local m = mission(k, mid)
+  if m.status ~= "RUNNING" and m.status ~= "WAITING_REVIEW" then return end
   local ready = redis.call("LLEN", k.of_ready(mid))
   if ready > 0 then
     redis.call("ZADD", m.priority == "high" and k.high or k.normal, "NX", int(rank(m, now)), mid)
