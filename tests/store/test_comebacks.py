@@ -247,3 +247,12 @@ async def test_a_mission_paused_while_its_tasks_come_back_is_not_opened_for_clai
     assert await stores.tasks.load() == (0, 0), "nothing may be claimed: no worker is wanted"
     await stores.missions.resume("m1", "op3", by="eve")
     assert await stores.tasks.load() == (5, 0)
+
+
+async def test_the_recorder_says_that_a_redriven_mission_runs_again(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1], max_attempts=1))
+    await fail(stores)
+    assert await status(stores) is MissionStatus.FAILED
+    await stores.missions.redrive("m1", ["m1.0"], "op", by="eve")
+    kinds = [event.kind async for _, event in stores.recorder.read()]
+    assert kinds[-3:] == ["mission.failed", "mission.running", "task.redriven"]

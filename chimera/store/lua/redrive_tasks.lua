@@ -52,7 +52,10 @@ local redriven = 0
 for i = 4, #ARGV, 1 do
   local id = ARGV[i]
   if mission_of(id) == mid and redis.call("HGET", k.of_task(id), "status") == "FAILED" then
-    if final and redriven == 0 then revive(k, mid, v[3]) end
+    if final and redriven == 0 then
+      revive(k, mid, v[3])
+      note("mission.running", mid, "")
+    end
     redis.call("HDEL", k.of_task(id), "used", "deaths", "alone", "stale", "judge_errors", "reason", "finished_at")
     redis.call("HINCRBY", k.of_task(id), "round", 1)
     note("task.redriven", mid, id)
