@@ -256,3 +256,84 @@ async def test_the_recorder_says_that_a_redriven_mission_runs_again(base: Base, 
     await stores.missions.redrive("m1", ["m1.0"], "op", by="eve")
     kinds = [event.kind async for _, event in stores.recorder.read()]
     assert kinds[-3:] == ["mission.failed", "mission.running", "task.redriven"]
+
+
+def waiting(partial: bool = True) -> dict[str, Any]:
+    """A dag whose task c waits for a and b."""
+    last = {"name": "c", "depends_on": ["a", "b"], "accept_partial": partial}
+    nodes = [{"name": "a"}, {"name": "b"}, last]
+    return {"inputs": [], "max_attempts": 1, "plan": {"strategy": "dag", "nodes": nodes}}
+
+
+async def tell(stores: TenantStores) -> None:
+    while await stores.missions.pass_failures(term=drive.TERM, by="hub"):
+        pass
+
+
+async def end_first(stores: TenantStores) -> str:
+    (one,) = await drive.claim(stores)
+    await stores.tasks.end("w1", [Ended(one.task_id, one.token, "error", "no", 0)])
+    return one.task_id
+
+
+async def test_a_task_that_fails_twice_before_it_is_told_counts_once(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(**waiting()))
+    assert await end_first(stores) == "m1.a"
+    (other,) = await drive.claim(stores)
+    await stores.missions.redrive("m1", ["m1.a"], "op", by="eve")
+    assert await end_first(stores) == "m1.a"
+    await tell(stores)
+    assert await counts(stores) == {"FAILED": 1, "PENDING": 1, "BLOCKED": 1}, "c still waits for b"
+    await drive.hand_in(stores, other)
+    (held,) = await drive.review(stores)
+    await drive.judge(stores, held)
+    assert await counts(stores) == {"FAILED": 1, "ACCEPTED": 1, "READY": 1}
+
+
+async def test_a_failure_taken_back_before_it_was_told_never_was(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(**waiting(partial=False)))
+    assert await end_first(stores) == "m1.a"
+    await drive.claim(stores)
+    await stores.missions.redrive("m1", ["m1.a"], "op", by="eve")
+    await drive.finish(stores, 1)
+    await tell(stores)
+    assert await counts(stores) == {"ACCEPTED": 1, "PENDING": 1, "BLOCKED": 1}
+
+
+async def test_one_of_two_failed_inputs_is_not_enough_to_come_back(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(**waiting(partial=False)))
+    for _ in range(2):
+        await end_first(stores)
+        await tell(stores)
+    assert await status(stores) is MissionStatus.FAILED
+    await stores.missions.redrive("m1", ["m1.a"], "op", by="eve")
+    await revive(stores)
+    assert await counts(stores) == {"READY": 1, "FAILED": 1, "CANCELLED": 1}
+    await drive.finish(stores, 1)
+    assert await status(stores) is MissionStatus.COMPLETED
+    await stores.missions.redrive("m1", ["m1.b"], "op2", by="eve")
+    await revive(stores)
+    assert await counts(stores) == {"ACCEPTED": 1, "READY": 1, "BLOCKED": 1}
+    await drive.finish(stores, 1)
+    await drive.finish(stores, 1)
+    assert await counts(stores) == {"ACCEPTED": 3}
+
+
+async def test_a_failure_told_while_the_mission_was_over_is_known_when_it_comes_back(
+    base: Base, tenant: str
+) -> None:
+    stores = await drive.begin(
+        base, tenant, drive.spec(**waiting(partial=False), budget_usd=Decimal("0.001"))
+    )
+    failing, dear = await drive.claim(stores, 2)
+    await stores.tasks.end("w1", [Ended(failing.task_id, failing.token, "error", "no", 0)])
+    asked = Reservation("h", dear.task_id, dear.token, 2_000, 60)
+    await stores.ledger.reserve([asked], term=drive.TERM, by="g")
+    assert await status(stores) is MissionStatus.FAILED
+    await sweep(stores)
+    await tell(stores)
+    await stores.missions.resume("m1", "op", by="eve", budget_microusd=5_000)
+    await revive(stores)
+    assert await counts(stores) == {"FAILED": 1, "READY": 1, "CANCELLED": 1}
+    await drive.finish(stores, 1)
+    assert await status(stores) is MissionStatus.COMPLETED

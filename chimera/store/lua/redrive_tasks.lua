@@ -13,6 +13,7 @@
 --- include record
 --- include work
 --- include revive
+--- include depend
 --- include operation
 local k = keys(KEYS[1])
 local now = now_us()
@@ -24,26 +25,20 @@ if before then return before end
 local final = FINAL_MISSION[v[1]]
 if v[1] == "CANCELLED" or v[1] == "FAILED" and v[2] ~= "min_accepted" and v[2] ~= "task_failed" then return -1 end
 if v[3] ~= "" and now >= tonumber(v[3]) then return -3 end
--- Those that were told that a task failed wait for it again, and those that wait for them.
+-- Those that wait for it count it again; those that were cancelled for want of it come back, and so on from them.
 local function wait_again(first)
-  local told = { first }
-  while #told > 0 do
-    local id = table.remove(told)
-    if redis.call("HGET", k.of_task(id), "passed") == "1" then
-      redis.call("HDEL", k.of_task(id), "passed")
-      for name in string.gmatch(redis.call("HGET", k.of_spec(id), "needed_by") or "", "[^ ]+") do
-        local other = mid .. "." .. name
-        local o = redis.call("HMGET", k.of_task(other), "status", "reason")
-        if o[1] == "BLOCKED" or (o[1] == "CANCELLED" and o[2] == "upstream_failed") then
-          redis.call("HINCRBY", k.of_task(other), "waits_for", 1)
-          local lost = redis.call("HINCRBY", k.of_task(other), "lost", -1)
-          if o[1] == "CANCELLED" and (lost == 0 or redis.call("HGET", k.of_spec(other), "partial") == "1") then
-            redis.call("HDEL", k.of_task(other), "reason", "finished_at")
-            note("task.revived", mid, other)
-            move(k, other, mid, "CANCELLED", "BLOCKED")
-            told[#told + 1] = other
-          end
-        end
+  local back = { first }
+  while #back > 0 do
+    local needed_by = redis.call("HGET", k.of_spec(table.remove(back)), "needed_by") or ""
+    for name in string.gmatch(needed_by, "[^ ]+") do
+      local other = mid .. "." .. name
+      local t = redis.call("HMGET", k.of_task(other), "status", "reason")
+      local forsaken = t[1] == "CANCELLED" and t[2] == "upstream_failed"
+      if (t[1] == "BLOCKED" or forsaken) and outlook(k, other, mid) ~= "lost" and forsaken then
+        redis.call("HDEL", k.of_task(other), "reason", "finished_at")
+        note("task.revived", mid, other)
+        move(k, other, mid, "CANCELLED", "BLOCKED")
+        back[#back + 1] = other
       end
     end
   end

@@ -12,6 +12,7 @@
 --- include work
 --- include term
 --- include revive
+--- include depend
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
@@ -20,15 +21,18 @@ if FINAL_MISSION[mission(k, mid).status or "FAILED"] then redis.call("SREM", k.r
 local from = tonumber(redis.call("HGET", k.of_mission(mid), "revived") or 0)
 local ids = redis.call("LRANGE", k.of_ids(mid), from, from + tonumber(ARGV[3]) - 1)
 for _, id in ipairs(ids) do
-  local t = redis.call("HMGET", k.of_task(id), "status", "reason", "waits_for")
+  local t = redis.call("HMGET", k.of_task(id), "status", "reason")
   if t[1] == "CANCELLED" and string.sub(t[2] or "", 1, 8) == "mission_" then
     redis.call("HDEL", k.of_task(id), "reason", "finished_at")
     note("task.revived", mid, id)
-    if tonumber(t[3] or 0) > 0 then
-      move(k, id, mid, "CANCELLED", "BLOCKED")
-    else
+    local becomes = outlook(k, id, mid)
+    if becomes == "go" then
       move(k, id, mid, "CANCELLED", "READY")
       make_ready(k, id, mid, now, false)
+    else
+      move(k, id, mid, "CANCELLED", "BLOCKED")
+      -- What it needs may have failed while its mission was over.
+      if becomes == "lost" then advance(k, id, mid, now) end
     end
   end
 end
