@@ -5,25 +5,25 @@
 -- ARGV[2]   operation id: the same again changes nothing
 -- ARGV[3]   who asks
 -- ARGV[4..] stride 1: action id
--- Returns   actions queued again, those of the same operation included · -2 there is no such mission
+-- Returns   actions queued again, the same again for the same operation · -2 there is no such mission
 --- include keys
 --- include clock
 --- include record
 --- include work
 --- include outbox
+--- include operation
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
 if redis.call("EXISTS", k.of_mission(mid)) == 0 then return -2 end
+local op, before = operation(k, "retry", mid, ARGV[2])
+if before then return before end
 local retried = 0
 for i = 4, #ARGV, 1 do
   local id = ARGV[i]
-  local a = redis.call("HMGET", k.of_action(id), "status", "retried")
-  if mission_of(id) == mid and a[2] == ARGV[2] then
-    retried = retried + 1
-  elseif mission_of(id) == mid and a[1] == "FAILED" then
+  if mission_of(id) == mid and redis.call("HGET", k.of_action(id), "status") == "FAILED" then
     local task, index = parts_of(id)
-    turn(k, id, "FAILED", "QUEUED", "tries", 0, "retried", ARGV[2])
+    turn(k, id, "FAILED", "QUEUED", "tries", 0)
     redis.call("HDEL", k.of_action(id), "finished_at")
     redis.call("ZADD", k.outbox, int(now), id)
     note("action.retried", mid, task, { index = index, tries = 0 })
@@ -32,4 +32,4 @@ for i = 4, #ARGV, 1 do
 end
 write_log(k, ARGV[3], now)
 if retried > 0 then wake_hub(k) end
-return retried
+return conclude(op, retried)
