@@ -188,7 +188,9 @@ async def test_a_failure_still_to_be_passed_on_is_no_wait_for_a_human(base: Base
     for one in await drive.claim(stores, 2):
         await drive.hand_in(stores, one)
     for held in await drive.review(stores):
-        await drive.judge(stores, held, drive.verdict("reject" if held.task_id == "m1.a" else "escalate", 0.1))
+        await drive.judge(
+            stores, held, drive.verdict("reject" if held.task_id == "m1.a" else "escalate", 0.1)
+        )
     assert await settle(stores) is MissionStatus.RUNNING
     await stores.missions.pass_failures(term=drive.TERM, by="test")
     assert await settle(stores) is MissionStatus.WAITING_REVIEW
