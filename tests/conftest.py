@@ -15,9 +15,17 @@ for _name in [name for name in os.environ if name.startswith("CHIMERA_") or name
     del os.environ[_name]
 
 # The same examples everywhere, and no deadline: a busy machine is no failure.
-hypothesis.settings.register_profile("gate", derandomize=True, deadline=None, database=None)
-hypothesis.settings.load_profile("gate")
-# By hand: `--hypothesis-profile=long --timeout=0`, and the same again with `--hypothesis-seed=N`.
 hypothesis.settings.register_profile(
-    "long", derandomize=False, deadline=None, database=None, print_blob=True, max_examples=5_000
+    "gate", derandomize=True, deadline=None, database=None, stateful_step_count=30
+)
+hypothesis.settings.load_profile("gate")
+# By hand: `--hypothesis-profile=long`, and the same again with `--hypothesis-seed=N`.
+hypothesis.settings.register_profile(
+    "long",
+    derandomize=False,
+    deadline=None,
+    database=None,
+    max_examples=5_000,
+    stateful_step_count=60,
+    print_blob=True,
 )

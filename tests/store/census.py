@@ -105,10 +105,11 @@ def _mission(census: Census, model: Model, mission_id: str) -> Iterator[str]:
         if stored[name] != str(value):
             yield f"{mission_id}: {name} is {stored[name]}, not {value}"
     counts = census.of("counts", mission_id)
-    for status in TaskStatus:
-        if int(counts.get(status, 0)) != model.counts(mission_id)[status]:
-            yield f"{mission_id}: {counts} counted, {dict(model.counts(mission_id))} there are"
-            break
+    there_are = Counter({str(status): n for status, n in model.counts(mission_id).items()})
+    for name in ("crashes", "lapses"):
+        there_are[name] = sum(getattr(task, name) for task in model.of(mission_id))
+    if off := {name for name in (*TaskStatus, *there_are) if int(counts.get(name, 0)) != there_are[name]}:
+        yield f"{mission_id}: {off} of {counts} should be {there_are}"
     if (mission_id in census.members("active")) == mission.final:
         yield f"{mission_id} is {mission.status}, active: {census.members('active')}"
     ids = list(census.of("ids", mission_id))
@@ -169,8 +170,9 @@ def _task(census: Census, model: Model, task: Task) -> Iterator[str]:
     stored = census.of("task", task.task_id)
     if stored.get("status") != task.status:
         yield f"{task.task_id} is {stored.get('status')}; its entries make it {task.status}"
-    if int(stored.get("used", 0)) != task.used:
-        yield f"{task.task_id} used {stored.get('used')} attempts, not {task.used}"
+    for name, value in (("used", task.used), ("crashes", task.crashes), ("lapses", task.lapses)):
+        if int(stored.get(name, 0)) != value:
+            yield f"{task.task_id}: {stored.get(name)} {name}, not {value}"
     yield from _commit(census, task)
     yield from _fallen(census, model, task)
     if task.status in FINAL and not int(stored.get("finished_at", 0)):

@@ -65,6 +65,10 @@ class Task:
     stale: int = 0
     deaths: int = 0
     alone: int = 0
+    crashes: int = 0
+    lapses: int = 0
+    fell_with: int = 0
+    """The token under which its worker was last taken for dead."""
     judge_errors: int = 0
     upstream: bool = False
     """CANCELLED for want of what it depends on."""
@@ -201,6 +205,10 @@ class Model:
 
     def _task(self, event: Event, following: Event | None) -> None:
         task, kind = self.tasks[event.task_id], event.kind
+        if kind == "task.lapsed":
+            assert task.fell_with, f"{task.task_id}: its worker had not been taken for dead"
+            task.fell_with, task.crashes, task.lapses = 0, task.crashes - 1, task.lapses + 1
+            return
         if kind in CLEARED:
             task.deaths = task.alone = 0
         if kind in ENDS:
@@ -222,7 +230,10 @@ class Model:
         task.used += ENDS[event.kind]
         assert task.used <= (mission.spec.max_attempts or 0), f"{task.task_id} used {task.used} attempts"
         spent = ENDS[event.kind] > 0 and task.used == mission.spec.max_attempts
-        if event.kind == "task.rescued" and event.details["crash"]:
+        if event.kind == "task.rescued" and not event.details["crash"]:
+            task.lapses += 1
+        elif event.kind == "task.rescued":
+            task.crashes, task.fell_with = task.crashes + 1, task.token
             assert event.details["alone"] <= (task.deaths > 0)
             task.deaths += 1
             task.alone += bool(event.details["alone"])

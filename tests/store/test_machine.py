@@ -6,7 +6,7 @@ At the end all do their duty until nothing moves: every mission must then be ove
 
 Much longer, with other examples each time:
 
-    pytest tests/store/test_machine.py --hypothesis-profile=long --timeout=0 [--hypothesis-seed=N]
+    pytest tests/store/test_machine.py --hypothesis-profile=long [--hypothesis-seed=N]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, cast
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
@@ -150,15 +151,14 @@ class Fleet(People, Hub, Workers, Judges, Clock):
             assert not self.census.queue(queue), f"{queue}: {self.census.queue(queue)}"
 
 
+@pytest.mark.timeout(7_200)  # a failure is made small before it is shown, and the long profile is long
 def test_every_order_of_calls_keeps_to_the_model(settings: Settings) -> None:
     with asyncio.Runner() as runner:
         base, sync = runner.run(open_base(settings)), connect_sync(settings)
         try:
             # Each example makes a fleet of its own in the same world.
             fleet = partial(Fleet, World(runner, base, sync, itertools.count(1)))
-            run_state_machine_as_test(
-                cast("type[Fleet]", fleet), settings=hypothesis.settings(stateful_step_count=40)
-            )
+            run_state_machine_as_test(cast("type[Fleet]", fleet), settings=hypothesis.settings())
         finally:
             sync.close()
             runner.run(base.close())

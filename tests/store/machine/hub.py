@@ -10,6 +10,7 @@ from chimera.core.plan import next_window
 from chimera.core.task import TaskStatus
 from chimera.runtime.elector import Elector
 from chimera.runtime.orchestrator import Orchestrator
+from chimera.store.scripts import OldTerm
 from chimera.store.signals import Wakeups
 from tests.store.machine.draws import WIDTH, few, picks, seldom
 from tests.store.machine.stage import LEASE_S, Stage
@@ -59,10 +60,10 @@ class Hub(Stage):
 
     def act_under_an_old_term(self, pick: int) -> None:
         missions, name, term = self.stores.missions, self.mission(pick).mission_id, self.term - 1
-        self.idle(lambda: missions.settle(name, term=term, by="old"))
-        self.idle(lambda: missions.sweep(name, term=term, by="old"))
-        self.idle(lambda: missions.revive(name, term=term, by="old"))
-        self.idle(lambda: missions.pass_failures(term=term, by="old"))
+        assert isinstance(self.idle(lambda: missions.settle(name, term=term, by="old")), OldTerm)
+        assert isinstance(self.idle(lambda: missions.sweep(name, term=term, by="old")), OldTerm)
+        assert isinstance(self.idle(lambda: missions.revive(name, term=term, by="old")), OldTerm)
+        assert isinstance(self.idle(lambda: missions.pass_failures(term=term, by="old")), OldTerm)
 
     def elect(self, replica: str, lapsed: bool) -> None:
         if lapsed and self.leader:

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
@@ -18,6 +18,7 @@ from chimera.errors import ChimeraError
 from chimera.runtime.base import Base, TenantStores
 from chimera.store.connection import SyncRedis
 from chimera.store.elections import Election
+from chimera.store.scripts import OldTerm
 from tests.store import drive
 from tests.store.census import Census, wrong
 from tests.store.model import Mission, Model, Task
@@ -25,6 +26,7 @@ from tests.store.model import Mission, Model, Task
 S = TaskStatus
 T = TypeVar("T")
 Call = Callable[[], Coroutine[Any, Any, T]]
+Refused: TypeAlias = ChimeraError | OldTerm
 
 LEASE_S = 3_600.0
 """Of tasks, reviews and workers: time passes only when a rule says so, however slow the machine is."""
@@ -71,7 +73,7 @@ class Stage(RuleBasedStateMachine):
         """A new one."""
         return str(next(self.world.numbers))
 
-    def do(self, call: Call[T], *, again: bool = False) -> T | ChimeraError:
+    def do(self, call: Call[T], *, again: bool = False) -> T | Refused:
         """Make a call, and learn what it did from the recorder; made again, it must do no more."""
         self.sound = False
         answer = self.run(outcome(call()))
@@ -80,7 +82,7 @@ class Stage(RuleBasedStateMachine):
             assert repr(self.idle(call)) == repr(answer)
         return answer
 
-    def idle(self, call: Call[T]) -> T | ChimeraError:
+    def idle(self, call: Call[T]) -> T | Refused:
         """Make a call that must change nothing at all."""
         self.sound = False
         answer = self.run(outcome(call()))
@@ -93,7 +95,7 @@ class Stage(RuleBasedStateMachine):
         assert not changed, f"it answered {answer!r} and changed {changed}"
         return answer
 
-    def operate(self, call: Call[T], *, again: bool = False) -> T | ChimeraError:
+    def operate(self, call: Call[T], *, again: bool = False) -> T | Refused:
         """A call under an operation id: whenever it comes again, it answers the same and does nothing."""
         answer = self.do(call, again=again)
         self.operations.append((call, repr(answer)))
@@ -157,11 +159,11 @@ class Stage(RuleBasedStateMachine):
         return task.status is S.REVIEW and task.judge_token == one.token and held
 
 
-async def outcome(call: Coroutine[Any, Any, T]) -> T | ChimeraError:
+async def outcome(call: Coroutine[Any, Any, T]) -> T | Refused:
     """What a call answers, or how it refuses."""
     try:
         return await call
-    except ChimeraError as exc:
+    except (ChimeraError, OldTerm) as exc:
         return exc
 
 
