@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from chimera.core.event import Event
 
+CLOCKS_S = 0.05
+"""Store and witnesses share a machine and its clock; this much is left for reading it."""
+
 
 class MissionEnd(BaseModel):
     """A mission as the store has it when all is quiet."""

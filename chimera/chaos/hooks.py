@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from chimera.chaos.history import History
-
-CLOCKS_S = 0.05
-"""Store and receiver share a machine and its clock; this much is left for reading it."""
+from chimera.chaos.history import CLOCKS_S, History
 
 
 def effects_follow_verdicts(history: History) -> tuple[int, list[str]]:
@@ -19,6 +16,7 @@ def effects_follow_verdicts(history: History) -> tuple[int, list[str]]:
         for event in tenant.events
         if event.kind in {"task.accepted", "task.approved"}
     }
+    asked = {action.partition("/")[0] for tenant in history.tenants.values() for action in tenant.actions}
     keys: dict[str, set[str]] = defaultdict(set)
     for hook in history.hooks:
         task = hook["task"]
@@ -28,6 +26,8 @@ def effects_follow_verdicts(history: History) -> tuple[int, list[str]]:
         elif hook["at"] < accepted[task] - CLOCKS_S:
             early_s = accepted[task] - hook["at"]
             wrong.append(f"{task}: its webhook was sent {early_s:.2f} s before the verdict")
+        if task in accepted and task not in asked:
+            wrong.append(f"{task}: its webhook was sent, and it had asked for none")
     wrong += [f"{task}: sent under {len(seen)} keys" for task, seen in keys.items() if len(seen) > 1]
     checked = 0
     for tenant in history.tenants.values():

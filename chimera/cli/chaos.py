@@ -133,7 +133,7 @@ def _report(history: History, output_format: Format) -> None:
     from collections import Counter
 
     from chimera.chaos.checker import check as checked
-    from chimera.chaos.checker import times
+    from chimera.chaos.deaths import times
     from chimera.chaos.hooks import sent_again
 
     findings = checked(history)

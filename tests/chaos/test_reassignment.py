@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from chimera.chaos.checker import BOUND_S, percentiles
+from chimera.chaos.deaths import BOUND_S, percentiles
 from tests.chaos.world import Part, World, until
 from tests.store import drive
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
+from chimera.chaos.lives import ENDS, FROM, STEPS
 from chimera.core.event import Event
 from chimera.core.mission import MISSION_FINAL, MISSION_TRANSITIONS, MissionSpec, MissionStatus
 from chimera.core.plan import Window
@@ -25,30 +26,8 @@ MAX_STALE = 2
 MAX_FAILURES = 2
 """Stale results, and failures to judge, that make a human look."""
 
-ENDS = {
-    "task.erred": 1,
-    "task.timed_out": 1,
-    "task.rejected": 1,
-    "task.declined": 1,
-    "task.returned": 0,
-    "task.rescued": 0,
-    "task.stale": 0,
-}
-"""Entries that end an attempt → how many of max_attempts each uses up."""
 CLEARED = {"task.submitted", "task.erred", "task.timed_out"}
 """Ends of an attempt that its worker outlived: no suspect any more."""
-STEPS = {
-    "task.unblocked": S.READY,
-    "task.claimed": S.PENDING,
-    "task.submitted": S.REVIEW,
-    "task.accepted": S.ACCEPTED,
-    "task.approved": S.ACCEPTED,
-    "task.escalated": S.ESCALATED,
-    "task.failed": S.FAILED,
-    "task.cancelled": S.CANCELLED,
-    "task.redriven": S.READY,
-}
-"""Other entries → where they lead."""
 
 
 @dataclass
@@ -211,6 +190,7 @@ class Model:
             return
         if kind in CLEARED:
             task.deaths = task.alone = 0
+        assert task.status in FROM.get(kind, set(S)), f"{task.task_id}: {kind} of one that is {task.status}"
         if kind in ENDS:
             self._ended(task, event, following)
             return
