@@ -300,6 +300,16 @@ async def test_a_failure_taken_back_before_it_was_told_never_was(base: Base, ten
     assert await counts(stores) == {"ACCEPTED": 1, "PENDING": 1, "BLOCKED": 1}
 
 
+async def test_a_failure_not_yet_told_counts_when_the_last_other_input_is_there(
+    base: Base, tenant: str
+) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(**waiting(partial=False)))
+    assert [await end_first(stores) for _ in range(2)] == ["m1.a", "m1.b"]
+    await stores.missions.redrive("m1", ["m1.a"], "op", by="eve")
+    await drive.finish(stores, 1)
+    assert await counts(stores) == {"ACCEPTED": 1, "FAILED": 1, "CANCELLED": 1}, "c cannot run without b"
+
+
 async def test_one_of_two_failed_inputs_is_not_enough_to_come_back(base: Base, tenant: str) -> None:
     stores = await drive.begin(base, tenant, drive.spec(**waiting(partial=False)))
     for _ in range(2):

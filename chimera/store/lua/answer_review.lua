@@ -14,6 +14,7 @@
 --- include clock
 --- include record
 --- include work
+--- include depend
 --- include accept
 --- include operation
 local k = keys(KEYS[1])

@@ -11,6 +11,7 @@
 --- include clock
 --- include record
 --- include work
+--- include depend
 --- include accept
 local k = keys(KEYS[1])
 local now = now_us()

@@ -6,11 +6,8 @@ local function release_dependants(k, id, now)
   for name in string.gmatch(needed_by, "[^ ]+") do
     local other = mid .. "." .. name
     local left = redis.call("HINCRBY", k.of_task(other), "waits_for", -1)
-    if left == 0 and redis.call("HGET", k.of_task(other), "status") == "BLOCKED" then
-      move(k, other, mid, "BLOCKED", "READY")
-      note("task.unblocked", mid, other)
-      make_ready(k, other, mid, now, true)
-    end
+    -- Counted anew before it goes: another of its inputs may have failed, and it was not told yet.
+    if left <= 0 and redis.call("HGET", k.of_task(other), "status") == "BLOCKED" then advance(k, other, mid, now) end
   end
 end
 -- Its proposed actions (a JSON list of texts, each an action's JSON) go to the outbox: the only way in.
