@@ -22,7 +22,7 @@ class ReviewStore:
 
     async def claim(self, judge: str, claim_id: str, *, lease_s: float, most: int) -> list[Review]:
         """Take results to judge. The same claim id again gives the same reviews."""
-        now_us, reviews = await self._scripts.run(
+        _, reviews = await self._scripts.run(
             "claim_reviews", [self.keys.root], judge, claim_id, round(lease_s * 1e6), most
         )
         with translated():
@@ -40,7 +40,7 @@ class ReviewStore:
                     judge_errors=int(review[9]),
                     actions_json=review[10],
                     round=int(review[11]),
-                    claimed_at_us=int(now_us),
+                    claimed_at_us=int(review[12]),
                 )
                 for review in reviews
             ]

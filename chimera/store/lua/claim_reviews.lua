@@ -6,7 +6,8 @@
 -- ARGV[3]   lease, µs
 -- ARGV[4]   most reviews
 -- Returns   {now_us, reviews}; a review is
---           {id, token, attempt, version, mission, stage, input, depends_on, result, judge_errors, actions, round}
+--           {id, token, attempt, version, mission, stage, input, depends_on, result, judge_errors, actions, round,
+--            judged_at_us}
 --- include keys
 --- include clock
 --- include record
@@ -16,10 +17,11 @@ local now = now_us()
 local judge, expires = ARGV[1], now + tonumber(ARGV[3])
 local out, names = {}, {}
 local function hand_out(id, token)
-  local t = redis.call("HMGET", k.of_task(id), "attempt", "version", "result", "judge_errors", "actions", "round")
+  local t = redis.call("HMGET", k.of_task(id), "attempt", "version", "result", "judge_errors", "actions", "round",
+    "judged_at")
   local s = redis.call("HMGET", k.of_spec(id), "stage", "input", "depends_on")
   out[#out + 1] = { id, token, t[1], t[2], mission_of(id), s[1], s[2], s[3], t[3], t[4] or "0", t[5] or "",
-    t[6] or "0" }
+    t[6] or "0", t[7] }
 end
 local last = redis.call("HMGET", k.of_worker(judge), "claim", "claimed")
 if last[1] == ARGV[2] then
