@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
-INPUTS = [{"n": n, "seconds": 6.0, "pays": False, "fails": False} for n in range(8)]
+INPUTS = [{"n": n, "seconds": 6.0, "pays": False, "fails": False, "hook": ""} for n in range(8)]
 
 
 def test_a_node_that_dies_takes_no_result_with_it(tmp_path: Path) -> None:
