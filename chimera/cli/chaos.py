@@ -74,6 +74,7 @@ def run(
 
 def _drill(plan: Plan, directory: Path, url: str, *, fast_rescue: bool) -> History:
     import asyncio
+    import signal
 
     from chimera import settings
     from chimera.chaos import site
@@ -82,6 +83,8 @@ def _drill(plan: Plan, directory: Path, url: str, *, fast_rescue: bool) -> Histo
     def told(said: str) -> None:
         output.note(f"  {said}")
 
+    # However it is asked to end, its fleet ends first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if url:
         return asyncio.run(drill(plan, site.named(url, settings.load()), directory, told))
     told("the fleet is starting")

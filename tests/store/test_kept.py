@@ -10,6 +10,7 @@ from chimera.core.lease import Claim
 from chimera.runtime.base import Base, TenantStores
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.requests import understood
+from chimera.store.scripts import OldTerm
 from chimera.store.tasks import Ended, EndKind
 from tests.store import drive
 
@@ -200,3 +201,11 @@ async def test_a_cancelled_missions_replies_go(base: Base, tenant: str) -> None:
     await stores.missions.cancel("m1", by="eve", reason="enough")
     await stores.missions.sweep("m1", term=drive.TERM, by="hub")
     assert await forget(stores) == [("m1.0", 0)]
+
+
+async def test_a_new_governor_forgets_too(base: Base, tenant: str) -> None:
+    stores = base.of(tenant)
+    await stores.ledger.forget([("m1.0", 0)], term=1)
+    await stores.ledger.forget([("m1.0", 0)], term=2)
+    with pytest.raises(OldTerm):
+        await stores.ledger.forget([("m1.0", 0)], term=1)

@@ -50,6 +50,15 @@ def test_a_script_is_one_python_binding_runs(name: str) -> None:
     assert f'"{name}"' in bindings
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_includes_all_that_it_and_its_includes_call(name: str) -> None:
+    code = re.sub(r"--[^\n]*", "", source(name))
+    parts = "".join(part.read_text(encoding="utf-8") for part in PARTS)
+    shared = re.findall(r"^local function (\w+)", parts, re.MULTILINE)
+    called = [one for one in shared if re.search(rf"(?<![\w.:]){one}\(", code)]
+    assert [one for one in called if not re.search(rf"local (?:function )?{one}\b", code)] == []
+
+
 def test_lua_and_python_name_the_same_keys() -> None:
     text = (LUA / "include" / "keys.lua").read_text(encoding="utf-8")
     named = dict(re.findall(r'(\w+) = "([a-z]:[\w:]+)"', text))

@@ -5,6 +5,7 @@
 -- ARGV[2..] stride 2: task id, round
 -- Returns   1, also when they were gone; or -5 an older term
 --- include keys
+--- include clock
 --- include term
 --- include kept
 local k = keys(KEYS[1])

@@ -12,6 +12,7 @@
 --- include clock
 --- include record
 --- include work
+--- include pulse
 --- include suspect
 --- include rescue
 local k = keys(KEYS[1])
