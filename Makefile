@@ -24,7 +24,7 @@ chaos: setup ## Harm a fleet for ten minutes and check that nothing was lost (SE
 chaos-long: setup ## The same for forty minutes
 	@.venv/bin/chimera chaos run --minutes 40 --faults all --seed $(SEED)
 
-chaos-ci: setup ## What CI runs of it: three minutes of light faults, then one death of Ray's head
+chaos-ci: setup ## The short form: three minutes of light faults, then one death of Ray's head
 	@.venv/bin/chimera chaos run --minutes 3 --faults light --seed $(SEED)
 	@.venv/bin/chimera chaos run --minutes 0.5 --faults head-kill --seed $(SEED)
 

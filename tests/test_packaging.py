@@ -97,8 +97,7 @@ def test_continuous_integration_runs_the_gate_of_this_tree() -> None:
     assert workflow["permissions"] == {"contents": "read"}
     commands = [step.get("run") for job in workflow["jobs"].values() for step in job["steps"]]
     assert "bash .ci/run" in commands
-    steps = [line for line in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines() if "make" in line]
-    assert steps[-2:] == ["make test", "make chaos-ci"]
+    assert (ROOT / ".ci/run").read_text(encoding="utf-8").rstrip().endswith("make test")
 
 
 @pytest.mark.parametrize(
