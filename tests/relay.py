@@ -57,7 +57,7 @@ class Relay:
         """Break every connection that is open now."""
         for end in set(self._ends):
             end.transport.abort()
-        while self._ends:  # noqa: ASYNC110
+        while self._ends:  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0)  # each connection's task notices, and takes its ends away
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

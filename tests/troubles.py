@@ -179,5 +179,5 @@ async def serve_all_slots(server: RedisServer) -> None:
     async with client(server) as redis:
         await redis.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
         async with asyncio.timeout(20):
-            while (await redis.execute_command("CLUSTER INFO"))["cluster_state"] != "ok":  # noqa: ASYNC110
+            while (await redis.execute_command("CLUSTER INFO"))["cluster_state"] != "ok":  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.02)  # the server decides it in its own time

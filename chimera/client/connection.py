@@ -109,7 +109,7 @@ class Connection:
             if most is not None:
                 asked["limit"] = str(min(100, most - given))
             # `item` is a class known only when it runs: pydantic builds the page's model from it.
-            page = await self.read(Page[item], path, asked)  # type: ignore[valid-type]
+            page = await self.read(Page[item], path, asked)  # type: ignore[valid-type]  # (a type known when it runs)
             for one in page.items:
                 yield one
                 given += 1

@@ -88,7 +88,7 @@ def _leaving_replicas(connection: Any) -> Any:
     one: only a new connection finds that.
     """
 
-    class Connection(connection):  # type: ignore[misc]
+    class Connection(connection):  # type: ignore[misc]  # (its base is chosen when it runs)
         async def read_response(self, *args: Any, **options: Any) -> Any:
             try:
                 return await super().read_response(*args, **options)
@@ -100,7 +100,7 @@ def _leaving_replicas(connection: Any) -> Any:
 
 
 def _leaving_replicas_sync(connection: Any) -> Any:
-    class Connection(connection):  # type: ignore[misc]
+    class Connection(connection):  # type: ignore[misc]  # (its base is chosen when it runs)
         def read_response(self, *args: Any, **options: Any) -> Any:
             try:
                 return super().read_response(*args, **options)

@@ -118,7 +118,7 @@ class PrintStream(io.TextIOBase):
         self._unfinished: ContextVar[str] = ContextVar("unfinished", default="")
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # (a property in its base)
         """As a text stream has it."""
         return "utf-8"
 

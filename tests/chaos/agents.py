@@ -20,7 +20,7 @@ COST, WORST = 300, 500
 
 async def passed(gate: str) -> None:
     """Wait until a gate is open. Another process opens it, so there is nothing else to await."""
-    while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240
+    while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 (another process makes it)
         await asyncio.sleep(0.02)
 
 
@@ -55,7 +55,7 @@ async def asks(task: Task, ctx: Context) -> Any:
 @agent("deaf")
 async def deaf(task: Task, ctx: Context) -> Any:
     """Does not hear that it is cancelled, until its gate is open."""
-    while not Path(task.input).exists():  # noqa: ASYNC240
+    while not Path(task.input).exists():  # noqa: ASYNC240 (a look at one file)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0.02)
     return "too late"
@@ -66,7 +66,7 @@ async def neighbour(task: Task, ctx: Context) -> Any:
     """What its input says: block the loop, take all memory, end the process, or only take a moment."""
     match task.input:
         case {"block_s": seconds}:
-            time.sleep(seconds)  # noqa: ASYNC251
+            time.sleep(seconds)  # noqa: ASYNC251 (it is to block)
         case {"hoard": True}:
             hoard = []
             while True:

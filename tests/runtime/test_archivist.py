@@ -78,7 +78,7 @@ async def test_it_follows_a_fleet_at_work_and_redis_keeps_a_window(
             await fleet.submit(drive.spec(agent="brief", inputs=list(range(300))))
             mission = await fleet.rest()
             await until_said(near, tenant, lambda behind, troubles: behind == 0)
-            while await entries(near, tenant) > 20:  # noqa: ASYNC110
+            while await entries(near, tenant) > 20:  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.02)
         assert mission.counts["ACCEPTED"] == 300
         assert len(await near.of(tenant).archive.segments()) > 3
@@ -201,7 +201,7 @@ async def archiving(
     }
     command = [*wrapped, sys.executable, "-m", "tests.runtime.archiving", tenant, how, str(folder)]
     with log.open("a") as errors:
-        process = subprocess.Popen(  # noqa: ASYNC220
+        process = subprocess.Popen(  # noqa: ASYNC220 (it starts at once)
             command,
             env=environment,
             cwd=HERE,
@@ -297,7 +297,7 @@ async def fill(near: Base, tenant: str, how: str, inside: Path, process: subproc
     process.stdin.write("\n")
     process.stdin.flush()
     await until_said(near, tenant, lambda behind, troubles: behind == 0 and not troubles)
-    while await entries(near, tenant) > 5:  # noqa: ASYNC110
+    while await entries(near, tenant) > 5:  # noqa: ASYNC110 (nothing tells of it)
         await asyncio.sleep(0.02)
     assert await whole(near, tenant) == count
     assert (await archived(near)()).ok

@@ -60,7 +60,7 @@ async def test_a_tenant_whose_keys_are_damaged_keeps_no_other_from_its_work(
             mission = await fleet.rest()
             assert (mission.status, mission.counts["ACCEPTED"]) == (MissionStatus.COMPLETED, 20)
             async with asyncio.timeout(10):
-                while len(complaints(logs)) < 5:  # noqa: ASYNC110
+                while len(complaints(logs)) < 5:  # noqa: ASYNC110 (nothing tells of it)
                     await asyncio.sleep(0.05)  # each comes to it in its turn
             await asyncio.sleep(1)  # and again, many times
     assert {line["tenant"] for line in complaints(logs)} == {damaged}
@@ -119,7 +119,7 @@ async def test_a_result_whose_mission_cannot_be_read_goes_to_a_human(base: Base,
     await base.redis.hset(stores.missions.keys.of("mission", "m1"), "spec", "{no such thing")
     async with running(base, tenant, registry(echo=echo)):
         async with asyncio.timeout(20):
-            while (await stores.tasks.get("m1.0")).status != "ESCALATED":  # noqa: ASYNC110
+            while (await stores.tasks.get("m1.0")).status != "ESCALATED":  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.05)  # the mission itself can no longer be watched
     task = await stores.tasks.get("m1.0")
     assert (task.reason, task.tallies["judge_errors"]) == ("judge_failed", 3)

@@ -159,7 +159,7 @@ async def test_a_blocking_agent_costs_no_neighbour_its_lease(base: Base, tenant:
     async def blocks(task: Task, ctx: Context) -> Any:
         if task.input == 0:
             # Longer than many leases: the loop stands still, the renewer does not.
-            time.sleep(3 * base.settings.lease_s)  # noqa: ASYNC251
+            time.sleep(3 * base.settings.lease_s)  # noqa: ASYNC251 (it is to block)
         else:
             await asyncio.sleep(0.05)
         return "done"

@@ -96,7 +96,7 @@ async def test_a_store_fills_up_drains_and_takes_new_work_again(
             # Acknowledged while there was room; planned as far as there is.
             large = (await submit(http, LARGE)).json()["mission_id"]
             async with asyncio.timeout(20):
-                while not any(line["event"] == "planner.waits" for line in logs):  # noqa: ASYNC110
+                while not any(line["event"] == "planner.waits" for line in logs):  # noqa: ASYNC110 (nothing tells of it)
                     await asyncio.sleep(0.05)  # the planner finds out in its own time
             await refused(http)
             await troubles.fill(small)

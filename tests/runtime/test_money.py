@@ -59,7 +59,7 @@ async def desk_of(base: Base, tenant: str, asker: str = "w1", wait_s: float = 0.
 async def until(holds: Callable[[], Awaitable[Any]], timeout_s: float = 15) -> None:
     """Look again and again: nothing tells of what is looked for."""
     async with asyncio.timeout(timeout_s):
-        while not await holds():  # noqa: ASYNC110
+        while not await holds():  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0.02)
 
 

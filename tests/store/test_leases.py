@@ -154,7 +154,7 @@ async def test_errors_count_as_attempts_and_hand_backs_do_not(base: Base, tenant
     stores = await drive.begin(base, tenant, drive.spec(inputs=["x"], max_attempts=2))
     for kind, status in (("return", "READY"), ("error", "READY"), ("return", "READY"), ("error", "FAILED")):
         (one,) = await drive.claim(stores)
-        ended = [Ended(one.task_id, one.token, kind, "why")]  # type: ignore[arg-type]
+        ended = [Ended(one.task_id, one.token, kind, "why")]  # type: ignore[arg-type]  # (wider than declared, on purpose)
         assert await stores.tasks.end("w1", ended) == [status]
         assert await stores.tasks.end("w1", ended) == [status], "the same again changes nothing"
     task = await stores.tasks.get("m1.0")

@@ -247,7 +247,7 @@ return out
 def test_windows_follow_the_utc_calendar(redis_server: object, moment: datetime) -> None:
     from redis import Redis
 
-    client = Redis.from_url(redis_server.url, decode_responses=True)  # type: ignore[attr-defined]
+    client = Redis.from_url(redis_server.url, decode_responses=True)  # type: ignore[attr-defined]  # (untyped there)
     at = moment.replace(tzinfo=UTC, microsecond=0)
     answer = client.eval(PROBE, 0, int(at.timestamp() * 1e6))
     found = dict(zip(answer[::2], answer[1::2], strict=True))

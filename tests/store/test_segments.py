@@ -83,7 +83,7 @@ def test_a_line_that_somebody_edited_breaks_the_chain() -> None:
     forged: list[tuple[object, Event]] = [
         (at, event.model_copy(update={"by": "nobody"}) if event.seq == 3 else event) for at, event in lines
     ]
-    _, other = encode(forged, "")  # type: ignore[arg-type]
+    _, other = encode(forged, "")  # type: ignore[arg-type]  # (wider than declared, on purpose)
     # Its own lines behind the contents of the true ones.
     spliced = body[: head_size(body)] + other[head_size(other) :]
     with pytest.raises(CorruptRecord, match="hash chain"):

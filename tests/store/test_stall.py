@@ -24,7 +24,7 @@ async def test_no_lease_is_rescued_for_one_lease_after_nobody_reached_the_store(
     assert (await stores.tasks.rescue("hub", lease_s=LEASE_S))[0] == 0
     assert await drive.claim(stores, 2, worker="w2", lease_s=LEASE_S) == [], "nor does a claim rescue"
     async with asyncio.timeout(10):
-        while not (rescued := (await stores.tasks.rescue("hub", lease_s=LEASE_S))[0]):  # noqa: ASYNC110
+        while not (rescued := (await stores.tasks.rescue("hub", lease_s=LEASE_S))[0]):  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0.05)  # the clock is Redis' own
     assert rescued == 2
 

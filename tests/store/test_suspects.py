@@ -106,7 +106,7 @@ async def test_an_attempt_that_its_worker_outlives_clears_the_suspicion(
         await leased(stores, f"dies{number}")
         await stores.tasks.release(f"dies{number}", "hub")
         one = await leased(stores, f"lives{number}")
-        await stores.tasks.end(f"lives{number}", [Ended(one.task_id, one.token, kind, "no")])  # type: ignore[arg-type]
+        await stores.tasks.end(f"lives{number}", [Ended(one.task_id, one.token, kind, "no")])  # type: ignore[arg-type]  # (wider than declared, on purpose)
     task = await stores.tasks.get("m1.0")
     assert (task.status, task.tallies["crashes"]) == ("READY", POISON_AFTER + 2)
 

@@ -135,7 +135,7 @@ async def test_clients_of_a_demoted_primary_find_the_new_one_behind_its_name(
             stores = await drive.begin(base, tenant, drive.spec(inputs=[1]))
             await follower.config_set("masterauth", old.password)
             await follower.replicaof("127.0.0.1", old.port)
-            while (await follower.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110
+            while (await follower.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.02)  # two other processes talk
             await leader.wait(1, 5_000)
             # The failover: those who are connected stay with the old one.

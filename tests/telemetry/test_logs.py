@@ -72,14 +72,14 @@ async def test_unfinished_lines_of_two_tasks_are_not_joined(monkeypatch: pytest.
     monkeypatch.setattr(sys, "stdout", logs.PrintStream(logs.Sink(stream, "worker", console=False)))
 
     async def first() -> None:
-        print("one ", end="")  # noqa: T201
+        print("one ", end="")  # noqa: T201 (as an agent would)
         turns.set()
         await asyncio.sleep(0)
-        print("more")  # noqa: T201
+        print("more")  # noqa: T201 (as an agent would)
 
     async def second() -> None:
         await turns.wait()
-        print("two")  # noqa: T201
+        print("two")  # noqa: T201 (as an agent would)
 
     await asyncio.gather(first(), second())
     assert sorted(record.message for record in records(stream)) == ["one more", "two"]

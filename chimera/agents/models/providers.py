@@ -47,7 +47,7 @@ def open_endpoint(model: str, url: str, api_key: str) -> LibraryEndpoint:
         if provider_class is not None:
             # Every provider takes api_key; their common base class does not say so.
             def make(_name: str) -> Any:
-                return provider_class(api_key=api_key) if api_key else provider_class()  # type: ignore[call-arg]
+                return provider_class(api_key=api_key) if api_key else provider_class()  # type: ignore[call-arg]  # (each provider has its own)
 
             library = infer_model(model, make)
             return LibraryEndpoint(library, name, provider, str(library.base_url or ""))

@@ -126,9 +126,9 @@ class RayHead:
 
     async def _ready(self, url: str) -> None:
         # `ray job submit` needs the dashboard too.
-        while not await asyncio.to_thread(_answers, url, "/readyz", HTTPStatus.OK):  # noqa: ASYNC110
+        while not await asyncio.to_thread(_answers, url, "/readyz", HTTPStatus.OK):  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0.1)  # another process' state
-        while not await asyncio.to_thread(_answers, self.dashboard_url, "/api/version"):  # noqa: ASYNC110
+        while not await asyncio.to_thread(_answers, self.dashboard_url, "/api/version"):  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0.1)
 
     def _command(self) -> list[str]:

@@ -183,7 +183,7 @@ async def test_too_many_streams_of_a_tenant_are_refused_and_closed_ones_give_the
         await stream.aclose()
     async with asyncio.timeout(5):
         # The server notices a closed connection in its own time, and tells nobody.
-        while app.state.streams.open:  # noqa: ASYNC110
+        while app.state.streams.open:  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0.01)
     again = listen(live, path)
     assert (await anext(again)).event == "mission"

@@ -52,7 +52,7 @@ async def kill(redis: RedisServer) -> int:
     pid = redis.process.pid
     os.kill(pid, signal.SIGKILL)
     async with asyncio.timeout(20):
-        while redis._process is None or redis.process.pid == pid:  # noqa: ASYNC110
+        while redis._process is None or redis.process.pid == pid:  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0.005)  # the guard's turn
     return redis.process.pid
 
