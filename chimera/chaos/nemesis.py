@@ -122,14 +122,18 @@ class Nemesis:
     async def _worker(self, planned: Planned) -> Struck:
         leader = []
         if planned.fault is Fault.WORKER_AND_LEADER_KILL:
-            leader = [await asyncio.to_thread(self._victims.part, "orchestrator")]
+            leader = [await self._victims.leader()]
         tenant, name, process = await self._victims.worker(planned.chance)
         at = time.time()
         await self._signal([process, *leader], planned.lasts_s)
         return Struck(tenant, name, at)
 
     async def _part(self, planned: Planned) -> None:
-        part = await asyncio.to_thread(self._victims.part, planned.fault.partition("-")[0])
+        name = planned.fault.partition("-")[0]
+        if name == "orchestrator":
+            part = await self._victims.leader()
+        else:
+            part, *_ = await asyncio.to_thread(self._victims.parts, name)
         await self._signal([part], planned.lasts_s)
 
     async def _redis(self, lasts_s: float) -> None:
@@ -169,10 +173,10 @@ class Nemesis:
             async with asyncio.timeout(HUB_READY_S):
                 await _said(second, hub.READY)
             began = time.monotonic()
-            leaders = []
+            leaders: list[ProcessId] = []
             for name in ("orchestrator", "governor"):
                 with contextlib.suppress(LookupError):
-                    leaders.append(await asyncio.to_thread(self._victims.part, name))
+                    leaders += await asyncio.to_thread(self._victims.parts, name)
             await self._signal(leaders, DEPOSED_S)
             await asyncio.sleep(max(0.0, began + lasts_s - time.monotonic()))
 

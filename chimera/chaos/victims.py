@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psutil
 
 from chimera.serving.local import remains
@@ -10,6 +12,7 @@ from chimera.serving.local.state import Fleet, StateDir
 from chimera.serving.titles import PARTS, WORKER
 from chimera.settings import Settings
 from chimera.store.connection import connect
+from chimera.store.elections import Election
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
 
@@ -50,16 +53,36 @@ class Victims:
             raise LookupError(f"worker {name} is gone")
         return tenant, name, process
 
-    def part(self, name: str) -> ProcessId:
-        """The judge, orchestrator, gateway or governor that runs now.
+    async def leader(self) -> ProcessId:
+        """The orchestrator's replica that leads.
+
+        Raises:
+            LookupError: none of this fleet does.
+        """
+        redis = connect(self._settings)
+        try:
+            leads = await Election(redis, "orchestrator").leader()
+        finally:
+            await redis.aclose()
+        for process in await asyncio.to_thread(self.parts, "orchestrator"):
+            if leads and leads.startswith(f"orchestrator-{process.pid}-"):
+                return process
+        raise LookupError(f"no orchestrator of this fleet leads now, but {leads or 'nobody'}")
+
+    def parts(self, name: str) -> list[ProcessId]:
+        """The judges, orchestrators, gateways or governors that run now.
 
         Raises:
             LookupError: none does.
         """
-        for process in remains.find(self._state):
-            if " ".join(process.command_line()).startswith(PARTS[name]):
-                return process
-        raise LookupError(f"no {name} runs now")
+        found = [
+            process
+            for process in remains.find(self._state)
+            if " ".join(process.command_line()).startswith(PARTS[name])
+        ]
+        if not found:
+            raise LookupError(f"no {name} runs now")
+        return found
 
     def child(self, name: str) -> ProcessId:
         """The supervisor's child of this name: redis, ray, node-1 …

@@ -18,6 +18,7 @@ import structlog
 
 from chimera.core.lease import Lease, Renewal
 from chimera.errors import StoreError
+from chimera.runtime.steps import Steps
 from chimera.store.tasks import Ended, Heartbeat
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,7 @@ class Renewer:
 
     Args:
         leases: gives the leases held now; called from the thread.
+        steps: the attempts' steps, to tell who held the interpreter.
         heard: takes each renewal; called on the event loop.
         stuck: told, from the thread, that the event loop will not come back; then the worker falls silent.
     """
@@ -46,12 +48,14 @@ class Renewer:
         heartbeat_s: float,
         slots: int,
         leases: Callable[[], Sequence[Lease]],
+        steps: Steps,
         heard: Callable[[Renewal], None],
         stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self._heartbeat = heartbeat
         self._lease_s, self._heartbeat_s, self._slots = lease_s, heartbeat_s, slots
         self._leases = leases
+        self._steps = steps
         self._heard = heard
         self._stuck = stuck
         self._stopping = threading.Event()
@@ -144,13 +148,14 @@ class Renewer:
         now = time.monotonic()
         away_s, self._awake_at = now - self._awake_at, now
         silence_s, self._silence_s = max(self._silence_s, now - self._pulse_at), 0.0
+        longest = self._steps.longest()
         if away_s > BLOCKED_AFTER_S:
             self._pulse_at = now  # nothing ran here: that says nothing of the loop
         # A thread that waits for a slow store is away too, but then the loop goes on.
         if min(away_s, silence_s) > self._lease_s:
             log.error(
                 "worker.stalled",
-                task_id=self._running(),
+                task_id=longest.name if longest.took_s > away_s / 2 else "none of the event loop: a thread",
                 stalled_s=round(away_s, 1),
                 next_step="its leases ran out: run such code in a process of its own, or bound it "
                 "(a regular expression that backtracks, a long call into C)",

@@ -29,6 +29,7 @@ from chimera.runtime.executor import Done, Dropped, Executor, Outcome, Stopped
 from chimera.runtime.renewer import Renewer
 from chimera.runtime.service import backoff_s
 from chimera.runtime.slots import Slot, Slots
+from chimera.runtime.steps import Steps
 from chimera.settings import Settings
 from chimera.store.connection import Redis, SyncRedis, end
 from chimera.store.missions import MissionStore
@@ -78,12 +79,14 @@ class Worker:
         self._more = asyncio.Event()
         """Something changed that may make another claim worthwhile."""
         self._slots = Slots(self._freed)
+        self._steps = Steps()
         self.renewer = Renewer(
             Heartbeat(SyncScripts(sync), tenant, worker_id, pid=os.getpid()),
             lease_s=settings.lease_s,
             heartbeat_s=settings.heartbeat_s,
             slots=settings.slots,
             leases=self._slots.leases,
+            steps=self._steps,
             heard=self._heard,
             stuck=stuck,
         )
@@ -190,7 +193,8 @@ class Worker:
             slot.high = brief.priority is Priority.HIGH
         except ChimeraError:
             pass  # the attempt itself finds what is wrong, and reports it
-        self._slots.begin(slot, asyncio.create_task(self._attempt(claim), name=claim.task_id))
+        attempt = self._steps.timed(claim.task_id, self._attempt(claim))
+        self._slots.begin(slot, asyncio.create_task(attempt, name=claim.task_id))
 
     async def _attempt(self, claim: Claim) -> None:
         with bound_contextvars(mission_id=claim.mission_id, task_id=claim.task_id, attempt=claim.attempt):

@@ -19,8 +19,9 @@ SMALL: dict[str, Any] = {"num_cpus": 0.1}
 
 def build(args: dict[str, Any]) -> serve.Application:
     """The application. `args` is Serve's; this one takes none."""
+    # One leads; with it and a worker dead, the other has that worker's tasks back at work in time.
     orchestrator = serve.deployment(
-        name="Orchestrator", num_replicas=1, ray_actor_options=SMALL, health_check_period_s=2
+        name="Orchestrator", num_replicas=2, ray_actor_options=SMALL, health_check_period_s=2
     )(Orchestrator)
     judge = serve.deployment(name="Judge", num_replicas=1, ray_actor_options=SMALL, health_check_period_s=2)(
         Judge

@@ -65,12 +65,15 @@ def test_a_killed_governor_returns_by_itself_and_money_flows_again(fleet: LiveFl
 @pytest.mark.parametrize("role", ["Judge", "Orchestrator", "Gateway"])
 def test_a_killed_replica_delays_a_mission_and_no_more(fleet: LiveFleet, role: str) -> None:
     mission_id = fleet.submit(agent="square", inputs=NUMBERS, options={"rest_s": 2})
-    (old,) = fleet.actors(f"ray::ServeReplica:chimera:{role}")
-    assert old.send(signal.SIGKILL)
+    replicas = fleet.actors(f"ray::ServeReplica:chimera:{role}")
+    for old in replicas:
+        assert old.send(signal.SIGKILL)
     mission = ended(fleet, mission_id)
     assert mission.accepted == len(NUMBERS)
     assert "crashes" not in mission.tallies
-    assert eventually(lambda: fleet.actors(f"ray::ServeReplica:chimera:{role}") - {old})
+    assert eventually(
+        lambda: len(fleet.actors(f"ray::ServeReplica:chimera:{role}") - replicas) == len(replicas)
+    )
     assert eventually(fleet.ready)
 
 

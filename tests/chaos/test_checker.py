@@ -424,6 +424,16 @@ def a_dead_workers_task_comes_back_late(field: Field) -> None:
     field.event("task.rescued", "m1.1")["at"] += timedelta(seconds=BOUND_S + 2)
 
 
+@case("I6", says=r"m1.1 of w1 waited for more than 5 s, and m1.2 was claimed before it")
+def a_dead_workers_task_is_passed_by(field: Field) -> None:
+    again = field.at("task.claimed", "m1.1", 1)
+    for event in field.events[:again]:
+        event["at"] -= timedelta(seconds=BOUND_S + 2)
+    for moment in ("at", "began", "until"):
+        field.told["faults"][0][moment] -= BOUND_S + 2
+    field.events[again : again + 2] = reversed(field.events[again : again + 2])
+
+
 @case("I6", "I1", says="m1.1 of w1 never came back to work")
 def a_dead_workers_task_never_comes_back(field: Field) -> None:
     lost = field.at("task.rescued", "m1.1")
@@ -608,6 +618,18 @@ def test_a_death_beside_a_fault_of_the_store_has_no_bound(sound: History) -> Non
     assert found(history) == {}
     assert {one.clean for one in recoveries(history)} == {False}
     assert list(times(history)) == ["claimed, beside other faults", "freed, beside other faults"]
+
+
+def test_a_suspect_may_be_passed_by_for_it_waits_for_smaller_company(sound: History) -> None:
+    field = Field(sound)
+    a_dead_workers_task_is_passed_by(field)
+    earlier = field.at("task.claimed", "m1.1")
+    field.insert(earlier, field.event("task.rescued", "m1.1"), at=field.events[earlier]["at"])
+    history = field.harvest()
+    (one,) = recoveries(history)
+    assert (one.suspect, one.passed_by[0]) == (True, "m1.2")
+    assert "I6" not in found(history)
+    assert set(times(history)) == {"claimed, alone, suspects", "freed, alone, suspects"}
 
 
 def test_a_task_whose_last_word_was_on_its_way_is_no_recovery(sound: History) -> None:

@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -273,7 +274,10 @@ async def fill(near: Base, tenant: str, how: str, inside: Path, process: subproc
     assert await near.of(tenant).missions.plan("m1", window, cursor=0, term=1, by="hub")
     await history.write(near, tenant, 5)
     await until_said(near, tenant, lambda behind, troubles: behind == 0)
+    if how == "rlimit":  # it sleeps: awake and at their heels, it might write segments that are small enough
+        process.send_signal(signal.SIGSTOP)
     await history.write(near, tenant, 4_000)
+    process.send_signal(signal.SIGCONT)
     await until_said(near, tenant, lambda behind, troubles: troubles.get("failures", 0) >= 3)
     health = await archived(near)()
     assert not health.ok
