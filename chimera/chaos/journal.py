@@ -10,9 +10,12 @@ from typing import Any
 
 
 class Journal:
-    """An append-only file of one witness."""
+    """An append-only file of one witness. A last line that a kill cut off is taken out."""
 
     def __init__(self, path: Path) -> None:
+        if path.exists():
+            written = path.read_bytes()
+            os.truncate(path, written.rfind(b"\n") + 1)
         self._file = path.open("ab", buffering=0)
 
     def write(self, **fields: Any) -> None:

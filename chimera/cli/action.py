@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,6 @@ from chimera.cli import output
 from chimera.cli.hub import ask
 from chimera.cli.output import Format, Key, Output, Url
 from chimera.cli.task import ALL, told
-from chimera.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from chimera.client import Client
@@ -119,10 +117,7 @@ def retry(
             return output.say("no failed action matches")
         missions = len({_mission_of(one) for one in chosen})
         question = f"retry {output.counted(len(chosen), 'action')} of {output.counted(missions, 'mission')}?"
-        if not yes and not sys.stdin.isatty():
-            raise ConfigurationError(f"{question} Nobody is here to ask: say --yes")
-        if not yes and not typer.confirm(question, err=True):
-            raise typer.Exit(1)
+        output.confirm(question, yes=yes)
     views = ask(url, api_key_file, lambda client: _retry(client, chosen))
     if output_format is Format.JSON:
         return output.document(views)

@@ -61,8 +61,8 @@ def run(
         plan = Plan(seed, minutes, named(faults))
     except ValueError as exc:
         raise typer.BadParameter(str(exc), param_hint="--faults") from exc
-    if url and not yes:
-        typer.confirm(f"{url} will be harmed on purpose: {faults} faults. Go on?", abort=True, err=True)
+    if url:
+        output.confirm(f"{url} will be harmed on purpose: {faults} faults. Go on?", yes=yes)
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         directory = keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from chimera.cli.exits import Exit
+from chimera.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,3 +108,17 @@ def short(value: Any, most: int = 100) -> str:
 def counted(count: int, noun: str) -> str:
     """``3, "task"`` → ``3 tasks``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith('sh') else 's'}"
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is done to much at once; ends the command when the answer is no.
+
+    Raises:
+        ConfigurationError: nobody is there to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigurationError(f"{question} Nobody is here to ask: say --yes")
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,6 @@ import typer
 from chimera.cli import output
 from chimera.cli.hub import ask
 from chimera.cli.output import Format, Key, Output, Url
-from chimera.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from chimera.client import Client
@@ -118,10 +116,7 @@ def redrive(
             return output.say("no failed task matches")
         missions = len({one.partition(".")[0] for one in chosen})
         question = f"redrive {output.counted(len(chosen), 'task')} of {output.counted(missions, 'mission')}?"
-        if not yes and not sys.stdin.isatty():
-            raise ConfigurationError(f"{question} Nobody is here to ask: say --yes")
-        if not yes and not typer.confirm(question, err=True):
-            raise typer.Exit(1)
+        output.confirm(question, yes=yes)
     views = ask(url, api_key_file, lambda client: _redrive(client, chosen))
     if output_format is Format.JSON:
         return output.document(views)

@@ -25,7 +25,6 @@ class Brief:
     context: dict[str, Any]
     priority: Priority
     task_timeout_s: float | None
-    deadline_us: int | None
     stages: Mapping[str, Stage]
 
 
@@ -60,6 +59,5 @@ class Briefs:
             context=mission.state.context,
             priority=mission.spec.priority,
             task_timeout_s=mission.spec.task_timeout_s,
-            deadline_us=mission.deadline_us,
             stages=mission.spec.stages,
         )

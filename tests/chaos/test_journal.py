@@ -32,6 +32,15 @@ def test_a_last_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
         assert [line["task"] for line in read(path)] == ["m1.0"]
 
 
+def test_a_witness_killed_in_mid_line_begins_its_next_life_on_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "calls.ndjson"
+    path.write_bytes(b'{"task": "m1.0"}\n{"task": "m1')
+    journal = Journal(path)
+    journal.write(task="m1.2")
+    journal.close()
+    assert [line["task"] for line in read(path)] == ["m1.0", "m1.2"]
+
+
 def test_a_witness_that_is_started_again_goes_on_in_its_journal(tmp_path: Path) -> None:
     for task in ("m1.0", "m1.1"):
         journal = Journal(tmp_path / "calls.ndjson")
