@@ -1,14 +1,15 @@
 """Scaling: a snapshot of the fleet → how many workers each tenant should have. Pure.
 
-Places (worker slots of the whole fleet) are shared by weight: every tenant with work gets one
-worker before any gets a second, then each next place goes to the tenant that has the fewest for
-its weight. A tenant keeps what it needs for `idle_s` after its last work, then goes to zero.
+Places (workers of the whole fleet) are shared by weight: every tenant with work gets one worker
+before any gets a second, then each next place goes to the tenant that has the fewest for its weight.
+Places that nobody's work needs stay with who has them, until `idle_s` after it needed as many last:
+so a short lull ends no worker, and no work goes to zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,43 +19,63 @@ class TenantLoad:
     Args:
         backlog: tasks that may run now.
         running: tasks under lease.
-        idle_for_s: seconds since it last had either; 0 while it has.
         workers: workers it has now.
+        lately: the most workers its work needed within the last `idle_s`.
         weight: its share when places are scarce.
     """
 
     tenant: str
     backlog: int
     running: int
-    idle_for_s: float
     workers: int
+    lately: int = 0
     weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class FleetShape:
-    """What the fleet offers: worker places, slots of a worker, idle time until zero."""
+    """What the fleet offers: worker places, slots of a worker."""
 
     places: int
     slots: int
-    idle_s: float
 
 
-def wanted(load: TenantLoad, shape: FleetShape) -> int:
-    """Workers the tenant could use now, alone on the fleet."""
-    work = load.backlog + load.running
-    if work:
-        return min(shape.places, -(-work // shape.slots))
-    return min(load.workers, shape.places) if load.idle_for_s < shape.idle_s else 0
+@dataclass(slots=True)
+class Lately:
+    """The most of something within a window of time, in seconds of any clock."""
+
+    window_s: float
+    _last: dict[int, float] = field(default_factory=dict)
+
+    def most(self, count: int, now_s: float) -> int:
+        """Take note of the count now; the most there was within the window."""
+        self._last[count] = now_s
+        self._last = {n: at for n, at in self._last.items() if now_s - at < self.window_s and n >= count}
+        return max(self._last, default=count)
+
+
+def needed(backlog: int, running: int, slots: int) -> int:
+    """Workers that this much work fills."""
+    return -(-(backlog + running) // slots)
 
 
 def desired_workers(loads: Sequence[TenantLoad], shape: FleetShape) -> dict[str, int]:
     """Workers each tenant should have; the sum never exceeds the fleet's places."""
-    wants = {load.tenant: wanted(load, shape) for load in loads}
     weights = {load.tenant: load.weight for load in loads}
-    given = dict.fromkeys(wants, 0)
-    for _ in range(min(shape.places, sum(wants.values()))):
+    wants = {load.tenant: needed(load.backlog, load.running, shape.slots) for load in loads}
+    given = _share(shape.places, wants, weights, dict.fromkeys(wants, 0))
+    keeps = {load.tenant: max(given[load.tenant], min(load.workers, load.lately)) for load in loads}
+    return _share(shape.places - sum(given.values()), keeps, weights, given)
+
+
+def _share(
+    places: int, wants: Mapping[str, int], weights: Mapping[str, int], given: Mapping[str, int]
+) -> dict[str, int]:
+    """Give out places on top of what is given, until none are left or nobody wants more."""
+    given = dict(given)
+    for _ in range(places):
         hungry = [tenant for tenant in given if given[tenant] < wants[tenant]]
-        neediest = min(hungry, key=lambda tenant: (given[tenant] / weights[tenant], tenant))
-        given[neediest] += 1
+        if not hungry:
+            break
+        given[min(hungry, key=lambda tenant: (given[tenant] / weights[tenant], tenant))] += 1
     return given

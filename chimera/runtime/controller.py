@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from chimera.core.scaling import FleetShape, TenantLoad, desired_workers
+from chimera.core.scaling import FleetShape, Lately, TenantLoad, desired_workers, needed
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
@@ -59,7 +59,7 @@ class FleetController(Service):
         self._backend = backend
         self._wakeups = wakeups
         self._started_at: dict[str, float] = {}
-        self._worked_at: dict[str, float] = {}
+        self._lately: dict[str, Lately] = {}
         self._draining: set[str] = set()
         self._beat_at: dict[str, float] = {}
         self._tenant_of: dict[str, str] = {}
@@ -85,7 +85,7 @@ class FleetController(Service):
         # Workers of a tenant whose load cannot be told stay, and keep their places.
         told = {load.tenant for load in loads}
         kept = sum(owner in tenants and owner not in told for owner in existing.values())
-        shape = FleetShape(max(0, settings.max_workers - kept), settings.slots, settings.idle_s)
+        shape = FleetShape(max(0, settings.max_workers - kept), settings.slots)
         desired = desired_workers(loads, shape)
         for load in loads:
             with self._bulkhead.of(load.tenant):
@@ -96,16 +96,16 @@ class FleetController(Service):
 
     async def _load(self, tenant: str, existing: dict[str, str], now: float) -> TenantLoad:
         """What the tenant has and wants."""
+        settings = self._base.settings
         backlog, running = await self._base.of(tenant).tasks.load()
-        if backlog or running:
-            self._worked_at[tenant] = now
+        lately = self._lately.setdefault(tenant, Lately(settings.idle_s))
         mine = sum(owner == tenant and worker not in self._draining for worker, owner in existing.items())
         return TenantLoad(
             tenant=tenant,
             backlog=backlog,
             running=running,
-            idle_for_s=now - self._worked_at.setdefault(tenant, now),
             workers=mine,
+            lately=lately.most(needed(backlog, running, settings.slots), now),
         )
 
     async def _bury(self, existing: dict[str, str]) -> None:
