@@ -214,7 +214,7 @@ class Model:
             task.lapses += 1
         elif event.kind == "task.rescued":
             task.crashes, task.fell_with = task.crashes + 1, task.token
-            assert event.details["alone"] <= (task.deaths > 0)
+            assert event.details["alone"] <= (task.deaths > 1)
             task.deaths += 1
             task.alone += bool(event.details["alone"])
             spent = bool(event.details["alone"]) and task.alone >= POISON_AFTER

@@ -61,11 +61,11 @@ local function take(set, most)
       for _, id in ipairs(ids) do
         local t = redis.call("HMGET", k.of_task(id), "status", "token", "attempt", "deaths")
         local deaths = tonumber(t[4] or 0)
-        if t[1] == "READY" and deaths > 0 and not may_join(k, worker, tonumber(ARGV[8]), deaths) then
+        if t[1] == "READY" and not may_join(k, worker, tonumber(ARGV[8]), deaths) then
           -- Enough suspects here: another worker may take it, or this one in a moment.
           make_ready_later(k, id, now + APART_US)
         elseif t[1] == "READY" then
-          if deaths > 0 then join(k, worker, id, deaths) end
+          join(k, worker, id, deaths)
           local token = int(math.max((tonumber(t[2]) or 0) + 1, now))
           local attempt = (tonumber(t[3]) or 0) + 1
           move(k, id, mid, "READY", "PENDING", "token", token, "attempt", attempt, "worker", worker,

@@ -12,7 +12,7 @@ local function fall(k, id, t, now, poison_after)
     redis.call("HSET", k.of_worker(worker), "fell", fell)
     redis.call("EXPIRE", k.of_worker(worker), 3600)
   end
-  local alone = deaths > 0 and tonumber(fell) == 1
+  local alone = is_suspect(deaths) and tonumber(fell) == 1
   local count = alone and redis.call("HINCRBY", k.of_task(id), "alone", 1) or 0
   redis.call("HINCRBY", k.of_task(id), "deaths", 1)
   -- Should the worker come back with this token, it was no crash after all (lapse.lua).
