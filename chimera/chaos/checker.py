@@ -18,6 +18,7 @@ from chimera.core.mission import MISSION_FINAL, MissionStatus
 from chimera.core.task import OPEN
 
 NOT_YET = "not checked yet"
+NOTHING = "nothing to check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,9 @@ class Finding:
         """In a word or two."""
         if self.checked is None:
             return NOT_YET
-        return f"{len(self.violations)} violations" if self.violations else "holds"
+        if self.violations:
+            return f"{len(self.violations)} violations"
+        return "holds" if self.checked else NOTHING
 
 
 Check = Callable[[History], tuple[int, list[str]]]
