@@ -169,20 +169,41 @@ class Executor:
             if registered.info.blocking:
                 return await self._in_thread(registered, task, context)
             return await registered.run(task, context)
-        except (BudgetExceeded, LeaseLost, ModelUnavailable, StoreError, MemoryError):
+        except (AgentCrashed, BudgetExceeded, LeaseLost, ModelUnavailable, StoreError, MemoryError):
             raise
-        except Exception as exc:
+        except BaseException as exc:
+            # Whatever an agent raises, `sys.exit()` too, ends its attempt alone. Only who is cancelled from
+            # outside ends cancelled: an agent that awaits what it cancelled raises the like itself.
+            if isinstance(exc, asyncio.CancelledError) and _is_cancelled():
+                raise
             log.warning("agent.raised", agent=registered.info.name, exc_info=True)
             raise AgentCrashed(registered.info.name, _cause(exc)) from exc
 
     async def _in_thread(self, registered: Registered, task: Task, context: Context) -> Any:
-        running = self._threads.submit(copy_context().run, registered.run, task, context)
+        running = self._threads.submit(copy_context().run, _called, registered, task, context)
         try:
             return await asyncio.wrap_future(running)
         finally:
             if not running.done():  # cancelled, and no thread can be
                 self._strays.add(running)
                 running.add_done_callback(self._strays.discard)
+
+
+def _called(registered: Registered, task: Task, context: Context) -> Any:
+    """Run a blocking agent."""
+    try:
+        return registered.run(task, context)
+    except BaseException as exc:
+        if isinstance(exc, Exception) and not isinstance(exc, StopIteration):
+            raise
+        # No future carries these over: they would be lost, end the event loop, or pass for a cancellation.
+        raise AgentCrashed(registered.info.name, _cause(exc)) from exc
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody else asks the task that runs to end."""
+    running = asyncio.current_task()
+    return running is not None and running.cancelling() > 0
 
 
 def _task(claim: Claim, brief: Brief, agent: str, inputs: dict[str, Any]) -> Task:
