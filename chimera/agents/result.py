@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from pydantic_core import PydanticSerializationError, to_json
 
 from chimera.errors import AgentCrashed
@@ -20,6 +21,9 @@ def as_json(agent: str, result: Any, most_bytes: int) -> str:
     """
     try:
         text = to_json(result)
+        if len(text) <= most_bytes:
+            # It writes NaN, and numbers beyond a double: whoever read the record would fail over it for ever.
+            orjson.loads(text)
     except (PydanticSerializationError, ValueError) as exc:
         raise AgentCrashed(
             agent,
