@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
+from itertools import dropwhile
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -178,23 +179,23 @@ def find_cycle(graph: dict[str, tuple[str, ...]]) -> list[str]:
     """One cycle of a dependency graph, first node repeated at the end; [] when there is none."""
     done: set[str] = set()
     for start in graph:
-        path: list[str] = []
+        path: dict[str, None] = {}  # in its order, and asked often
         stack: list[tuple[str, int]] = [(start, 0)]
         while stack:
             name, step = stack.pop()
             if name in done:
                 continue
             if step == 0:
-                path.append(name)
+                path[name] = None
             if step < len(graph[name]):
                 stack.append((name, step + 1))
                 following = graph[name][step]
                 if following in path:
-                    return [*path[path.index(following) :], following]
+                    return [*dropwhile(following.__ne__, path), following]
                 stack.append((following, 0))
             else:
                 done.add(name)
-                path.pop()
+                path.popitem()
     return []
 
 

@@ -91,6 +91,26 @@ def test_cycles_are_found_and_named(graph: dict[str, tuple[str, ...]], cycle: li
     assert find_cycle(graph) == cycle
 
 
+def test_the_search_for_cycles_grows_with_the_dependencies_and_no_faster() -> None:
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    size = 120
+    graph: dict[str, tuple[str, ...]] = {
+        str(n): tuple(Name(other) for other in reversed(range(n))) for n in reversed(range(size))
+    }  # everything depends on all before it
+    assert find_cycle(graph) == []
+    assert compared < 10 * size**2
+
+
 @pytest.mark.parametrize(
     ("plan", "inputs", "message"),
     [
