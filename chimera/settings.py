@@ -178,6 +178,13 @@ class Settings(BaseSettings):
     )
     max_inputs: int = Field(1_000_000, ge=1, description="Inputs of a mission.")
     max_input_bytes: int = Field(262_144, ge=64, le=8_388_608, description="One input item, bytes of JSON.")
+    max_mission_bytes: int = Field(
+        8_388_608,
+        ge=1_024,
+        le=268_435_456,
+        description="All of a mission but its inputs, bytes of JSON: it is kept in Redis, and read whenever "
+        "the mission is looked at.",
+    )
     max_result_bytes: int = Field(262_144, ge=64, le=8_388_608, description="One result, bytes of JSON.")
     max_kept_bytes: int = Field(
         262_144,

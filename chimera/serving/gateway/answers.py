@@ -11,6 +11,8 @@ from chimera.errors import InvalidRequest
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Most items of the page.")]
 After = Annotated[str, Query(max_length=64, description="`next` of the page before.")]
+POSITION_DIGITS = 15
+"""No list is as long as that; the store counts no further than 19."""
 Operation = Annotated[
     str | None,
     Header(
@@ -35,6 +37,6 @@ def position(after: str) -> int:
     """
     if not after:
         return 0
-    if not after.isdecimal():
+    if not after.isdecimal() or len(after) > POSITION_DIGITS:
         raise InvalidRequest(f"after={after!r} is no position: take it from `next` of the page before")
     return int(after)

@@ -20,6 +20,9 @@ from chimera.runtime.base import TenantStores
 from chimera.serving.gateway.hub import Hub, promptly
 from chimera.store.tenants import Principal
 
+INPUTS = "inputs"
+"""Of a mission's members the one that goes to the blob store; each item has a limit of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -92,7 +95,9 @@ class Guarded(APIRoute):
         async def handle(request: Request) -> Response:
             request.state.caller = await recognise(request)
             bounded = JsonRequest(request.scope, request.receive)
-            await bounded.take_body(hub_of(request).base.settings.max_request_bytes)
+            settings = hub_of(request).base.settings
+            await bounded.take_body(settings.max_request_bytes)
+            bounded.weigh(settings.max_mission_bytes)
             return await handler(bounded)
 
         return handle
@@ -126,9 +131,33 @@ class JsonRequest(Request):
                 "the body must be JSON and say so, with Content-Type: application/json; nothing was changed"
             )
 
+    def weigh(self, limit: int) -> None:
+        """Refuse what is too large beside its inputs, before a closer look, which takes far longer.
+
+        Raises:
+            PayloadTooLarge: naming the size.
+            InvalidRequest: it is nested too deeply.
+        """
+        if not self._body:
+            return
+        try:
+            value = self._json = orjson.loads(self._body)
+        except orjson.JSONDecodeError:
+            return  # whoever takes the body says where it is no JSON
+        if isinstance(value, dict):
+            value = {name: inner for name, inner in value.items() if name != INPUTS}
+        try:
+            size = len(orjson.dumps(value))
+        except orjson.JSONEncodeError as exc:
+            raise InvalidRequest(f"the request cannot be taken ({exc}): make it flatter") from exc
+        if size > limit:
+            raise PayloadTooLarge(
+                f"the request without its {INPUTS}", size, limit, "CHIMERA_MAX_MISSION_BYTES"
+            )
+
     async def json(self) -> Any:
         """The body's value."""
-        return orjson.loads(self._body)
+        return self._json if hasattr(self, "_json") else orjson.loads(self._body)
 
 
 def is_json(content_type: str) -> bool:

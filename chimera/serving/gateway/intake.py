@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -24,6 +27,8 @@ from chimera.settings import Settings
 
 BUILT_IN = Agents.built_in()
 ITEM_SETTING = "CHIMERA_MAX_INPUT_BYTES"
+CHECK_S = 5.0
+"""A mission's options and policies are checked within this time."""
 
 
 async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tuple[str, bool]:
@@ -42,7 +47,7 @@ async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tu
     async with promptly():
         await base.room.require()  # before anything is stored for nothing
         agents = await base.catalogue.all()
-    if problems := [*agent_problems(spec, agents), *judge_problems(spec)]:
+    if problems := await asyncio.to_thread(checked, spec, agents):
         raise InvalidRequest("the mission cannot be taken; nothing was submitted", tuple(problems))
     mission_id = new_mission_id()
     if spec.inputs:
@@ -117,20 +122,44 @@ def documents(spec: MissionSpec) -> Iterator[tuple[str, Any]]:
             yield f"plan.nodes[{index}].options", node.options
 
 
-def agent_problems(spec: MissionSpec, agents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Agents that are not registered, and options that do not fit those that are."""
+def checked(spec: MissionSpec, agents: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What no agent or judge could take. For a thread: a tenant's schemas are checked here, some for long.
+
+    Raises:
+        InvalidRequest: it takes longer than `CHECK_S`.
+    """
+    until = time.monotonic() + CHECK_S
+    problems: list[str] = []
+    for found in chain(agent_problems(spec, agents), judge_problems(spec)):
+        problems += found
+        if time.monotonic() > until:
+            raise InvalidRequest(
+                f"the mission cannot be taken: to check its options and policies takes over {CHECK_S:g} s; "
+                "use fewer or smaller schemas; nothing was submitted",
+                tuple(problems),
+            )
+    return problems
+
+
+def agent_problems(spec: MissionSpec, agents: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
+    """Agents that are not registered, and options that do not fit those that are; place by place."""
     for where, (agent, options) in uses(spec).items():
         if agent not in agents:
             known = ", ".join(sorted(agents)) or "none yet: the fleet is starting, or CHIMERA_AGENTS is wrong"
-            yield f"{where}agent: no agent is named {agent!r}; registered: {known}"
+            yield [f"{where}agent: no agent is named {agent!r}; registered: {known}"]
         elif agent in BUILT_IN:
-            yield from _own_problems(where, agent, options)
+            yield list(_own_problems(where, agent, options))
         elif schema := agents[agent].get("options_schema"):
-            # An empty registry: a schema's $ref is never fetched from anywhere.
-            validator = Draft202012Validator(schema, registry=Registry())
-            for error in validator.iter_errors(options):
-                path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.path)
-                yield f"{where}options{path}: {error.message} (options of agent {agent!r})"
+            yield list(_option_problems(where, agent, options, schema))
+
+
+def _option_problems(
+    where: str, agent: str, options: Mapping[str, Any], schema: Mapping[str, Any]
+) -> Iterator[str]:
+    # An empty registry: a schema's $ref is never fetched from anywhere.
+    for error in Draft202012Validator(schema, registry=Registry()).iter_errors(options):
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.path)
+        yield f"{where}options{path}: {error.message} (options of agent {agent!r})"
 
 
 def _own_problems(where: str, agent: str, options: Mapping[str, Any]) -> Iterator[str]:
@@ -158,8 +187,8 @@ def uses(spec: MissionSpec) -> dict[str, tuple[str, Mapping[str, Any]]]:
     return found
 
 
-def judge_problems(spec: MissionSpec) -> Iterator[str]:
-    """Policies that no judge could apply."""
+def judge_problems(spec: MissionSpec) -> Iterator[list[str]]:
+    """Policies that no judge could apply; one policy after the other."""
     places = {"judge": spec.judge}
     if isinstance(spec.plan, MapReducePlan) and spec.plan.reduce.judge:
         places["plan.reduce.judge"] = spec.plan.reduce.judge
@@ -171,7 +200,7 @@ def judge_problems(spec: MissionSpec) -> Iterator[str]:
         }
     for where, policies in places.items():
         for index, policy in enumerate(policies):
-            yield from policy_problems(f"{where}[{index}]", policy)
+            yield list(policy_problems(f"{where}[{index}]", policy))
 
 
 def policy_problems(where: str, policy: JudgePolicy) -> Iterator[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from chimera.core.verdict import Decision
 from chimera.runtime.base import Base
-from chimera.serving.gateway import Hub, create_app
+from chimera.serving.gateway import Hub, create_app, intake
 from tests.serving.gateway.conftest import MISSION, Fleet, submitted
 
 
@@ -357,3 +358,58 @@ async def test_a_dag_is_taken_with_the_inputs_of_its_nodes(http: httpx.AsyncClie
     mission_id = await submitted(http, inputs=[], plan={"strategy": "dag", "nodes": nodes})
     mission = (await http.get(f"/v1/missions/{mission_id}")).json()
     assert (mission["strategy"], mission["total_tasks"]) == ("dag", 2)
+
+
+SCHEMA = {"type": "object", "properties": {f"p{n}": {"type": "string", "pattern": "a"} for n in range(1_300)}}
+
+
+def many_schemas(nodes: int) -> dict[str, Any]:
+    judge = [{"policy": "schema", "schema": SCHEMA}] * 16
+    plan = {"strategy": "dag", "nodes": [{"name": f"n{n}", "judge": judge} for n in range(nodes)]}
+    return {**MISSION, "plan": plan, "inputs": []}
+
+
+async def test_the_event_loop_runs_on_while_the_schemas_of_a_mission_are_checked(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "CHECK_S", 60)
+    taken = asyncio.create_task(http.post("/v1/missions", json=many_schemas(nodes=1)))
+    rounds = 0
+    while not taken.done():
+        await asyncio.sleep(0.01)
+        rounds += 1
+    assert (await taken).status_code == 201
+    assert rounds > 20
+
+
+async def test_a_mission_whose_schemas_take_too_long_to_check_is_refused(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "CHECK_S", 0.1)
+    response = await http.post("/v1/missions", json=many_schemas(nodes=1))
+    assert response.status_code == 422
+    assert "takes over 0.1 s; use fewer or smaller schemas" in response.json()["detail"]
+    assert (await http.get("/v1/missions")).json()["items"] == []
+
+
+async def test_a_mission_that_is_too_large_beside_its_inputs_is_refused_unread(
+    http: httpx.AsyncClient, hub: Hub
+) -> None:
+    limit = hub.base.settings.max_mission_bytes
+    item = "x" * 200_000
+    large = await http.post("/v1/missions", json={**MISSION, "inputs": [item] * (limit // len(item) + 1)})
+    assert large.status_code == 201
+    response = await http.post("/v1/missions", json={**MISSION, "options": {"x": item}, "nodes": "x" * limit})
+    assert response.status_code == 413
+    problem = response.json()
+    assert (problem["what"], problem["limit_bytes"]) == ("the request without its inputs", limit)
+    assert problem["setting"] == "CHIMERA_MAX_MISSION_BYTES"
+
+
+@pytest.mark.parametrize("after", ["9" * 16, "-1", "x", "1.5"])
+async def test_a_position_that_no_list_reaches_is_refused(http: httpx.AsyncClient, after: str) -> None:
+    mission_id = await submitted(http)
+    for path in ("/v1/missions", f"/v1/missions/{mission_id}/tasks", f"/v1/missions/{mission_id}/actions"):
+        response = await http.get(path, params={"after": after})
+        assert response.status_code == 422
+        assert "is no position" in response.json()["detail"]
