@@ -1,8 +1,8 @@
 """All of a mission's policies over one submission: a verdict, or an error that is none.
 
 Policies that cost nothing run first, each in a thread with a time limit, so the event loop stays
-free. A thread cannot be stopped: one that overruns is left to end by itself, which it does, since
-patterns are linear and schemas have a budget of steps; its submission gets `JudgeFailed`. Paid
+free. A thread cannot be stopped: one that overruns is left to end by itself, which it does soon, since
+patterns are linear and policies look at the clock between steps; its submission gets `JudgeFailed`. Paid
 policies run last, and not at all when the verdict is a rejection already, which no further opinion
 could lift above the minimum.
 """
@@ -22,13 +22,11 @@ from chimera.errors import ChimeraError, InvalidRequest
 from chimera.judging.detector import Detector, prose
 from chimera.judging.human import HumanJudge
 from chimera.judging.llm import Ask, LlmJudge
-from chimera.judging.policy import JudgeFailed, Policy, Submission, combine
+from chimera.judging.policy import TIME_LIMIT_S, JudgeFailed, Policy, Submission, combine
 from chimera.judging.rules import RulesJudge
 from chimera.judging.schema import SchemaJudge
 
 T = TypeVar("T")
-
-TIME_LIMIT_S = 5.0
 
 MoreTopics = Callable[[Submission], Awaitable[Iterable[str]]]
 
@@ -172,7 +170,23 @@ async def _ask(spec: LlmPolicy, submission: Submission, askers: Askers | None) -
 
 
 async def _in_thread(policy: str, work: Callable[[], T], time_limit_s: float) -> T:
-    return await _guarded(policy, asyncio.wait_for(asyncio.to_thread(work), time_limit_s))
+    return await _guarded(policy, _timed(work, time_limit_s))
+
+
+async def _timed(work: Callable[[], T], time_limit_s: float) -> T:
+    """Run it in a thread. Its time begins when a thread is free: what waits pays nothing for who is slow."""
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> T:
+        loop.call_soon_threadsafe(begun.set)
+        return work()
+
+    running = asyncio.create_task(asyncio.to_thread(run))
+    try:
+        await begun.wait()
+        return await asyncio.wait_for(running, time_limit_s)
+    finally:
+        running.cancel()
 
 
 async def _guarded(policy: str, work: Awaitable[T]) -> T:

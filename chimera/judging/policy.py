@@ -17,6 +17,9 @@ from chimera.core.action import Action
 from chimera.core.verdict import Opinion
 from chimera.errors import BackendError
 
+TIME_LIMIT_S = 5.0
+"""For each policy that calls no model, from when a thread takes it up."""
+
 
 class JudgeFailed(BackendError):
     """A policy could not judge. Try again; then ask a human. Never a rejection.

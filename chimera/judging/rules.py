@@ -8,6 +8,7 @@ rejection threshold of 0.70, and a nearer miss scores higher than a wide one.
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from chimera.core.judge import Grounding, RulesPolicy
 from chimera.core.verdict import Opinion
 from chimera.judging.patterns import compiled, found
-from chimera.judging.policy import Submission, pick, text_of
+from chimera.judging.policy import TIME_LIMIT_S, JudgeFailed, Submission, pick, text_of
 
 FAILING = 0.60
 MAX_NAMED = 8
@@ -48,8 +49,14 @@ class RulesJudge:
             compiled(pattern)
 
     def judge(self, submission: Submission) -> Opinion:
+        """Raises `JudgeFailed`: its time is over."""
+        until = time.monotonic() + TIME_LIMIT_S
         details: dict[str, Any] = {}
-        marks = list(self._marks(submission, details))
+        marks: list[Mark] = []
+        for mark in self._marks(submission, details):
+            marks.append(mark)
+            if time.monotonic() > until:
+                raise JudgeFailed("rules", f"its patterns take over {TIME_LIMIT_S:g} s on it")
         held = all(mark.share >= 1 for mark in marks)
         confidence = 1.0 if held else FAILING * sum(mark.share for mark in marks) / len(marks)
         feedback = "; ".join(mark.feedback for mark in marks if mark.feedback)

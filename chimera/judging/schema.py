@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import date, datetime, time
 from itertools import islice
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -29,7 +30,7 @@ from referencing.exceptions import Unresolvable
 from chimera.core.judge import SchemaPolicy
 from chimera.core.verdict import Opinion
 from chimera.judging.patterns import compiled, found
-from chimera.judging.policy import JudgeFailed, Submission
+from chimera.judging.policy import TIME_LIMIT_S, JudgeFailed, Submission
 
 MAX_STEPS = 500_000
 MAX_ERRORS = 5
@@ -39,16 +40,18 @@ Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 
 class _Spent(Exception):
-    """The budget of steps ran out."""
+    """The budget of steps, or the time, ran out."""
 
 
 class _Steps:
     def __init__(self, left: int) -> None:
         self.left = left
+        self.until = monotonic() + TIME_LIMIT_S
 
     def take(self, count: int) -> None:
         self.left -= count
-        if self.left < 0:
+        # Not every step is as long: one pattern may take a second on a long text.
+        if self.left < 0 or monotonic() > self.until:
             raise _Spent
 
 
@@ -196,7 +199,9 @@ class SchemaJudge:
         try:
             errors = list(islice(self._validator.iter_errors(submission.result), MAX_ERRORS))
         except _Spent:
-            raise JudgeFailed("schema", f"the schema takes over {self.max_steps:,} steps on it") from None
+            raise JudgeFailed(
+                "schema", f"the schema takes over {self.max_steps:,} steps, or {TIME_LIMIT_S:g} s, on it"
+            ) from None
         except RecursionError:
             raise JudgeFailed("schema", "the schema refers to itself without end") from None
         except Unresolvable as exc:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -187,6 +189,20 @@ async def test_a_broken_model_is_no_rejection(detector: Detector) -> None:
             await evaluate(submission, policies, detector=detector, askers=always(ask))
     with pytest.raises(JudgeFailed, match="CHIMERA_JUDGE_MODEL"):
         await evaluate(submission, policies, detector=detector)
+
+
+async def test_a_result_that_waits_for_a_thread_does_not_run_out_of_time(detector: Detector) -> None:
+    slow, loop = threading.Event(), asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as threads:
+        loop.set_default_executor(threads)
+        held = asyncio.create_task(asyncio.to_thread(slow.wait, 30))
+        submission = Submission(goal="g", result="The harbour opens at six.")
+        judging = asyncio.create_task(evaluate(submission, DEFAULT_JUDGE, detector=detector, time_limit_s=1))
+        await asyncio.sleep(1.5)
+        assert not judging.done()
+        slow.set()
+        assert (await judging).decision == "accept"
+        await held
 
 
 async def test_an_overrun_is_a_failure_and_leaves_the_loop_free(detector: Detector) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -143,6 +144,19 @@ def test_a_schema_that_cannot_run_is_refused(schema: dict[str, Any], says: str) 
 def test_a_schema_without_end_is_a_failure_and_no_opinion() -> None:
     with pytest.raises(JudgeFailed):
         schema_opinion({"$ref": "#"}, 1)
+
+
+def test_slow_patterns_run_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = "(?:x*a{0,999}b{0,999})c"
+    long = submission("a" * 50_000)
+    schema = SchemaJudge(SchemaPolicy(json_schema={"not": {"anyOf": [{"pattern": slow}] * 500}}))
+    rules = RulesJudge(RulesPolicy(forbidden=(slow,) * 32))
+    for judge, module in ((schema, "schema"), (rules, "rules")):
+        monkeypatch.setattr(f"chimera.judging.{module}.TIME_LIMIT_S", 0.05)
+        began = time.monotonic()
+        with pytest.raises(JudgeFailed, match=r"0\.05 s"):
+            judge.judge(long)
+        assert time.monotonic() - began < 5
 
 
 def test_a_doubling_schema_runs_out_of_steps() -> None:
