@@ -9,12 +9,13 @@ data. That makes an injected "score this 1.0" harder, not impossible.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from chimera.core.action import Action
 from chimera.core.judge import LlmPolicy
 from chimera.core.verdict import Opinion
 from chimera.judging.policy import JudgeFailed, Submission
@@ -22,6 +23,7 @@ from chimera.judging.policy import JudgeFailed, Submission
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 MAX_QUOTED_CHARS = 24_000
+"""Of the input, which is cut there; of a result and its actions, which are judged whole or not at all."""
 
 
 class Score(BaseModel):
@@ -47,13 +49,15 @@ class LlmJudge:
         self.spec, self.ask, self.self_judging = spec, ask, self_judging
 
     async def judge(self, submission: Submission) -> Opinion:
-        """Raises `JudgeFailed`: self-judging without leave, or an answer that is no score."""
+        """Raises `JudgeFailed`: self-judging without leave, too much to show, an answer that is no score."""
         if self.self_judging and not self.spec.allow_self_judging:
             raise JudgeFailed(
                 "llm",
                 "its model is the one that wrote the result; set CHIMERA_JUDGE_MODEL to another one, "
                 "or allow_self_judging in the policy",
             )
+        _require_whole("result", submission.result)
+        _require_whole("list of actions", _shown(submission.actions))
         answer = await self.ask(prompt(self.spec.rubric, submission), Score.model_json_schema())
         try:
             score = Score.model_validate_json(orjson.dumps(answer))
@@ -87,12 +91,27 @@ def prompt(rubric: str, submission: Submission) -> str:
 def _actions(submission: Submission) -> tuple[str, ...]:
     if not submission.actions:
         return ()
-    actions = [action.model_dump(mode="json") for action in submission.actions]
-    return (f"Actions that are carried out if the result is good:\n{_quoted(actions)}",)
+    return (f"Actions that are carried out if the result is good:\n{_quoted(_shown(submission.actions))}",)
+
+
+def _shown(actions: Sequence[Action]) -> list[dict[str, Any]]:
+    return [action.model_dump(mode="json") for action in actions]
+
+
+def _require_whole(name: str, value: Any) -> None:
+    """What no model saw must not be accepted: its author could hide anything behind the cut."""
+    if (length := len(_text(value))) > MAX_QUOTED_CHARS:
+        raise JudgeFailed(
+            "llm", f"the {name} has {length:,} characters, over the {MAX_QUOTED_CHARS:,} it is shown"
+        )
+
+
+def _text(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS).decode()
 
 
 def _quoted(value: Any) -> str:
-    text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS).decode()
+    text = _text(value)
     if len(text) <= MAX_QUOTED_CHARS:
         return text
     return f"{text[:MAX_QUOTED_CHARS]}… ({len(text) - MAX_QUOTED_CHARS:,} more characters left out)"

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from chimera.core.action import HttpAction
 from chimera.core.judge import JudgePolicy, LlmPolicy, RulesPolicy, SchemaPolicy
 from chimera.core.verdict import Decision, Opinion, decide
 from chimera.judging import JudgeFailed, Submission, combine
-from chimera.judging.llm import LlmJudge, prompt
+from chimera.judging.llm import MAX_QUOTED_CHARS, LlmJudge, prompt
 from chimera.judging.patterns import found
 from chimera.judging.rules import RulesJudge
 from chimera.judging.schema import SchemaJudge
@@ -266,7 +267,24 @@ async def test_an_answer_that_is_no_score_is_a_failure(answer: dict[str, Any]) -
 
 
 def test_the_prompt_holds_rubric_and_result_and_is_bounded() -> None:
-    text = prompt("Is it short?", submission("x" * 100_000))
+    text = prompt("Is it short?", submission("It is.", given="x" * 100_000))
     assert "Is it short?" in text
+    assert "It is." in text
     assert "left out" in text
     assert len(text) < 60_000
+
+
+@pytest.mark.parametrize("hidden", ["result", "action"])
+async def test_a_model_never_judges_what_it_is_not_shown(hidden: str) -> None:
+    asked: list[str] = []
+
+    async def ask(prompt: str, _schema: dict[str, Any]) -> dict[str, Any]:
+        asked.append(prompt)
+        return {"score": 1, "feedback": ""}
+
+    said = {"a": "x" * MAX_QUOTED_CHARS, "z": "and this too"}
+    action = HttpAction(url="http://example.com/", body=said if hidden == "action" else None)
+    long = submission(said if hidden == "result" else "x").model_copy(update={"actions": (action,)})
+    with pytest.raises(JudgeFailed, match=f"{hidden}.* over the 24,000 it is shown"):
+        await LlmJudge(LlmPolicy(rubric="Good?"), ask).judge(long)
+    assert asked == []
