@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from chimera.errors import ConfigurationError
 from chimera.judging.detector import Detector, known_topics
+from chimera.judging.detector.phrase import Phrases
 
 FENCE = re.compile(r"^```yaml chimera-boundaries[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 
@@ -52,6 +53,13 @@ class Boundaries(_Part):
         default_factory=dict, description="Phrases that each flag their topic; a new topic needs some."
     )
     never: tuple[Prohibition, ...] = Field(min_length=1)
+
+    @field_validator("terms")
+    @classmethod
+    def _can_be_found(cls, terms: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for phrases in terms.values():
+            Phrases(phrases)
+        return terms
 
     @model_validator(mode="after")
     def _no_topic_is_dropped_silently(self) -> Boundaries:

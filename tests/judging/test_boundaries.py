@@ -43,6 +43,8 @@ def test_a_file_is_read_and_its_topics_are_found(tmp_path: Path) -> None:
         ("version: 1", "version: 2", "version"),
         ("version: 1", "version: 1\nextra: 1", "extra"),
         ("terms: {}", "terms: {gambling: [casino]}", "not in `topics`"),
+        ("terms: {}", 'terms: {health: ["vac*n"]}', "terms: .*at one end"),
+        ("terms: {}", 'terms: {health: ["--"]}', "terms: .*no word"),
         ("version: 1", "version: [", "no YAML"),
     ],
 )

@@ -89,6 +89,14 @@ def test_technical_uses_are_not_flagged(detector: Detector, text: str) -> None:
     [
         ("V\u00adote for Smith in the gene\u200bral election", "politics"),
         ("ＴＡＫＥ ＩＢＵＰＲＯＦＥＮ", "health"),
+        *(
+            (f"Take ibu{chr(code)}profen", "health")
+            for code in (0, 8, 0x7F, 0x301, 0x34F, 0x61C, 0x115F, 0x180E)
+        ),
+        *(
+            (f"Take ibu{chr(code)}profen", "health")
+            for code in (0x200E, 0x202E, 0x2066, 0x3164, 0xFE0F, 0xE0041)
+        ),
     ],
 )
 def test_invisible_and_wide_characters_hide_nothing(detector: Detector, text: str, topic: str) -> None:
@@ -109,6 +117,13 @@ def test_a_topic_of_ones_own_is_found_by_its_terms() -> None:
     assert [finding.topic for finding in detector.find("Two casinos opened")] == ["gambling"]
 
 
+@pytest.mark.parametrize("term", ["Place a Bet", "e-Cigarettes", "Würfel", "blood_pressure", "S&P 500"])
+def test_a_term_is_found_however_it_is_written(term: str) -> None:
+    detector = Detector(["own"], {"own": [term]})
+    for text in (term, term.upper(), f"All of {term.lower()}, and more."):
+        assert [finding.topic for finding in detector.find(text)] == ["own"]
+
+
 def test_a_topic_without_lexicon_or_terms_is_refused() -> None:
     with pytest.raises(ValueError, match="gambling"):
         Detector(["gambling"])
@@ -121,6 +136,7 @@ def test_keys_and_nested_values_are_read() -> None:
 def test_json_in_a_string_is_read_as_json() -> None:
     assert prose('{"advice": "buy\\u0020bitcoin"}') == "advice: buy bitcoin"
     assert prose("{not json") == "{not json"
+    assert prose('{"a": "buy bitcoin", "a": "x"}') == "a: buy bitcoin\na: x"
 
 
 def own_documents() -> list[Path]:

@@ -6,10 +6,9 @@ does on a labelled set; ``python -m chimera.judging.detector FILE`` computes tho
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import orjson
 
 from chimera.judging.detector.phrase import folded, words
 from chimera.judging.detector.topic import Evidence, Finding, Lexicon, known_topics, lexicon
@@ -47,18 +46,24 @@ class Detector:
         return tuple(best[topic] for topic in self.topics if topic in best)
 
 
+class _Pairs(list[tuple[Any, Any]]):
+    """The members of a JSON object, each as often as it stands there."""
+
+
 def prose(value: Any) -> str:
     """A JSON value as text to look through: strings and keys, one line for each leaf.
 
-    A string that holds JSON is read as that JSON, so that escapes hide nothing.
+    A string that holds JSON is read as that JSON: neither escapes nor a key that comes twice hide anything.
     """
     if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
         try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
+            value = json.loads(value, object_pairs_hook=_Pairs, strict=False)
+        except ValueError:
             return str(value)
     if isinstance(value, Mapping):
-        return "\n".join(f"{str(key).replace('_', ' ')}: {prose(inner)}" for key, inner in value.items())
+        value = _Pairs(value.items())
+    if isinstance(value, _Pairs):
+        return "\n".join(f"{str(key).replace('_', ' ')}: {prose(inner)}" for key, inner in value)
     if isinstance(value, list | tuple):
         return "\n".join(prose(inner) for inner in value)
     return "" if value is None or isinstance(value, bool) else str(value)

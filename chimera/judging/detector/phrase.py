@@ -2,7 +2,7 @@
 
 A phrase is words with spaces; ``a|b`` is either word, ``vaccin*`` a prefix, ``*itis`` an
 ending, ``_`` any one word.
-Plurals and possessives are folded in lexicon and text alike.
+Case, accents, plurals and possessives are folded in lexicon and text alike.
 """
 
 from __future__ import annotations
@@ -16,9 +16,27 @@ from typing import NamedTuple
 MAX_SENTENCE_WORDS = 40
 MIN_PREFIX = 3
 
-_INVISIBLE = dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
+# What parts the words of a text parts those of a phrase; `|`, `*` and `_` alone are its own.
+_APART = re.compile(r"[^\w\s|*'’]|(?<=\w)_|_(?=\w)")
+_FILLERS = frozenset(
+    (0x115F, 0x1160, 0x2065, 0x3164, 0xFFA0, *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000))
+)
+"""Shown as nothing, and of no category that says so."""
 # Python's own engine: the pattern is ours, and nothing in it can backtrack over more than a word.
 _PIECE = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)?|[.!?](?=\s|$)|[\n;|]")
+
+
+class _Seen(dict[int, int | None]):
+    """Code points to keep, for `str.translate`: neither marks upon a letter, nor what is shown as nothing."""
+
+    def __missing__(self, code: int) -> int | None:
+        letter = chr(code)
+        unseen = code in _FILLERS or unicodedata.category(letter) in {"Mn", "Me", "Cf", "Cc"}
+        self[code] = None if unseen and not letter.isspace() else code
+        return self[code]
+
+
+_SEEN = _Seen()
 
 
 class Word(NamedTuple):
@@ -31,9 +49,9 @@ class Word(NamedTuple):
 
 
 def folded(text: str) -> str:
-    """Compatibility forms made plain, invisible characters removed, lower case."""
-    plain = unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).lower()
-    return plain.encode("utf-8", "replace").decode()
+    """Compatibility forms made plain, marks and invisible characters removed, lower case."""
+    bare = unicodedata.normalize("NFKD", text).lower().translate(_SEEN)
+    return unicodedata.normalize("NFKC", bare).encode("utf-8", "replace").decode()
 
 
 def singular(word: str) -> str:
@@ -78,7 +96,9 @@ class Phrases:
     def __init__(self, phrases: Iterable[str]) -> None:
         self._heads: dict[str, list[tuple[str, tuple[frozenset[str], ...]]]] = defaultdict(list)
         for phrase in phrases:
-            steps = tuple(_step(step) for step in phrase.split())
+            steps = tuple(_step(step) for step in _APART.sub(" ", folded(phrase)).split())
+            if not steps:
+                raise ValueError(f"{phrase!r} holds no word")
             for head in steps[0]:
                 self._heads[head].append((phrase, steps[1:]))
         stems = {len(head) - 1 for head in self._heads if head.endswith("*")}
