@@ -18,9 +18,12 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from chimera.core.action import Allowed
+from chimera.core.money import parse_limits
 from chimera.errors import ConfigurationError
 
 PREFIX = "CHIMERA_"
+MAX_PRICE_USD = 1_000_000
+"""Of a million tokens: a dollar a token."""
 
 
 class Settings(BaseSettings):
@@ -76,18 +79,23 @@ class Settings(BaseSettings):
     model_price_input_usd: float | None = Field(
         None,
         ge=0,
+        le=MAX_PRICE_USD,
         description="USD per million input tokens; wins over the price list. Embedded model: 0.05.",
     )
     model_price_output_usd: float | None = Field(
         None,
         ge=0,
+        le=MAX_PRICE_USD,
         description="USD per million output tokens; wins over the price list. Embedded model: 0.20.",
     )
     unpriced: Literal["refuse", "ceiling"] = Field(
         "ceiling", description="A model with no known price: refuse it, or charge the ceiling."
     )
     price_ceiling_usd: float = Field(
-        100, gt=0, description="USD per million tokens, in and out, of a model with no known price."
+        100,
+        gt=0,
+        le=MAX_PRICE_USD,
+        description="USD per million tokens, in and out, of a model with no known price.",
     )
     embedded_model_threads: int = Field(2, ge=1, le=64, description="Threads of the embedded model.")
     embedded_model_slots: int = Field(2, ge=1, le=32, description="Calls the embedded model serves at once.")
@@ -116,6 +124,7 @@ class Settings(BaseSettings):
     keep_replies_s: float = Field(
         86_400,
         ge=1,
+        le=31_536_000,
         description="A settled call's reply is kept this long for a re-run of its task, which then does not "
         "pay again; less when the task is done.",
     )
@@ -253,6 +262,12 @@ class Settings(BaseSettings):
     @classmethod
     def _names_hosts(cls, text: str) -> str:
         Allowed.parse(text)
+        return text
+
+    @field_validator("tenant_limits")
+    @classmethod
+    def _names_windows(cls, text: str) -> str:
+        parse_limits(text)
         return text
 
     @model_validator(mode="after")

@@ -32,6 +32,22 @@ def test_settings_that_contradict_each_other_are_refused(values: dict[str, float
         load(**values)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("MODEL_PRICE_INPUT_USD", "inf"), ("MODEL_PRICE_OUTPUT_USD", "nan"), ("PRICE_CEILING_USD", "inf")),
+        *(("KEEP_REPLIES_S", "inf"), ("KEEP_REPLIES_S", "1e18")),
+        *(("TENANT_LIMITS", "day=-5"), ("TENANT_LIMITS", "decade=5"), ("TENANT_LIMITS", "day")),
+    ],
+)
+def test_what_the_ledger_could_not_work_with_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"CHIMERA_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"CHIMERA_{name}: .*it is '{value}'"):
+        load()
+
+
 def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("chi_from_a_file\n")
     monkeypatch.setenv("CHIMERA_API_KEY_FILE", str(tmp_path / "key"))

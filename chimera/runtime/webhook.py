@@ -86,7 +86,7 @@ def _retry_after_s(headers: httpx.Headers) -> float:
     else:
         try:
             at, now = (parsedate_to_datetime(value) for value in (text, headers.get("date", "")))
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0
         seconds = (
             at.replace(tzinfo=at.tzinfo or UTC) - now.replace(tzinfo=now.tzinfo or UTC)

@@ -180,6 +180,16 @@ async def test_an_answer_without_usage_is_charged_at_its_hold(
     assert purse.settled_microusd == worst("x", 1)
 
 
+async def test_usage_that_no_call_has_is_charged_at_its_hold(
+    client: MakeClient, make_settings: MakeSettings
+) -> None:
+    purse = SteppedPurse()
+    async with MeteredEndpoint([Turn("fine", prompt_tokens=10**30)]) as endpoint:
+        settings = make_settings(model="m", model_url=endpoint.url, **PRICES)
+        await client(settings, purse).text("x", max_tokens=1)
+    assert purse.settled_microusd == worst("x", 1)
+
+
 @pytest.mark.parametrize("status", [400, 401, 404])
 async def test_a_refusal_that_will_not_change_is_not_tried_again(
     client: MakeClient, make_settings: MakeSettings, status: int

@@ -182,6 +182,17 @@ async def test_a_receiver_that_says_when_is_heeded(base: Base, tenant: str, rece
     assert 2.0 <= taken.at - refused.at < 6.0
 
 
+@pytest.mark.parametrize("when", ["soon", "Mon, 01 Jan 2024 00:00:00 +99999999999999", "9" * 400])
+async def test_what_a_receiver_says_of_later_undoes_no_acceptance(
+    base: Base, tenant: str, receiver: Receiver, when: str
+) -> None:
+    receiver.answers.append((200, f"Date: Mon, 01 Jan 2024 00:00:00 GMT\r\nRetry-After: {when}\r\n"))
+    stores = await accepted(base, tenant, receiver)
+    async with delivering(allowing(base, receiver)):
+        await until(stores, base, DONE=1)
+    assert len(receiver.calls) == 1
+
+
 @pytest.mark.parametrize("status", [400, 404, 410, 422])
 async def test_a_refusal_for_good_is_not_tried_again(
     base: Base, tenant: str, receiver: Receiver, status: int

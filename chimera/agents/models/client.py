@@ -336,8 +336,8 @@ class ModelClient:
         except BaseException:  # cancelled, or a defect: it may have been sent
             await self._settle(hold, charge(bound, worst, estimated=True))
             raise
-        # An endpoint that reports no usage is charged what was held, not nothing.
-        known = reply.tokens.input > 0
+        # An endpoint that reports no usage, or none that can be, is charged what was held, not nothing.
+        known = reply.tokens.believable
         paid = (
             charge(reply.tokens, price.cost_microusd(reply.tokens), reply.request_id)
             if known

@@ -22,6 +22,9 @@ EMBEDDED_INPUT_USD = Decimal("0.05")
 EMBEDDED_OUTPUT_USD = Decimal("0.20")
 """USD per million tokens: about what such a model costs to host, so that no ledger line is 0."""
 
+MOST_TOKENS = 1_000_000_000
+"""No call has more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -32,6 +35,14 @@ class Tokens:
     cached: int = 0
     cache_write: int = 0
     reasoning: int = 0
+
+    @property
+    def believable(self) -> bool:
+        """Whether a call may have had them: a prompt, and no count that the ledger could not take."""
+        return 0 < self.input <= MOST_TOKENS and all(
+            0 <= count <= MOST_TOKENS
+            for count in (self.output, self.cached, self.cache_write, self.reasoning)
+        )
 
 
 @dataclass(frozen=True, slots=True)
