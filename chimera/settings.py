@@ -8,6 +8,7 @@ from it.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -321,6 +322,22 @@ class SecretFiles(PydanticBaseSettingsSource):
 def is_secret(field: FieldInfo) -> bool:
     """Whether a field holds a secret, which may come from a file and is never printed."""
     return SecretStr in (field.annotation, *get_args(field.annotation))
+
+
+NOT_SETTINGS = frozenset({"CHIMERA_FLEET_ID"})
+"""What a local fleet tells its own processes."""
+
+
+def strangers() -> dict[str, str]:
+    """Variables of the environment that look like settings and are none; each with the nearest, or ""."""
+    known = {name.upper() for name in Settings.model_fields}
+    known |= {f"{name.upper()}_FILE" for name, field in Settings.model_fields.items() if is_secret(field)}
+    found: dict[str, str] = {}
+    for variable in sorted(os.environ):
+        name = variable.upper().removeprefix(PREFIX)
+        if variable.upper() != name and name not in known and variable not in NOT_SETTINGS:
+            found[variable] = "".join(PREFIX + near for near in difflib.get_close_matches(name, known, n=1))
+    return found
 
 
 def load(**overrides: Any) -> Settings:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chimera.errors import ConfigurationError
-from chimera.settings import PREFIX, Settings, is_secret, load
+from chimera.settings import PREFIX, Settings, is_secret, load, strangers
 
 
 def test_all_errors_come_at_once_and_name_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +46,20 @@ def test_what_the_ledger_could_not_work_with_is_refused_at_the_start(
     monkeypatch.setenv(f"CHIMERA_{name}", value)
     with pytest.raises(ConfigurationError, match=f"CHIMERA_{name}: .*it is '{value}'"):
         load()
+
+
+def test_a_variable_that_is_no_setting_is_found_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*(f"CHIMERA_{name.upper()}" for name in Settings.model_fields), "CHIMERA_API_KEY_FILE"):
+        monkeypatch.setenv(name, "x")
+    assert strangers() == {}
+    monkeypatch.setenv("CHIMERA_TENANT_LIMIT", "day=5")
+    monkeypatch.setenv("CHIMERA_LEASE_S_FILE", "x")
+    monkeypatch.setenv("CHIMERA_QUUX", "x")
+    assert strangers() == {
+        "CHIMERA_LEASE_S_FILE": "CHIMERA_LEASE_S",
+        "CHIMERA_QUUX": "",
+        "CHIMERA_TENANT_LIMIT": "CHIMERA_TENANT_LIMITS",
+    }
 
 
 def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -64,6 +64,9 @@ def examine(url: str, api_key_file: str) -> Iterator[Problem]:
     except ChimeraError as exc:
         yield Problem(str(exc), "mend the variables above")
         return
+    for name, near in settings.strangers().items():
+        hint = f"did you mean {near}? " if near else ""
+        yield Problem(f"{name} is no setting, and changes nothing", f"{hint}`chimera env` lists all")
     remote = bool(url) or "url" in environment.model_fields_set
     yield from python()
     if not remote:

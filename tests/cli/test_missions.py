@@ -320,3 +320,7 @@ async def test_the_hubs_agents_are_not_taken_for_those_named_here(hub: Shell) ->
 async def test_doctor_ends_with_the_code_of_what_is_wrong(hub: Shell) -> None:
     stranger = Shell(hub.directory, {**hub.environment, "CHIMERA_API_KEY": "chi_unknown"})
     assert (await stranger("doctor")).code == 3
+    mistyped = await Shell(hub.directory, {**hub.environment, "CHIMERA_TENANT_LIMIT": "day=5"})("doctor")
+    assert mistyped.code == 2
+    assert "CHIMERA_TENANT_LIMIT is no setting" in mistyped.out
+    assert "did you mean CHIMERA_TENANT_LIMITS?" in mistyped.out
