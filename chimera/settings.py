@@ -169,7 +169,9 @@ class Settings(BaseSettings):
         "once they are imported; more is a MemoryError in the attempt that asks. 0: no limit.",
     )
     max_workers: int = Field(2, ge=1, le=10_000, description="Workers at once, over all tenants.")
-    idle_s: float = Field(30, gt=0, le=86_400, description="A worker that no work needed for so long ends, seconds.")
+    idle_s: float = Field(
+        30, gt=0, le=86_400, description="A worker that no work needed for so long ends, seconds."
+    )
     drain_s: float = Field(
         300,
         ge=0,
