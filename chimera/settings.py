@@ -25,6 +25,8 @@ from chimera.errors import ConfigurationError
 PREFIX = "CHIMERA_"
 MAX_PRICE_USD = 1_000_000
 """Of a million tokens: a dollar a token."""
+MIN_KEEP_S = 300
+"""No finished mission leaves Redis sooner after its end than this, in seconds, however full Redis is."""
 
 
 class Settings(BaseSettings):
@@ -216,6 +218,14 @@ class Settings(BaseSettings):
     )
     recorder_flush_s: float = Field(
         60, ge=0, le=86_400, description="A recorder's entry is archived within about this time, seconds."
+    )
+
+    # Finished missions
+    keep_missions_s: float = Field(
+        604_800,
+        ge=MIN_KEEP_S,
+        description="A finished mission stays in Redis this long after its end, seconds; then it is archived "
+        "in the blob store, where it can be read and not be changed. A full Redis archives sooner.",
     )
 
     # Money

@@ -25,6 +25,9 @@ is not listed is impossible: the scripts in Redis make no other, and each step s
 The code states each machine once, in `chimera/core/task.py`, `chimera/core/mission.py` and
 `chimera/core/action.py`. This page is made from those tables (`.venv/bin/python -m tests.render_docs`), and
 a test compares the two.
+
+A mission that is [archived](architecture.md#finished-missions), a while after its end, makes no step any
+more, nor do its tasks and actions.
 """
 
 

@@ -98,8 +98,8 @@ def test_what_decides_reads_no_calendar_of_its_own() -> None:
         if module.parent.relative_to(PACKAGE).parts[:1] in DECIDING
         and CALENDAR.search(module.read_text(encoding="utf-8"))
     ]
-    # Since when the archive is ill, told to people; and `ctx.deadline`, which agents read.
-    assert reading == ["chimera/runtime/archivist.py", "chimera/runtime/executor.py"]
+    # `ctx.deadline`, which agents read; and since when an archive is ill, told to people.
+    assert reading == ["chimera/runtime/executor.py", "chimera/runtime/troubles.py"]
 
 
 HEAVY = {"ray", "redis", "pydantic_ai", "fastapi", "xllamacpp", "jsonschema", "genai_prices", "re2"}

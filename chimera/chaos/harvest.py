@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from chimera.chaos.history import History, MissionEnd, TenantEnd
 from chimera.chaos.journal import read
@@ -16,14 +17,20 @@ from chimera.store.actions import ActionStore
 from chimera.store.archive import Archive
 from chimera.store.blobs import Blobs
 from chimera.store.connection import Redis, connect, translated
+from chimera.store.dossiers import Dossiers
 from chimera.store.ledger import Ledger
-from chimera.store.missions import MissionStore
+from chimera.store.missions import MissionRecord, MissionStore
+from chimera.store.readings import Readings
 from chimera.store.recorder import Recorder
 from chimera.store.tasks import TaskStore
 
 QUIET_S = 240.0
 """Everything is at rest after the last fault within this."""
 PAGE = 500
+EVERY = 100_000
+"""More missions than a drill has."""
+
+T = TypeVar("T")
 
 
 async def quiet(settings: Settings, tenants: tuple[str, ...], told: Callable[[str], None]) -> None:
@@ -80,23 +87,26 @@ async def gather(settings: Settings, tenants: tuple[str, ...], directory: Path) 
 async def _end_of(redis: Redis, blobs: Blobs, tenant: str) -> TenantEnd:
     archive = Archive(blobs, tenant)
     archived, breaks = await archive.verify()
-    missions, tasks, ledger = MissionStore(redis, tenant), TaskStore(redis, tenant), Ledger(redis, tenant)
-    records = await missions.get_many(await missions.list_ids(most=100_000))
+    missions, ledger = MissionStore(redis, tenant), Ledger(redis, tenant)
+    dossiers = Dossiers(blobs, tenant)
+    readings = Readings(missions, TaskStore(redis, tenant), ActionStore(redis, tenant), dossiers)
+    # A store that was full may have archived some of them already.
+    there_are = {*await missions.list_ids(most=EVERY), *await dossiers.ids(most=EVERY)}
+    records: list[MissionRecord] = []
     results: Counter[str] = Counter()
     verdicts: Counter[str] = Counter()
-    for record in records:
-        async for ids in _pages(missions, record.mission_id):
-            for task in await tasks.get_many(ids):
-                if task.status == "ACCEPTED" and task.has_result:
-                    results[task.task_id] += 1
-                verdicts[task.task_id] += sum(one.decision == "accept" for one in task.verdicts)
+    actions: dict[str, str] = {}
+    for mission_id in sorted(there_are):
+        reading = await readings.open(mission_id)
+        records.append(reading.mission)
+        async for task in _pages(reading.tasks):
+            if task.status == "ACCEPTED" and task.has_result:
+                results[task.task_id] += 1
+            verdicts[task.task_id] += sum(one.decision == "accept" for one in task.verdicts)
+        async for action in _pages(reading.actions):
+            actions[action.action_id] = action.status
     with translated():
         open_holds = int(await redis.zcard(ledger.keys.holds))
-    outbox = ActionStore(redis, tenant)
-    actions: dict[str, str] = {}
-    for record in records:
-        ids = await outbox.ids(record.mission_id, most=100_000)
-        actions |= {one.action_id: one.status for one in await outbox.get_many(ids)}
     return TenantEnd(
         events=tuple([event async for _, event in Recorder(redis, tenant, archive).read()]),
         missions=tuple(
@@ -121,8 +131,9 @@ async def _end_of(redis: Redis, blobs: Blobs, tenant: str) -> TenantEnd:
     )
 
 
-async def _pages(missions: MissionStore, mission_id: str) -> AsyncIterator[list[str]]:
+async def _pages(read: Callable[[int, int], Awaitable[list[T]]]) -> AsyncIterator[T]:
     at = 0
-    while ids := await missions.task_ids(mission_id, offset=at, most=PAGE):
-        yield ids
-        at += len(ids)
+    while page := await read(at, PAGE):
+        for one in page:
+            yield one
+        at += len(page)

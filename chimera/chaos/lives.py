@@ -119,11 +119,19 @@ def _missions(tenant: TenantEnd) -> tuple[Counter[str], list[str]]:
     planned: Counter[str] = Counter()
     status: dict[str, MissionStatus] = {}
     begun: set[str] = set()
+    over: set[str] = set()
     wrong: list[str] = []
     for event in tenant.events:
         mission, what = event.mission_id, event.kind.partition(".")[2]
         if not event.kind.startswith("mission.") or what == "edited":
             continue
+        if what == "archived":
+            if status.get(mission) not in MISSION_FINAL:
+                wrong.append(f"{mission}: entry {event.seq} archives it, and it is not over")
+            over.add(mission)
+            continue
+        if mission in over:
+            wrong.append(f"{mission}: entry {event.seq} ({event.kind}) is of one that was archived")
         if what == "planned":
             planned[mission] += int(event.details["tasks"])
             continue

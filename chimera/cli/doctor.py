@@ -143,6 +143,7 @@ ADVICE = {
     "orchestrator": "see its log; Serve starts it again by itself within seconds",
     "governor": "nothing is spent until it is back; see the orchestrator's log",
     "recorder": "make room where CHIMERA_BLOB_URL leads; the recorder waits in Redis, and nothing is lost",
+    "retention": "make room where CHIMERA_BLOB_URL leads; missions wait in Redis, and nothing is lost",
     "model": "see CHIMERA_MODEL, CHIMERA_MODEL_URL and CHIMERA_MODEL_API_KEY",
 }
 

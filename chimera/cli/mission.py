@@ -45,24 +45,28 @@ def submit(
 
 @app.command("list")
 def list_(
+    archived: Annotated[bool, typer.Option("--archived", help="Those that have left Redis.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="The most to list.")] = 50,
     output_format: Output = Format.TEXT,
     url: Url = "",
     api_key_file: Key = "",
 ) -> None:
-    """The newest missions, newest first.
+    """The newest missions, newest first. A while after their end they are archived, and listed by themselves.
 
     \b
-    Example:
+    Examples:
       chimera mission list --limit 5
+      chimera mission list --archived
     """
     from chimera.core.money import usd
 
-    missions = ask(url, api_key_file, lambda client: client.missions(limit=limit))
+    missions = ask(url, api_key_file, lambda client: client.missions(archived=archived, limit=limit))
     if output_format is Format.JSON:
         return output.document(missions)
     if not missions:
-        return output.note("there is no mission yet: `chimera run FILE`")
+        return output.note(
+            f"there is no {'archived mission' if archived else 'mission'} yet: `chimera run FILE`"
+        )
     rows = [
         (
             one.mission_id,
@@ -109,6 +113,8 @@ def show(mission: MissionView) -> None:
         output.say(f"  context  {output.short(mission.context, 500)}")
     if mission.tallies:
         output.say(f"  on the way: {tallies(mission)}")
+    if mission.archived_at:
+        output.say(f"  archived {mission.archived_at:%Y-%m-%d %H:%M:%SZ}; it can be read, not changed")
     if mission.next_step:
         output.say(f"  next     {mission.next_step}")
 

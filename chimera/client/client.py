@@ -117,9 +117,10 @@ class Client:
         """One mission as it stands now. Raises NotFound."""
         return await self._hub.read(MissionView, f"/v1/missions/{part(mission_id)}")
 
-    async def missions(self, *, limit: int = 50) -> list[MissionView]:
-        """The newest missions, newest first."""
-        return [mission async for mission in self._hub.pages(MissionView, "/v1/missions", {}, limit)]
+    async def missions(self, *, archived: bool = False, limit: int = 50) -> list[MissionView]:
+        """The newest missions, newest first: those in Redis, or those that are archived."""
+        params = {"archived": "true"} if archived else {}
+        return [mission async for mission in self._hub.pages(MissionView, "/v1/missions", params, limit)]
 
     async def watch(
         self, mission_id: str, *, through_review: bool = False

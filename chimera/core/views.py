@@ -74,6 +74,10 @@ class MissionView(View):
     submitted_at: datetime
     finished_at: datetime | None
     deadline_at: datetime | None
+    archived_at: datetime | None = Field(
+        None,
+        description="Since when it is read from its archive and cannot be changed any more; null before.",
+    )
     next_step: str = Field(
         description="One sentence, what to do, when it failed, waits for a human, or has failed actions."
     )
@@ -82,6 +86,11 @@ class MissionView(View):
     def final(self) -> bool:
         """Whether it will not move on any more."""
         return self.status in MISSION_FINAL
+
+    @property
+    def archived(self) -> bool:
+        """Whether it can only be read any more."""
+        return self.archived_at is not None
 
     @property
     def accepted(self) -> int:

@@ -10,9 +10,7 @@ process than before. Only then can what it reads differ from what was archived u
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 
@@ -20,7 +18,8 @@ from chimera.core.event import Position
 from chimera.errors import BlobsUnavailable, CorruptRecord
 from chimera.runtime.base import Base, TenantStores
 from chimera.runtime.elector import Elector
-from chimera.runtime.service import Service, backoff_s
+from chimera.runtime.service import Service
+from chimera.runtime.troubles import TroubleBook, why
 from chimera.store.archive import following
 from chimera.store.epochs import just_before
 from chimera.store.segments import Contents
@@ -32,17 +31,6 @@ SEGMENT_EVENTS = 10_000
 """A segment is written as soon as so many events wait, whatever their age."""
 SEGMENT_BYTES = 8 << 20
 """A segment ends here, before compression, however few its events are."""
-RETRY_S = 30.0
-"""An archive that cannot be written is tried again at least this often."""
-
-
-@dataclass
-class Trouble:
-    """A tenant's archive that cannot be written."""
-
-    since: datetime
-    failures: int = 0
-    retry_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +60,7 @@ class Archivist(Service):
         self._elector = elector
         self._term = 0
         self._joined: dict[str, tuple[str, Cursor]] = {}
-        self._troubles: dict[str, Trouble] = {}
+        self._troubles = TroubleBook(base.troubles)
 
     async def run_once(self) -> None:
         term = self._elector.term
@@ -81,14 +69,10 @@ class Archivist(Service):
         if term != self._term:
             # What another leader did meanwhile is not known here.
             self._joined.clear()
-            self._troubles = {
-                tenant: Trouble(datetime.fromisoformat(said["since"]), int(said["failures"]))
-                for tenant, said in (await self._base.troubles.all()).items()
-            }
+            await self._troubles.read()
             self._term = term
         due = await self._base.tenants.names()
-        for tenant in self._troubles.keys() - set(due):
-            await self._well(tenant)
+        await self._troubles.forget_all_but(due)
         while due and self._elector.term == term:
             due = [tenant for tenant in due if await self.tend(tenant, term=term)]
 
@@ -98,15 +82,14 @@ class Archivist(Service):
         Args:
             flush: archive what there is, however little and young.
         """
-        trouble = self._troubles.get(tenant)
-        if trouble and time.monotonic() < trouble.retry_at:
+        if self._troubles.waits(tenant):
             return False
         try:
             went_on = await self._step(tenant, term=term, flush=flush)
         except CorruptRecord:
             # Nothing is trimmed, so nothing is lost; but somebody must look at it.
             log.exception("archive.damaged", tenant=tenant)
-            await self._failed(tenant, "a segment is damaged or missing")
+            await self._troubles.failed(tenant, "a segment is damaged or missing")
             return False
         except BlobsUnavailable as exc:
             log.error(
@@ -115,11 +98,10 @@ class Archivist(Service):
                 error=str(exc),
                 message="Nothing is lost: the recorder stays in Redis until the archive can be written.",
             )
-            await self._failed(tenant, getattr(exc.__cause__, "strerror", None) or "it cannot be reached")
+            await self._troubles.failed(tenant, why(exc))
             return False
-        if trouble:
-            log.info("archive.recovered", tenant=tenant, failures=trouble.failures)
-            await self._well(tenant)
+        if failures := await self._troubles.well(tenant):
+            log.info("archive.recovered", tenant=tenant, failures=failures)
         return went_on
 
     async def _step(self, tenant: str, *, term: int, flush: bool) -> bool:
@@ -233,13 +215,3 @@ class Archivist(Service):
                     break
                 shared = at
         return shared
-
-    async def _well(self, tenant: str) -> None:
-        await self._base.troubles.clear(tenant)
-        self._troubles.pop(tenant, None)
-
-    async def _failed(self, tenant: str, reason: str) -> None:
-        trouble = self._troubles.setdefault(tenant, Trouble(datetime.now(UTC)))
-        trouble.failures += 1
-        trouble.retry_at = time.monotonic() + backoff_s(trouble.failures, base_s=0.5, most_s=RETRY_S)
-        await self._base.troubles.report(tenant, reason, since=trouble.since, failures=trouble.failures)

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 import structlog
 
 from chimera.settings import Settings
+from chimera.store import keys
 from chimera.store.actions import ActionStore
 from chimera.store.archive import Archive
 from chimera.store.blobs import Blobs
 from chimera.store.catalogue import Catalogue
 from chimera.store.connection import Redis, connect, prepare, remarks
+from chimera.store.dossiers import Dossiers
 from chimera.store.elections import Election
 from chimera.store.ledger import Ledger
 from chimera.store.missions import MissionStore
+from chimera.store.pruning import Pruning
+from chimera.store.readings import Readings
 from chimera.store.recorder import Recorder
 from chimera.store.requests import Requests
 from chimera.store.reviews import ReviewStore
@@ -40,6 +44,10 @@ class TenantStores:
     archive: Archive
     sink: Sink
     """The archive's hold on the recorder's stream."""
+    dossiers: Dossiers
+    pruning: Pruning
+    readings: Readings
+    """Missions, tasks and actions for whoever only reads them: also those that were pruned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,22 +64,30 @@ class Base:
     room: Room
     """How full the store is, asked once for the whole process."""
     troubles: Troubles
+    """Of the recorder's archive."""
+    retention_troubles: Troubles
+    """Of finished missions that cannot be archived."""
     _stores: dict[str, TenantStores] = field(default_factory=dict)
 
     def of(self, tenant: str) -> TenantStores:
         """The stores of a tenant."""
         if tenant not in self._stores:
-            archive = Archive(self.blobs, tenant)
+            archive, dossiers = Archive(self.blobs, tenant), Dossiers(self.blobs, tenant)
+            missions = MissionStore(self.redis, tenant, self.room)
+            tasks, actions = TaskStore(self.redis, tenant), ActionStore(self.redis, tenant)
             self._stores[tenant] = TenantStores(
-                MissionStore(self.redis, tenant, self.room),
-                TaskStore(self.redis, tenant),
+                missions,
+                tasks,
                 ReviewStore(self.redis, tenant),
                 Ledger(self.redis, tenant),
                 Requests(self.redis, tenant),
                 Recorder(self.redis, tenant, archive),
-                ActionStore(self.redis, tenant),
+                actions,
                 archive,
                 Sink(self.redis, tenant),
+                dossiers,
+                Pruning(self.redis, tenant),
+                Readings(missions, tasks, actions, dossiers),
             )
         return self._stores[tenant]
 
@@ -115,4 +131,5 @@ def base_of(settings: Settings) -> Base:
         catalogue=Catalogue(redis),
         room=Room(redis),
         troubles=Troubles(redis),
+        retention_troubles=Troubles(redis, keys.RETENTION),
     )

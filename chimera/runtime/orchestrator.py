@@ -11,6 +11,7 @@ import time
 
 import structlog
 
+from chimera.core.mission import MISSION_FINAL
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
@@ -67,8 +68,8 @@ class Orchestrator(Service):
             look_at.update(await missions.active())
         for mission_id in sorted(look_at):
             with self._bulkhead.of(tenant, mission_id):
-                await missions.settle(mission_id, term=term, by=by)
-                if (await missions.get(mission_id)).finished_at_us == 0:
+                status = await missions.settle(mission_id, term=term, by=by)
+                if status is not None and status not in MISSION_FINAL:
                     await self._planner.plan(tenant, mission_id, term=term, by=by)
         # Bounded batches, one after another: each lets others at the store between.
         left = 1

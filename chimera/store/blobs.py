@@ -1,4 +1,4 @@
-"""Bulk, in a directory or any fsspec location: mission inputs, and the files of the recorder's archive.
+"""Bulk, in a directory or any fsspec location: mission inputs, the recorder's archive, finished missions.
 
 A file appears whole or not at all. Inputs are written, and on a local disk synced, before the
 mission is acknowledged. Redis never holds them all: the planner reads the window it needs.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import fsspec
 import orjson
@@ -19,10 +19,26 @@ from fsspec.implementations.local import LocalFileSystem
 
 from chimera.errors import BlobsUnavailable, CorruptRecord
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 SEGMENT = 1_000
 """Inputs in one segment."""
 UNFINISHED = "."
 """What the names of files begin with while they are being written."""
+
+
+class Draft(Protocol):
+    """A file that is being written."""
+
+    def write(self, body: bytes) -> None:
+        """Append."""
+
+    def commit(self) -> None:
+        """Let it be seen, whole and durable."""
+
+    def discard(self) -> None:
+        """Leave nothing of it."""
 
 
 class Blobs:
@@ -39,6 +55,37 @@ class Blobs:
         """
         await asyncio.to_thread(self._write_file, f"{self._root}/{path}", body)
 
+    @asynccontextmanager
+    async def writing(self, path: str) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
+        """Store a file piece by piece; it is there, whole and durable, once the block has ended well.
+
+        Raises:
+            BlobsUnavailable: the place cannot be written; what was there is there still.
+        """
+        place = f"{self._root}/{path}"
+        draft = await asyncio.to_thread(_named(place, self._draft), place)
+        try:
+            yield lambda body: asyncio.to_thread(_named(place, draft.write), body)
+            await asyncio.to_thread(_named(place, draft.commit))
+        except BaseException:
+            await asyncio.to_thread(draft.discard)
+            raise
+
+    async def tail(self, path: str, most: int) -> bytes | None:
+        """The last bytes of a file; None when it is not there.
+
+        Raises:
+            BlobsUnavailable: the place cannot be read.
+        """
+        try:
+            return await asyncio.to_thread(self._read_file, f"{self._root}/{path}", -most, None)
+        except CorruptRecord:
+            return None
+
+    async def part(self, path: str, start: int, size: int) -> bytes:
+        """Some bytes of a file. Raises as `read` does."""
+        return await asyncio.to_thread(self._read_file, f"{self._root}/{path}", start, start + size)
+
     async def read(self, path: str, *, most: int | None = None) -> bytes:
         """A file, or no more than its first bytes.
 
@@ -46,7 +93,7 @@ class Blobs:
             CorruptRecord: it is not there.
             BlobsUnavailable: the place cannot be read.
         """
-        return await asyncio.to_thread(self._read_file, f"{self._root}/{path}", most)
+        return await asyncio.to_thread(self._read_file, f"{self._root}/{path}", 0, most)
 
     async def names(self, folder: str) -> list[str]:
         """Names of the finished files of a folder, sorted; none when it is not there.
@@ -116,21 +163,25 @@ class Blobs:
                 yield orjson.loads(line)
 
     def _write_file(self, path: str, body: bytes) -> None:
-        try:
-            if isinstance(self._fs, LocalFileSystem):
-                _write_local(path, body)
-            else:
+        with _unavailable(path):
+            if not isinstance(self._fs, LocalFileSystem):
                 # An object store shows an object once all of it is there, and keeps it from then on.
                 self._fs.pipe_file(path, body)
-        except OSError as exc:
-            raise BlobsUnavailable(
-                f"{path} cannot be stored ({exc.strerror or exc}): make room, or check CHIMERA_BLOB_URL and "
-                "its disk"
-            ) from exc
+                return
+            draft = LocalDraft(path)
+            try:
+                draft.write(body)
+                draft.commit()
+            except BaseException:
+                draft.discard()
+                raise
 
-    def _read_file(self, path: str, most: int | None) -> bytes:
+    def _draft(self, path: str) -> Draft:
+        return LocalDraft(path) if isinstance(self._fs, LocalFileSystem) else ObjectDraft(self._fs, path)
+
+    def _read_file(self, path: str, start: int, end: int | None) -> bytes:
         try:
-            return bytes(self._fs.cat_file(path, start=0 if most is not None else None, end=most))
+            return bytes(self._fs.cat_file(path, start=start or None, end=end))
         except FileNotFoundError:
             raise CorruptRecord(
                 f"{path} is missing: every hub node needs the same CHIMERA_BLOB_URL"
@@ -157,24 +208,72 @@ class Blobs:
                     self._fs.rm_file(f"{folder}/{name}")
 
 
-def _write_local(path: str, body: bytes) -> None:
+class LocalDraft:
     """Under a name of its own, synced, and then renamed: nobody ever sees a part of it."""
-    folder, _, name = path.rpartition("/")
-    os.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/{UNFINISHED}{name}.{secrets.token_hex(4)}"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._folder, _, name = path.rpartition("/")
+        os.makedirs(self._folder, exist_ok=True)
+        self._temporary = f"{self._folder}/{UNFINISHED}{name}.{secrets.token_hex(4)}"
+        self._file = open(self._temporary, "xb")  # noqa: SIM115 (commit or discard closes it)
+
+    def write(self, body: bytes) -> None:
+        self._file.write(body)
+
+    def commit(self) -> None:
+        with self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        os.replace(self._temporary, self._path)
+        # Names are durable with their folder: the file's own, and those of folders that are new.
+        above = os.path.dirname(self._folder)
+        for folder in (self._folder, above, os.path.dirname(above)):
+            _sync_folder(folder)
+
+    def discard(self) -> None:
         with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    # Names are durable with their folder: the file's own, and those of folders that are new.
-    for above in (folder, os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))):
-        _sync_folder(above)
+            self._file.close()
+        with suppress(OSError):
+            os.unlink(self._temporary)
+
+
+class ObjectDraft:
+    """Of an object store: it shows an object once all of it is there."""
+
+    def __init__(self, fs: Any, path: str) -> None:
+        self._file = fs.open(path, "wb", autocommit=False)
+
+    def write(self, body: bytes) -> None:
+        self._file.write(body)
+
+    def commit(self) -> None:
+        self._file.close()
+        self._file.commit()
+
+    def discard(self) -> None:
+        self._file.discard()
+
+
+@contextmanager
+def _unavailable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise BlobsUnavailable(
+            f"{path} cannot be stored ({exc.strerror or exc}): make room, or check CHIMERA_BLOB_URL and "
+            "its disk"
+        ) from exc
+
+
+def _named(path: str, do: Callable[P, T]) -> Callable[P, T]:
+    """The same, but for its failure, which names the file."""
+
+    def done(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _unavailable(path):
+            return do(*args, **kwargs)
+
+    return done
 
 
 def _sync_folder(folder: str) -> None:

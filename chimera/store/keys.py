@@ -16,6 +16,7 @@ method        type    holds                                              lifetim
 mission       hash    spec, state document, status                       until pruned
 missions      zset    mission → submitted at (µs)                        until pruned
 active        zset    mission that is not final → deadline (µs, +inf)    while not final
+finished      zset    mission that is final → its end (µs)               until pruned
 sweep         set     final missions whose open tasks must still end     until swept
 revive        set     missions whose swept tasks must come back          until revived
 ids           list    task ids of a mission, as planned                  with the mission
@@ -81,6 +82,8 @@ MONEY = "chimera:money"
 """Channel: the name of a tenant with requests for the governor."""
 ARCHIVE = "chimera:archive"
 """Hash: tenant whose archive cannot be written → JSON: since when, how often, why."""
+RETENTION = "chimera:retention"
+"""Hash: tenant whose finished missions cannot be archived → the same."""
 SCHEMA_VERSION = "1"
 
 
@@ -116,6 +119,7 @@ class TenantKeys:
 PLAIN = {
     "missions": "h:missions",
     "active": "h:active",
+    "finished": "h:finished",
     "sweep": "h:sweep",
     "revive": "h:revive",
     "high": "q:high",

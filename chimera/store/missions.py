@@ -58,6 +58,13 @@ class MissionRecord:
     """Accepted results' actions by status."""
     wanted_microusd: int
     """The reservation that found the budget exhausted; 0 when none did."""
+    archived_at_us: int = 0
+    """Since when its dossier is what counts; 0 while it is here."""
+
+    @property
+    def archived(self) -> bool:
+        """Whether it can only be read any more, from its dossier."""
+        return self.archived_at_us > 0
 
 
 class MissionStore:
@@ -296,7 +303,18 @@ class MissionStore:
         return (await self.get_many([mission_id]))[0]
 
     async def get_many(self, mission_ids: Sequence[str]) -> list[MissionRecord]:
-        """Missions, in the order asked."""
+        """Missions, in the order asked.
+
+        Raises:
+            NotFound: one of them does not exist.
+        """
+        found = await self.find_many(mission_ids)
+        if missing := [one for one in mission_ids if one not in found]:
+            raise NotFound(f"there is no mission {missing[0]!r}")
+        return [found[one] for one in mission_ids]
+
+    async def find_many(self, mission_ids: Sequence[str]) -> dict[str, MissionRecord]:
+        """Those of them that are here, by id, in the order asked."""
         with translated():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for mission_id in mission_ids:
@@ -305,10 +323,19 @@ class MissionStore:
                     pipe.hgetall(self.keys.of("spend", mission_id))
                     pipe.hgetall(self.keys.of("outcomes", mission_id))
                 rows = await pipe.execute()
-            return [
-                _record(mission_id, *rows[4 * index : 4 * index + 4])
+            return {
+                mission_id: _record(mission_id, *rows[4 * index : 4 * index + 4])
                 for index, mission_id in enumerate(mission_ids)
-            ]
+                if rows[4 * index]
+            }
+
+    async def stands(self, mission_id: str) -> bool:
+        """Whether it is here, and no part of it is pruned."""
+        with translated():
+            status, archived = await self._redis.hmget(
+                self.keys.of("mission", mission_id), "status", "archived_at"
+            )
+            return status is not None and archived is None
 
     async def list_ids(self, *, offset: int = 0, most: int = 50) -> list[str]:
         """Mission ids, newest first."""
@@ -358,8 +385,6 @@ def _record(
     spend: dict[str, str],
     outcomes: dict[str, str],
 ) -> MissionRecord:
-    if not mission:
-        raise NotFound(f"there is no mission {mission_id!r}")
     return MissionRecord(
         mission_id=mission_id,
         status=MissionStatus(mission["status"]),
@@ -380,4 +405,5 @@ def _record(
         held_microusd=int(spend.get("held", 0)),
         actions={status: int(outcomes.get(status, 0)) for status in ActionStatus},
         wanted_microusd=int(spend.get("wanted", 0)) if spend.get("exhausted") == mission["budget"] else 0,
+        archived_at_us=int(mission.get("archived_at", 0)),
     )

@@ -36,12 +36,21 @@ class Room:
             StoreError: Redis cannot be asked.
         """
         async with self._asking:
-            asked_at = time.monotonic()
-            if asked_at - self._asked_at >= ASK_AGAIN_S:
-                with translated():
-                    self._taken = _taken(await self._redis.info("memory"))
-                self._asked_at = asked_at
+            if time.monotonic() - self._asked_at >= ASK_AGAIN_S:
+                await self._ask()
             return self._taken
+
+    async def taken_now(self) -> float:
+        """The same, asked anew: for whoever makes room. Raises as `taken` does."""
+        async with self._asking:
+            await self._ask()
+            return self._taken
+
+    async def _ask(self) -> None:
+        asked_at = time.monotonic()
+        with translated():
+            self._taken = _taken(await self._redis.info("memory"))
+        self._asked_at = asked_at
 
     async def require(self) -> None:
         """See that new work may be taken.
@@ -52,7 +61,7 @@ class Room:
         if (taken := await self.taken()) >= FULL_AT:
             raise QueueFull(
                 f"the store is {taken:.0%} full, and takes no new work from {FULL_AT:.0%} on: what is under "
-                "way goes on; remove old missions, or raise Redis' maxmemory",
+                "way goes on, finished missions are archived to make room; raise maxmemory if it lasts",
                 RETRY_AFTER_S,
             )
 

@@ -33,7 +33,7 @@ SKIPPABLE = 0x184D2A50
 _FRAME = struct.Struct("<II")
 HEAD_BYTES = 16_384
 """Enough of a file to hold the contents of nearly every segment."""
-_OPTIONS: dict[int, int] = {
+OPTIONS: dict[int, int] = {
     zstd.CompressionParameter.compression_level: 3,
     zstd.CompressionParameter.checksum_flag: 1,
 }
@@ -76,8 +76,8 @@ def encode(lines: Sequence[Line], before: str) -> tuple[Contents, bytes]:
         after=_chain(before, written),
         missions=frozenset(event.mission_id for _, event in lines if event.mission_id),
     )
-    head = zstd.compress(_head(contents), options=_OPTIONS)
-    body = zstd.compress(b"".join(written), options=_OPTIONS)
+    head = zstd.compress(_head(contents), options=OPTIONS)
+    body = zstd.compress(b"".join(written), options=OPTIONS)
     return contents, _FRAME.pack(SKIPPABLE, len(head)) + head + body
 
 

@@ -186,23 +186,28 @@ class Sink:
 
 
 class Troubles:
-    """Which tenants' archives cannot be written, for whoever looks after the hub."""
+    """Which tenants' archives cannot be written, for whoever looks after the hub.
 
-    def __init__(self, redis: Redis) -> None:
+    Args:
+        key: where it is said: `keys.ARCHIVE` of the recorder's, `keys.RETENTION` of finished missions.
+    """
+
+    def __init__(self, redis: Redis, key: str = keys.ARCHIVE) -> None:
         self._redis = redis
         self._scripts = Scripts(redis)
+        self._key = key
 
     async def report(self, tenant: str, reason: str, *, since: datetime, failures: int) -> None:
         """Say what is wrong."""
         said = json.dumps({"reason": reason, "since": since.isoformat(), "failures": failures})
-        await self._scripts.run("report_archive", [keys.ARCHIVE], tenant, said)
+        await self._scripts.run("report_archive", [self._key], tenant, said)
 
     async def clear(self, tenant: str) -> None:
         """Say that all is well; idempotent."""
-        await self._scripts.run("report_archive", [keys.ARCHIVE], tenant, "")
+        await self._scripts.run("report_archive", [self._key], tenant, "")
 
     async def all(self) -> dict[str, dict[str, Any]]:
         """What was said, by tenant: ``since``, ``failures``, ``reason``."""
         with translated():
-            found = await self._redis.hgetall(keys.ARCHIVE)
+            found = await self._redis.hgetall(self._key)
             return {tenant: json.loads(said) for tenant, said in sorted(found.items())}

@@ -341,6 +341,11 @@ def _end_fields(ended: Sequence[Ended]) -> list[str | int]:
     ]
 
 
+def mission_of(task_id: str) -> str:
+    """The mission that a task belongs to."""
+    return task_id.partition(".")[0]
+
+
 _TALLIES = ("crashes", "lapses", "errors", "timeouts", "rejections", "stale", "judge_errors")
 
 
@@ -356,7 +361,7 @@ def _record(
     result = commit.get("result", task.get("result"))
     return TaskRecord(
         task_id=task_id,
-        mission_id=task_id.partition(".")[0],
+        mission_id=mission_of(task_id),
         stage=spec.get("stage", ""),
         status=task["status"],
         attempt=int(task.get("attempt", 0)),

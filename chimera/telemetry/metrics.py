@@ -45,6 +45,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("chimera_slots", "gauge", ("tenant", "state"), "Slots of live workers, `busy` or `free`."),
     Metric("chimera_recorder_unarchived", "gauge", ("tenant",), "Events that are in Redis only."),
     Metric("chimera_archive_failures", "gauge", ("tenant",), "Failed writes since the last good one."),
+    Metric("chimera_missions_finished", "gauge", ("tenant",), "Finished missions that are in Redis."),
+    Metric("chimera_retention_failures", "gauge", ("tenant",), "Failed tries since a mission was archived."),
     Metric("chimera_task_seconds", "histogram", ("tenant", "priority"), "From ready to accepted."),
     Metric("chimera_attempt_seconds", "histogram", ("tenant",), "One attempt of an agent."),
     Metric("chimera_verdict_seconds", "histogram", ("tenant",), "From submit of a result to its verdict."),

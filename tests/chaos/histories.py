@@ -187,6 +187,7 @@ class Drill:
             await self.an_owner_gives_up()
             await self.a_budget_is_raised()
             await self.a_neighbour()
+            await drive.archive(self.stores, "m1")  # as a store that was full does
         finally:
             for journal in self.journals.values():
                 journal.close()

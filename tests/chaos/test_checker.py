@@ -286,6 +286,20 @@ def a_mission_is_submitted_twice(field: Field) -> None:
     field.again("mission.submitted", "m2")
 
 
+@case("I2b", says=r"m1: entry \d+ archives it, and it is not over")
+def an_unfinished_mission_is_archived(field: Field) -> None:
+    archived = field.event("mission.archived", "m1")
+    field.events.remove(archived)
+    field.events.insert(field.at("mission.completed", "m1"), archived)
+
+
+@case("I2b", says=r"m1: entry \d+ \(mission.running\) is of one that was archived")
+def an_archived_mission_goes_on(field: Field) -> None:
+    running, completed = field.event("mission.running", "m1"), field.event("mission.completed", "m1")
+    for again in (running, completed):
+        field.insert(len(field.events), again, at=field.events[-1]["at"])
+
+
 @case("I2b", says=r"m2: entry \d+ leads from nothing to RUNNING")
 def a_mission_comes_from_nowhere(field: Field) -> None:
     del field.events[field.at("mission.submitted", "m2")]

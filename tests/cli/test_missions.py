@@ -104,6 +104,41 @@ async def test_a_mission_is_listed_shown_recorded_and_read(hub: Shell, base: Bas
     assert "echo" in {agent["name"] for agent in agents}
 
 
+async def test_an_archived_mission_is_listed_and_read_and_not_changed(
+    hub: Shell, base: Base, tenant: str
+) -> None:
+    plan = {"strategy": "map_reduce", "width": 2, "reduce": {"agent": "echo"}}
+    hub.write("m.json", mission(inputs=["a", "b", "c"], plan=plan))
+    mission_id = (await hub("run", "m.json")).err.split()[1]
+    reads = (
+        ("mission", "results", mission_id),
+        ("mission", "results", mission_id, "-o", "json"),
+        ("task", "list", mission_id),
+        ("task", "list", mission_id, "--status", "ACCEPTED", "-o", "json"),
+        ("task", "get", f"{mission_id}.r1-0"),
+        ("task", "get", f"{mission_id}.0", "-o", "json"),
+    )
+    before = [(await hub(*words)).out for words in reads]
+    await drive.archive(base.of(tenant), mission_id)
+    assert [(await hub(*words)).out for words in reads] == before
+    shown = await hub("mission", "get", mission_id)
+    assert re.search(r"^  archived 20\S+ \S+Z; it can be read, not changed$", shown.out, re.MULTILINE)
+    assert (await hub("mission", "get", mission_id, "-o", "json")).document["archived_at"]
+    assert (await hub("mission", "watch", mission_id)).code == 0
+    assert "mission.archived" in (await hub("recorder", "show", mission_id)).out
+    assert "no mission yet" in (await hub("mission", "list")).err
+    assert mission_id in (await hub("mission", "list", "--archived")).out
+    for words in (
+        ("mission", "resume", mission_id),
+        ("mission", "cancel", mission_id),
+        ("mission", "set", mission_id, "--goal", "Other."),
+        ("task", "redrive", f"{mission_id}.0"),
+        ("review", "approve", f"{mission_id}.0"),
+    ):
+        refused = await hub(*words)
+        assert (refused.code, "submit it anew" in refused.err) == (3, True), refused.err
+
+
 async def test_a_running_mission_is_changed_and_cancelled(hub: Shell) -> None:
     hub.write("m.json", mission(agent="wait"))
     mission_id = (await hub("mission", "submit", "m.json", "-o", "json")).document["mission_id"]

@@ -1,6 +1,6 @@
-"""An archivist in a process of its own, to be killed, or put where there is no room.
+"""An archivist, or a retention, in a process of its own, to be killed, or put where there is no room.
 
-    python -m tests.runtime.archiving TENANT rlimit|tmpfs|free FOLDER
+    python -m tests.runtime.archiving TENANT rlimit|tmpfs|free FOLDER [archivist|retention]
 
 Settings come from the environment. With `rlimit` no file may grow beyond `SMALL` bytes; with `tmpfs`
 it mounts a file system of that size at the folder, in a namespace of its own. A line on its input
@@ -15,10 +15,12 @@ import subprocess
 import sys
 
 from chimera import settings
-from chimera.runtime import archivist
+from chimera.runtime import archivist, retention, troubles
 from chimera.runtime.archivist import Archivist
 from chimera.runtime.base import open_base
 from chimera.runtime.elector import Elector
+from chimera.runtime.retention import Retention
+from chimera.store import pruning
 from chimera.telemetry.logs import configure
 
 SMALL = 16_384
@@ -40,16 +42,19 @@ def make_room(how: str, folder: str) -> None:
         subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
 
 
-async def main(tenant: str, how: str, folder: str) -> None:
+async def main(tenant: str, how: str, folder: str, what: str = "archivist") -> None:
     """Archive until killed."""
     archivist.SEGMENT_EVENTS = 50 if how == "free" else archivist.SEGMENT_EVENTS
-    archivist.RETRY_S = 0.2
-    read = settings.load()
-    configure(read, role="archivist", stream="stderr", capture_print=False)
+    pruning.BATCH = 3
+    retention.WINDOW = 2
+    troubles.RETRY_S = 0.2
+    # Sooner than settings allow.
+    read = settings.load().model_copy(update={"keep_missions_s": 0})
+    configure(read, role=what, stream="stderr", capture_print=False)
     confine(how, folder)
     base = await open_base(read)
-    elector = Elector(base.election(f"archivist of {tenant}"), "hub")
-    service = Archivist(base, elector)
+    elector = Elector(base.election(f"{what} of {tenant}"), "hub")
+    service = Archivist(base, elector) if what == "archivist" else Retention(base, elector)
     service.sweep_s = 0.02
     elector.start()
     service.start()

@@ -24,6 +24,7 @@ from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
 from chimera.runtime.judge import Judge
 from chimera.runtime.orchestrator import Orchestrator, Rescuer
+from chimera.runtime.retention import Retention
 from chimera.runtime.worker import Worker
 from chimera.settings import Settings
 from chimera.store import keys
@@ -152,6 +153,7 @@ class Fleet:
         self.stores = base.of(tenant)
         self.judge: Judge
         self.archivist: Archivist
+        self.retention: Retention
 
     async def submit(self, mission: MissionSpec, mission_id: str = "m1") -> str:
         return await drive.submit(self.base, self.tenant, mission, mission_id)
@@ -219,6 +221,7 @@ async def running(
         if governed:
             await stack.enter_async_context(governing(base, tenant))
         fleet.archivist = Archivist(base, elector)
+        fleet.retention = Retention(base, elector)
         fleet.judge = Judge(base, "judge", for_judge, load_boundaries(None))
         services = (
             elector,
@@ -228,6 +231,7 @@ async def running(
             Courier(base, "courier", for_courier),
             FleetController(base, elector, backend or workers, for_fleet),
             fleet.archivist,
+            fleet.retention,
         )
         for service in services:
             service.start()

@@ -123,7 +123,7 @@ async def test_a_last_segment_that_was_damaged_and_removed_is_written_again(base
     try:
         assert not (await archived(base)()).ok
         last.unlink()
-        fresh._troubles[tenant].retry_at = 0
+        fresh._troubles._of[tenant].retry_at = 0
         await history.archive(base, tenant, fresh)
         assert (await archived(base)()).ok
     finally:
@@ -187,7 +187,13 @@ async def test_a_leader_that_was_succeeded_leaves_no_gap_and_trims_nothing(base:
 
 @asynccontextmanager
 async def archiving(
-    tenant: str, how: str, settings: Settings, folder: Path, log: Path, *wrapped: str, **more: object
+    tenant: str,
+    how: str,
+    settings: Settings,
+    folder: Path,
+    log: Path,
+    *wrapped: str,
+    what: str = "archivist",
 ) -> AsyncIterator[subprocess.Popen[str]]:
     """An archivist in a process of its own, working."""
     assert settings.redis_url
@@ -200,7 +206,7 @@ async def archiving(
         "CHIMERA_RECORDER_FLUSH_S": "0.01",
         "CHIMERA_LOG_FORMAT": "json",
     }
-    command = [*wrapped, sys.executable, "-m", "tests.runtime.archiving", tenant, how, str(folder)]
+    command = [*wrapped, sys.executable, "-m", "tests.runtime.archiving", tenant, how, str(folder), what]
     with log.open("a") as errors:
         process = subprocess.Popen(  # noqa: ASYNC220 (it starts at once)
             command,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ from chimera.agents.purse import Charge
 from chimera.core.mission import MissionStatus
 from chimera.core.task import Task
 from chimera.runtime.base import Base, open_base
+from chimera.runtime.elector import Elector
+from chimera.runtime.retention import ROOM_AT, Retention
 from chimera.serving.gateway import Hub, create_app
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import Settings, load
+from chimera.store import keys
 from chimera.store.room import ASK_AGAIN_S, FULL_AT
 from tests import troubles
-from tests.runtime.fleet import Fleet, registry, running
+from tests.runtime.fleet import registry, running
+from tests.store import drive
 
 pytestmark = pytest.mark.chaos
 
@@ -38,7 +43,10 @@ def small(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def settings(small: RedisServer, tmp_path: Path) -> Settings:
-    return load(redis_url=small.url, state_dir=tmp_path, slots=64, max_workers=2, idle_s=60)
+    return load(
+        **{"redis_url": small.url, "state_dir": tmp_path, "slots": 64, "max_workers": 2, "idle_s": 60},
+        **{"recorder_live": 100, "recorder_flush_s": 0.2},
+    )
 
 
 @pytest.fixture
@@ -61,16 +69,6 @@ async def http(base: Base) -> AsyncIterator[httpx.AsyncClient]:
 async def submit(http: httpx.AsyncClient, inputs: int) -> httpx.Response:
     mission = {"goal": "Pay.", "agent": "pays", "inputs": [ITEM] * inputs, "budget_usd": "1"}
     return await http.post("/v1/missions", json=mission)
-
-
-async def retain_nothing(fleet: Fleet, missions: list[str]) -> None:
-    """What a retention service does with finished missions, done by hand."""
-    store = fleet.stores.missions
-    for mission_id in missions:
-        async for key in fleet.base.redis.scan_iter(match=f"*:{mission_id}*", count=10_000):
-            await fleet.base.redis.unlink(key)
-        await fleet.base.redis.zrem(store.keys.missions, mission_id)
-    await fleet.base.redis.xtrim(store.keys.log, maxlen=0)
 
 
 @pytest.mark.timeout(180)
@@ -120,17 +118,67 @@ async def test_a_store_fills_up_drains_and_takes_new_work_again(
             await refused(http)
 
             await troubles.clear(small)
-            await retain_nothing(fleet, taken)
+            fleet.retention.early_s = 0  # those that are over make room for the rest of the large one
             mission = await fleet.rest(large, timeout_s=90)
             assert (mission.status, mission.counts["ACCEPTED"]) == (MissionStatus.COMPLETED, LARGE)
-            await retain_nothing(fleet, [large])
-            await asyncio.sleep(ASK_AGAIN_S)
-            again = await submit(http, 1)
+            assert any([not await fleet.stores.missions.stands(mission_id) for mission_id in taken])
+            for mission_id in taken:
+                lines = (await http.get(f"/v1/missions/{mission_id}/results")).text.splitlines()
+                assert len(lines) == SMALL
+            again = await until_taken(http)
             assert again.status_code == 201
             assert (await fleet.rest(again.json()["mission_id"])).status is MissionStatus.COMPLETED
     said = [line["event"] for line in logs if line["event"].startswith("planner.")]
     assert said[:2] == ["planner.waits", "planner.goes_on"], "it says so once"
     assert len(said) <= 4
+
+
+async def until_taken(http: httpx.AsyncClient) -> httpx.Response:
+    """Submit until it is taken, as a client does."""
+    async with asyncio.timeout(60):
+        while (response := await submit(http, 1)).status_code == 503:  # noqa: ASYNC110 (another service makes room)
+            await asyncio.sleep(0.2)  # it would come back after Retry-After
+    return response
+
+
+@pytest.mark.timeout(180)
+async def test_a_store_full_of_finished_missions_makes_room_for_new_ones(
+    base: Base, http: httpx.AsyncClient, small: RedisServer
+) -> None:
+    stores, made = base.of("acme"), list[str]()
+    while await troubles.taken(small) < FULL_AT + 0.01:
+        made.append(f"m{len(made):03d}")
+        await troubles.clear(small, f"{stores.recorder.keys.log}")  # what an archivist does
+        await drive.submit(base, "acme", drive.spec(inputs=[ITEM] * 20), made[-1])
+        assert await drive.plan(base, "acme", drive.spec(inputs=[ITEM] * 20), made[-1])
+        await drive.finish(stores, 20, {"of": made[-1]})
+        await drive.end(stores, made[-1])
+    await refused(http)
+    elector = Elector(base.election("retention"), "hub")
+    await base.redis.set(keys.last_term("retention"), drive.TERM)
+    service = Retention(base, elector)
+    elector.start()
+    await elector.led()
+    await service.run_once()
+    await refused(http)
+    assert await stores.pruning.count() == len(made), "the youngest age is stated, and holds"
+    service.early_s = 0
+    with capture_logs() as logs:
+        await service.run_once()
+    await elector.stop()
+    (said,) = [line for line in logs if line["event"] == "retention.made_room"]
+    assert said["taken"] < ROOM_AT
+    left = await stores.missions.list_ids(most=1_000)
+    assert 0 < len(left) < len(made)
+    assert sorted(left) == made[len(made) - len(left) :], "those that ended first went first"
+    response = await until_taken(http)
+    assert response.status_code == 201
+    for mission_id in made:
+        mission = (await http.get(f"/v1/missions/{mission_id}")).json()
+        assert mission["status"] == "COMPLETED"
+        assert bool(mission["archived_at"]) == (mission_id not in left)
+        lines = (await http.get(f"/v1/missions/{mission_id}/results")).text.splitlines()
+        assert [json.loads(line)["result"] for line in lines] == [{"of": mission_id}] * 20
 
 
 async def refused(http: httpx.AsyncClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -98,6 +99,21 @@ def wrong(census: Census, model: Model) -> Iterator[str]:
     yield from (f"{key} is no task" for key in census.found if key.startswith(root) and key not in known)
 
 
+RUNNING_OUT = ("q:w:", "h:op:", "h:idem:", "g:hold:")
+"""Keys that may name a mission that is gone, and run out by themselves: what a worker or a person last did,
+and holds that ended."""
+
+
+def remains(census: Census, mission_id: str) -> list[str]:
+    """What there is of a mission that was pruned, and should not be."""
+    recorder = (census.keys.log, *(census.keys.root + path for path in RUNNING_OUT))
+    return [
+        f"{name}: {value}"
+        for name, value in census.found.items()
+        if not name.startswith(recorder) and re.search(rf"\b{mission_id}\b", f"{name} {value}")
+    ]
+
+
 def _mission(census: Census, model: Model, mission_id: str) -> Iterator[str]:
     mission, stored = model.missions[mission_id], census.of("mission", mission_id)
     believed = {"status": mission.status, "state_version": mission.version, "planned": mission.planned}
@@ -112,6 +128,8 @@ def _mission(census: Census, model: Model, mission_id: str) -> Iterator[str]:
         yield f"{mission_id}: {off} of {counts} should be {there_are}"
     if (mission_id in census.members("active")) == mission.final:
         yield f"{mission_id} is {mission.status}, active: {census.members('active')}"
+    if (mission_id in census.members("finished")) != mission.final:
+        yield f"{mission_id} is {mission.status}, finished: {census.members('finished')}"
     ids = list(census.of("ids", mission_id))
     if sorted(ids) != sorted(task.task_id for task in model.of(mission_id)):
         yield f"{mission_id} lists {ids}"

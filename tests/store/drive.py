@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +16,9 @@ from chimera.core.money import Window
 from chimera.core.plan import next_window, total_tasks
 from chimera.core.verdict import Decision, Verdict
 from chimera.runtime.base import Base, TenantStores
+from chimera.runtime.retention import windows
 from chimera.store.actions import Errand, Report
+from chimera.store.pruning import Mark
 from chimera.store.scripts import Refusal
 from chimera.store.tasks import HandedIn
 
@@ -156,3 +159,42 @@ async def finish(stores: TenantStores, n: int, result: Any = "done") -> None:
         assert await hand_in(stores, one, result) is None
     for held in await review(stores, n):
         assert await judge(stores, held) is None
+
+
+async def over(
+    base: Base, tenant: str, mission_id: str = "m1", inputs: int = 3, **fields: Any
+) -> TenantStores:
+    """A mission that is COMPLETED, with nothing left to do of it."""
+    stores = await begin(base, tenant, spec(inputs=list(range(inputs)), **fields), mission_id)
+    await finish(stores, inputs)
+    await end(stores, mission_id)
+    return stores
+
+
+async def end(stores: TenantStores, mission_id: str = "m1") -> None:
+    """What a leader does once all tasks of a mission are final."""
+    while await stores.missions.revive(mission_id, term=TERM, by="test"):
+        pass
+    await stores.missions.pass_failures(term=TERM, by="test")
+    await stores.missions.settle(mission_id, term=TERM, by="test")
+    while await stores.missions.sweep(mission_id, term=TERM, by="test"):
+        pass
+
+
+async def write(stores: TenantStores, mission_id: str = "m1") -> tuple[Mark, str]:
+    """Mark a mission that is over, and write its dossier; the digest."""
+    mark = await stores.pruning.mark(mission_id, age_s=0, term=TERM)
+    assert mark
+    mission = await stores.missions.get(mission_id)
+    async with stores.dossiers.writing(replace(mission, archived_at_us=mark.at_us)) as dossier:
+        async for filed in windows(stores, mission):
+            await dossier.add(filed)
+    return mark, dossier.sha256
+
+
+async def archive(stores: TenantStores, mission_id: str = "m1") -> str:
+    """Write a mission's dossier, and prune it; the digest."""
+    mark, sha256 = await write(stores, mission_id)
+    while await stores.pruning.prune(mission_id, mark, sha256=sha256, term=TERM, by="test", most=2):
+        pass
+    return sha256

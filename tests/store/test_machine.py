@@ -23,15 +23,20 @@ from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from chimera.core.mission import MissionSpec, MissionStatus
 from chimera.core.task import FINAL, TaskStatus
+from chimera.errors import LeaseLost
 from chimera.runtime.base import open_base
 from chimera.settings import Settings
 from chimera.store.connection import connect_sync
+from chimera.store.scripts import Refusal
+from chimera.store.tasks import Ended
+from tests.store import drive
+from tests.store.census import Census, remains
 from tests.store.machine.clock import Clock
 from tests.store.machine.draws import missions, picks, seldom
 from tests.store.machine.hub import Hub
 from tests.store.machine.judges import Judges
 from tests.store.machine.people import People
-from tests.store.machine.stage import LEASE_S, TIMED, World
+from tests.store.machine.stage import LEASE_S, TIMED, World, said
 from tests.store.machine.workers import Workers
 
 M, S = MissionStatus, TaskStatus
@@ -107,6 +112,7 @@ class Fleet(People, Hub, Workers, Judges, Clock):
             if self.sound and self.model.missions:
                 self.come_to_rest()
                 self.nothing_is_left()
+                self.prune_what_is_over()
         finally:
             self.run(self.forget())
 
@@ -149,6 +155,30 @@ class Fleet(People, Hub, Workers, Judges, Clock):
             assert not mission.final or set(counts) <= FINAL, f"{name} is {mission.status}: {dict(counts)}"
         for queue in QUEUES:
             assert not self.census.queue(queue), f"{queue}: {self.census.queue(queue)}"
+
+    def prune_what_is_over(self) -> None:
+        """Nothing stays behind; and whoever comes late brings nothing back."""
+        while errands := self.run(drive.errands(self.stores)):
+            for errand in errands:
+                self.run(drive.report(self.stores, errand))
+        over = [one.mission_id for one in self.model.missions.values() if one.final]
+        for mission_id in over:
+            self.run(drive.archive(self.stores, mission_id))
+        self.census = self.run(Census.take(self.base.redis, self.keys, self.census.last))
+        left = [found for mission_id in over for found in remains(self.census, mission_id)]
+        assert not left, "\n".join(left)
+        for worker, claim in self.claims:
+            if claim.mission_id in over:
+                late = Ended(claim.task_id, claim.token, "error", "late", 0)
+                ended: Any = self.idle(partial(self.stores.tasks.end, worker, [late]))
+                assert isinstance(ended[0], LeaseLost)
+        for judge, held in self.reviews:
+            if held.mission_id in over:
+                verdicts = [(held, said("accept"))]
+                commit = partial(self.stores.reviews.commit, judge, verdicts, max_stale=1)
+                assert self.idle(commit) == [Refusal.LOST]
+        for call, answer in self.operations:
+            assert repr(self.idle(call)) == answer
 
 
 @pytest.mark.timeout(7_200)  # a failure is made small before it is shown, and the long profile is long

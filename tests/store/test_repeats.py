@@ -559,6 +559,51 @@ def test_every_transition_has_a_case() -> None:
     assert {one.script for one in CASES} == scripts - {"include"}
 
 
+@case("mark_mission")
+async def mark_a_finished_mission(base: Base, tenant: str) -> Call:
+    await drive.over(base, tenant)
+    return lambda at, who: at.of(who).pruning.mark("m1", age_s=0, term=drive.TERM)
+
+
+@case("mark_mission")
+async def mark_one_that_runs(base: Base, tenant: str) -> Call:
+    await drive.begin(base, tenant, drive.spec())
+    return lambda at, who: at.of(who).pruning.mark("m1", age_s=0, term=drive.TERM)
+
+
+def pruned(most: int) -> Any:
+    async def stage(base: Base, tenant: str) -> Call:
+        stores = await drive.over(base, tenant)
+        mark = await stores.pruning.mark("m1", age_s=0, term=drive.TERM)
+        assert mark
+
+        async def call(at: Base, who: str) -> Any:
+            return await at.of(who).pruning.prune(
+                "m1", mark, sha256="5a", term=drive.TERM, by="hub", most=most
+            )
+
+        return call
+
+    stage.__name__ = f"prune_{most}_of_3"
+    return stage
+
+
+case("prune_mission", sweep=True)(pruned(2))
+case("prune_mission")(pruned(3))
+
+
+@case("prune_mission")
+async def prune_what_changed(base: Base, tenant: str) -> Call:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1], max_attempts=1))
+    (one,) = await drive.claim(stores)
+    await stores.tasks.end("w1", [Ended(one.task_id, one.token, "error", "no", 0)])
+    await drive.end(stores)
+    mark = await stores.pruning.mark("m1", age_s=0, term=drive.TERM)
+    assert mark
+    await stores.missions.redrive("m1", ["m1.0"], "o1", by="t")
+    return lambda at, who: at.of(who).pruning.prune("m1", mark, term=drive.TERM, by="hub")
+
+
 @pytest.mark.parametrize("one", CASES, ids=lambda one: f"{one.script}-{one.name}")
 async def test_a_repeated_call_has_the_same_answer_and_one_effect(one: Case, base: Base, tenant: str) -> None:
     once, twice = f"{tenant}-once", f"{tenant}-twice"

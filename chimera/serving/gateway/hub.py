@@ -35,8 +35,9 @@ class Hub:
 
     Args:
         base: settings, connections and stores of this process.
-        probes: parts of the hub by name (``orchestrator``, ``judge``, ``governor``, ``recorder``),
-            beside ``redis``, which is always asked. The hub is ready when all but the recorder are well.
+        probes: parts of the hub by name (``orchestrator``, ``judge``, ``governor``, ``recorder``,
+            ``retention``), beside ``redis``, which is always asked. The hub is ready when all but the last
+            two of these are well.
         metrics: the instruments; `/metrics` shows their registry.
         max_streams: event streams open at once in this process.
         max_tenant_streams: of these, by one tenant.
@@ -57,7 +58,7 @@ class Hub:
     async def _redis(self) -> Health:
         said = await remarks(self.base.redis)
         if (taken := await self.base.room.taken()) >= FULL_AT:
-            said.append(f"Redis is {taken:.0%} full: new missions are refused until some are removed")
+            said.append(f"Redis is {taken:.0%} full: new missions are refused until there is room")
         return Health(ok=True, detail="; ".join(said))
 
 

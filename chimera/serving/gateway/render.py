@@ -51,12 +51,16 @@ def mission_view(record: MissionRecord, tenant: str) -> MissionView:
         submitted_at=instant(record.submitted_at_us),
         finished_at=maybe(record.finished_at_us),
         deadline_at=maybe(record.deadline_us),
+        archived_at=maybe(record.archived_at_us),
         next_step=next_step(record),
     )
 
 
 def next_step(record: MissionRecord) -> str:
     """What a person can do about a mission that failed or waits, or whose actions failed; else nothing."""
+    if record.archived:
+        over = "it is archived, and cannot be brought back: submit it anew"
+        return over if record.status is MissionStatus.FAILED else ""
     if record.status is MissionStatus.WAITING_REVIEW:
         waiting = record.counts["ESCALATED"]
         what = "result waits" if waiting == 1 else "results wait"

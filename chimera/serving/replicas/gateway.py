@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chimera.serving.gateway import Hub, create_app, leads
-from chimera.serving.gateway.archive import PART, archived
+from chimera.serving.gateway.archive import RECORDER, RETENTION, archived, retained
 from chimera.serving.replicas.replica import Replica
 
 
@@ -21,4 +21,5 @@ class Gateway(Replica):
     def __serve_build_asgi_app__(self) -> Any:
         roles = ("orchestrator", "governor", "judge")
         probes = {role: leads(self.base.election(role)) for role in roles}
-        return create_app(Hub(self.base, probes={**probes, PART: archived(self.base)}))
+        archives = {RECORDER: archived(self.base), RETENTION: retained(self.base)}
+        return create_app(Hub(self.base, probes={**probes, **archives}))

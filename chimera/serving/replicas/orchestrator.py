@@ -1,4 +1,4 @@
-"""The orchestrator, with fleet controller, rescuer, courier and archivist, as a deployment."""
+"""The orchestrator, with fleet controller, rescuer, courier, archivist and retention, as a deployment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from chimera.runtime.courier import Courier
 from chimera.runtime.elector import Elector
 from chimera.runtime.orchestrator import Orchestrator as OrchestratorService
 from chimera.runtime.orchestrator import Rescuer
+from chimera.runtime.retention import Retention
 from chimera.serving.backend import RayBackend
 from chimera.serving.keepers import GovernorKeeper, publish_catalogue
 from chimera.serving.replicas.replica import Replica
@@ -17,7 +18,7 @@ from chimera.store import keys
 
 
 class Orchestrator(Replica):
-    """Plans, watches, rescues, scales, carries out actions; keeps the governor and the recorder's archive."""
+    """Plans, watches, rescues, scales, carries out actions; keeps the governor and both archives."""
 
     role = "orchestrator"
 
@@ -35,5 +36,6 @@ class Orchestrator(Replica):
             Courier(self.base, self.replica_id, await self.wakeups(keys.WAKE)),
             FleetController(self.base, elector, RayBackend(), await self.wakeups(keys.WAKE)),
             Archivist(self.base, elector),
+            Retention(self.base, elector),
         )
         await catalogue

@@ -18,6 +18,7 @@ if status == "CANCELLED" then return 0 end
 if FINAL_MISSION[status] then return -1 end
 redis.call("HSET", k.of_mission(mid), "status", "CANCELLED", "reason", ARGV[3], "finished_at", int(now))
 redis.call("ZREM", k.active, mid)
+redis.call("ZADD", k.finished, int(now), mid)
 redis.call("ZREM", k.high, mid)
 redis.call("ZREM", k.normal, mid)
 redis.call("SADD", k.sweep, mid)

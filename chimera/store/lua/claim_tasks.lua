@@ -89,6 +89,7 @@ local high = take(k.high, most_high)
 take(k.normal, math.min(most, most_high - high))
 
 redis.call("HSET", k.of_worker(worker), "claim", ARGV[2], "claimed", table.concat(names, " "))
+redis.call("EXPIRE", k.of_worker(worker), 3600)
 write_counts(k)
 -- There is more than this worker could take: wake the next.
 if woken == 0 and redis.call("ZCARD", k.high) + redis.call("ZCARD", k.normal) > 0 then woken = 1 end

@@ -16,9 +16,9 @@ local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
 local status = redis.call("HGET", k.of_mission(mid), "status")
-if not status then return -2 end
 local op, before = operation(k, "edit", mid, ARGV[2])
 if before then return before end
+if not status then return -2 end
 if FINAL_MISSION[status] then return -1 end
 local version = redis.call("HINCRBY", k.of_mission(mid), "state_version", 1)
 if ARGV[4] ~= "" then redis.call("HSET", k.of_mission(mid), "goal", ARGV[4]) end

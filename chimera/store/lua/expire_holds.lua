@@ -23,10 +23,9 @@ for _, hold in ipairs(due) do
   local sent = redis.call("HGET", k.sent, hold) ~= "0"
   local cost = sent and amount or 0
   redis.call("HDEL", k.sent, hold)
-  charge(k, mission_of(h[1]), amount, cost, c)
+  charge(k, h[1], amount, cost, c)
   redis.call("HSET", k.of_hold(hold), "state", "expired", "cost", int(cost), "expired_at", int(now))
   redis.call("EXPIRE", k.of_hold(hold), 3600)
-  redis.call("HINCRBY", k.of_task(h[1]), "spent", int(cost))
   note("spend.expired", mission_of(h[1]), h[1], { hold = hold, cost = cost, sent = sent })
 end
 write_log(k, ARGV[2], now)

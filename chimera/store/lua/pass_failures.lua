@@ -21,7 +21,7 @@ for _, id in ipairs(redis.call("LPOP", k.fallen, ARGV[2]) or {}) do
     local other = mid .. "." .. name
     if not seen[other] then seen[other] = true; waiting[#waiting + 1] = other end
   end
-  mark_dirty(k, mid)
+  if mission(k, mid).status then mark_dirty(k, mid) end -- else it was pruned since
 end
 for _, id in ipairs(waiting) do
   if redis.call("HGET", k.of_task(id), "status") == "BLOCKED" then advance(k, id, mission_of(id), now) end

@@ -15,9 +15,9 @@ local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
 local status = redis.call("HGET", k.of_mission(mid), "status")
-if not status then return -2 end
 local op, before = operation(k, "pause", mid, ARGV[2])
 if before then return before end
+if not status then return -2 end
 if FINAL_MISSION[status] then return -1 end
 if status == "PAUSED" then return conclude(op, 1) end
 redis.call("HSET", k.of_mission(mid), "status", "PAUSED", "held_from", status, "reason", ARGV[4])

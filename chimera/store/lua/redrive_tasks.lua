@@ -7,7 +7,7 @@
 -- ARGV[3]   who redrives
 -- ARGV[4..] stride 1: task id
 -- Returns   tasks redriven · -1 the mission was cancelled, or failed for its budget or deadline ·
---           -2 there is no such mission · -3 its deadline has passed
+--           -2 there is no such mission (any more) · -3 its deadline has passed
 --- include keys
 --- include clock
 --- include record
@@ -18,10 +18,10 @@
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
-local v = redis.call("HMGET", k.of_mission(mid), "status", "reason", "deadline")
-if not v[1] then return -2 end
+local v = redis.call("HMGET", k.of_mission(mid), "status", "reason", "deadline", "archived_at")
 local op, before = operation(k, "redrive", mid, ARGV[2])
 if before then return before end
+if not v[1] or v[4] then return -2 end
 local final = FINAL_MISSION[v[1]]
 if v[1] == "CANCELLED" or v[1] == "FAILED" and v[2] ~= "min_accepted" and v[2] ~= "task_failed" then return -1 end
 if v[3] ~= "" and now >= tonumber(v[3]) then return -3 end

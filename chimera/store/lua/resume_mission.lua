@@ -6,7 +6,7 @@
 -- ARGV[2]   operation id: the same again changes nothing
 -- ARGV[3]   who resumes
 -- ARGV[4]   its new budget (µ$), or "" to keep it
--- Returns   1 it goes on · -1 there is nothing to resume · -2 there is no such mission ·
+-- Returns   1 it goes on · -1 there is nothing to resume · -2 there is no such mission (any more) ·
 --           -3 its deadline has passed · -7 the budget must grow
 --- include keys
 --- include clock
@@ -17,11 +17,11 @@
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
-local v = redis.call("HMGET", k.of_mission(mid), "status", "reason", "budget", "deadline", "held_from")
+local v = redis.call("HMGET", k.of_mission(mid), "status", "reason", "budget", "deadline", "held_from", "archived_at")
 local status = v[1]
-if not status then return -2 end
 local op, before = operation(k, "resume", mid, ARGV[2])
 if before then return before end
+if not status or v[6] then return -2 end
 local broke = status == "FAILED" and v[2] == "budget_exceeded"
 if status ~= "PAUSED" and not broke then return -1 end
 if v[4] ~= "" and now >= tonumber(v[4]) then return -3 end

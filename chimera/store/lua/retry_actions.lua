@@ -5,7 +5,7 @@
 -- ARGV[2]   operation id: the same again changes nothing
 -- ARGV[3]   who asks
 -- ARGV[4..] stride 1: action id
--- Returns   actions queued again, the same again for the same operation · -2 there is no such mission
+-- Returns   actions queued again, the same again for the same operation · -2 there is no such mission (any more)
 --- include keys
 --- include clock
 --- include record
@@ -15,9 +15,10 @@
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
-if redis.call("EXISTS", k.of_mission(mid)) == 0 then return -2 end
 local op, before = operation(k, "retry", mid, ARGV[2])
 if before then return before end
+local v = redis.call("HMGET", k.of_mission(mid), "status", "archived_at")
+if not v[1] or v[2] then return -2 end
 local retried = 0
 for i = 4, #ARGV, 1 do
   local id = ARGV[i]
@@ -31,5 +32,8 @@ for i = 4, #ARGV, 1 do
   end
 end
 write_log(k, ARGV[3], now)
-if retried > 0 then wake_hub(k) end
+if retried > 0 then
+  redis.call("HDEL", k.of_mission(mid), "marked")
+  wake_hub(k)
+end
 return conclude(op, retried)

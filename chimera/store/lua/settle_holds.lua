@@ -38,13 +38,12 @@ for i = 5, #ARGV, 6 do
     local charged = 0
     if h[3] == "expired" then
       charged = tonumber(h[4])
-      charge(k, mid, 0, cost - charged, cost < charged and calendar(tonumber(h[5])) or c)
+      charge(k, id, 0, cost - charged, cost < charged and calendar(tonumber(h[5])) or c)
     else
-      charge(k, mid, amount, cost, c)
+      charge(k, id, amount, cost, c)
     end
     redis.call("HSET", k.of_hold(hold), "state", released and "released" or "settled", "cost", int(cost))
     redis.call("EXPIRE", k.of_hold(hold), 3600)
-    redis.call("HINCRBY", k.of_task(id), "spent", int(cost - charged))
     if released then
       note("spend.released", mid, id, { hold = hold })
     else

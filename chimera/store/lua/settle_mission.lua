@@ -49,6 +49,7 @@ if to ~= status then
   if FINAL_MISSION[to] then
     redis.call("HSET", k.of_mission(mid), "finished_at", int(now))
     redis.call("ZREM", k.active, mid)
+    redis.call("ZADD", k.finished, int(now), mid)
     redis.call("ZREM", k.high, mid)
     redis.call("ZREM", k.normal, mid)
     redis.call("SADD", k.sweep, mid)

@@ -11,12 +11,12 @@ from chimera.core.money import Window
 from chimera.core.views import Health
 from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, create_app, leads
-from chimera.serving.gateway.archive import PART, archived
+from chimera.serving.gateway.archive import RECORDER, RETENTION, archived, retained
 from chimera.store.connection import connect_sync
 from chimera.store.scripts import SyncScripts
 from chimera.store.tasks import Heartbeat
 from tests.serving.gateway.conftest import MISSION, submitted
-from tests.store import history
+from tests.store import drive, history
 
 
 async def test_agents_are_those_registered(http: httpx.AsyncClient) -> None:
@@ -81,9 +81,9 @@ async def test_an_archive_that_cannot_be_written_is_told_and_the_hub_stays_ready
     base: Base, tenant: str
 ) -> None:
     await history.write(base, tenant, 7)
-    app = create_app(Hub(base, {PART: archived(base)}))
+    app = create_app(Hub(base, {RECORDER: archived(base), RETENTION: retained(base)}))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as http:
-        assert (await http.get("/readyz")).json()["parts"][PART] == {"ok": True, "detail": ""}
+        assert (await http.get("/readyz")).json()["parts"][RECORDER] == {"ok": True, "detail": ""}
         since = datetime(2026, 1, 2, tzinfo=UTC)
         await base.troubles.report(tenant, "No space left on device", since=since, failures=4)
         try:
@@ -92,13 +92,37 @@ async def test_an_archive_that_cannot_be_written_is_told_and_the_hub_stays_ready
         finally:
             await base.troubles.clear(tenant)
     assert response.status_code == 200
-    part = response.json()["parts"][PART]
+    part = response.json()["parts"][RECORDER]
     assert part["ok"] is False
     assert "2026-01-02" in part["detail"]
     assert "No space left on device" in part["detail"]
     assert tenant not in part["detail"], "whoever asks needs no key"
     assert f'chimera_recorder_unarchived{{tenant="{tenant}"}} 7.0' in metrics
     assert f'chimera_archive_failures{{tenant="{tenant}"}} 4.0' in metrics
+
+
+async def test_missions_that_cannot_be_archived_are_told_and_the_hub_stays_ready(
+    base: Base, tenant: str
+) -> None:
+    await drive.over(base, tenant, inputs=1)
+    app = create_app(Hub(base, {RETENTION: retained(base)}))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as http:
+        assert (await http.get("/readyz")).json()["parts"][RETENTION] == {"ok": True, "detail": ""}
+        since = datetime(2026, 1, 2, tzinfo=UTC)
+        await base.retention_troubles.report(tenant, "No space left on device", since=since, failures=4)
+        try:
+            assert (await archived(base)()).ok, "the recorder's archive is another matter"
+            response = await http.get("/readyz")
+            metrics = (await http.get("/metrics")).text
+        finally:
+            await base.retention_troubles.clear(tenant)
+    assert response.status_code == 200
+    part = response.json()["parts"][RETENTION]
+    assert part["ok"] is False
+    assert "cannot be archived since 2026-01-02" in part["detail"]
+    assert tenant not in part["detail"], "whoever asks needs no key"
+    assert f'chimera_missions_finished{{tenant="{tenant}"}} 1.0' in metrics
+    assert f'chimera_retention_failures{{tenant="{tenant}"}} 4.0' in metrics
 
 
 async def test_a_leader_makes_its_role_well(base: Base) -> None:

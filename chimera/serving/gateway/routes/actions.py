@@ -15,7 +15,6 @@ from chimera.serving.gateway.auth import KEY, ByCaller, Guarded
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.pages import scan
 from chimera.serving.gateway.render import action_view, mission_view
-from chimera.store.actions import ActionRecord
 
 router = APIRouter(prefix="/v1/missions", tags=["actions"], route_class=Guarded, dependencies=[KEY])
 
@@ -37,17 +36,13 @@ async def actions(
     after: After = "",
 ) -> Response:
     """Actions of its accepted results, in the order accepted. What waits for a verdict is not among them.
+    Those of an archived mission are in the order of its tasks.
 
     With a status, a page may hold fewer than `limit`, even none, and still have a `next`.
     """
-    store = caller.stores.actions
     async with promptly():
-        await caller.stores.missions.get(mission_id)
-
-    async def read(offset: int, most: int) -> list[ActionRecord]:
-        return await store.get_many(await store.ids(mission_id, offset=offset, most=most))
-
-    found, following = await scan(read, status, position(after), limit)
+        reading = await caller.stores.readings.open(mission_id)
+    found, following = await scan(reading.actions, status, position(after), limit)
     views = tuple(action_view(record, caller.tenant) for record in found)
     return answer(Page[ActionView](items=views, next=following))
 
@@ -55,9 +50,9 @@ async def actions(
 @router.post("/{mission_id}/actions/retry", response_model=RetryView)
 async def retry(mission_id: str, what: Retry, caller: ByCaller, operation: Operation = None) -> Response:
     """Give FAILED actions a fresh set of tries, under the keys they had; others are left as they are."""
-    async with promptly():
+    async with caller.stores.readings.changing(mission_id), promptly():
         count = await caller.stores.actions.retry(
             mission_id, what.actions, operation or uuid.uuid4().hex, by=str(caller.principal)
         )
-        mission = await caller.stores.missions.get(mission_id)
+        mission = await caller.stores.readings.mission(mission_id)
     return answer(RetryView(retried=count, mission=mission_view(mission, caller.tenant)))

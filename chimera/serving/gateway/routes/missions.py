@@ -11,18 +11,18 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from chimera.core.mission import MissionBase, MissionSpec
+from chimera.core.mission import MissionSpec
 from chimera.core.money import MAX_USD, microusd
 from chimera.core.task import TaskStatus
 from chimera.core.views import MissionView, Page, RedriveView, TaskView
-from chimera.runtime.base import TenantStores
 from chimera.serving.gateway.answers import After, Limit, Operation, answer, position
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.intake import check_size, take_in
 from chimera.serving.gateway.pages import SCAN, scan
 from chimera.serving.gateway.render import mission_view, result_view, task_view
-from chimera.store.tasks import TaskRecord
+from chimera.store.missions import MissionRecord
+from chimera.store.readings import Reading
 
 router = APIRouter(prefix="/v1/missions", tags=["missions"], route_class=Guarded, dependencies=[KEY])
 
@@ -82,7 +82,7 @@ class Edit(BaseModel):
 
 async def _view(caller: Caller, mission_id: str) -> MissionView:
     async with promptly():
-        return mission_view(await caller.stores.missions.get(mission_id), caller.tenant)
+        return mission_view(await caller.stores.readings.mission(mission_id), caller.tenant)
 
 
 @router.post("", status_code=201, response_model=MissionView)
@@ -94,14 +94,30 @@ async def submit(spec: MissionSpec, caller: ByCaller, operation: Operation = Non
 
 
 @router.get("", response_model=Page[MissionView])
-async def missions(caller: ByCaller, limit: Limit = 50, after: After = "") -> Response:
-    """Missions, newest first."""
+async def missions(
+    caller: ByCaller,
+    archived: Annotated[bool, Query(description="Those that are archived; else those that are not.")] = False,
+    limit: Limit = 50,
+    after: After = "",
+) -> Response:
+    """Missions, newest first. Finished ones are archived after a while: those are a list of their own."""
+    records, following = await (_archived if archived else _present)(caller, limit, after)
+    views = tuple(mission_view(record, caller.tenant) for record in records)
+    return answer(Page[MissionView](items=views, next=following))
+
+
+async def _present(caller: Caller, limit: int, after: str) -> tuple[list[MissionRecord], str | None]:
     start, store = position(after), caller.stores.missions
     async with promptly():
         ids = await store.list_ids(offset=start, most=limit + 1)
-        records = await store.get_many(ids[:limit])
-    views = tuple(mission_view(record, caller.tenant) for record in records)
-    return answer(Page[MissionView](items=views, next=str(start + limit) if len(ids) > limit else None))
+        found = await store.find_many(ids[:limit])  # less those that were pruned just now
+    return list(found.values()), str(start + limit) if len(ids) > limit else None
+
+
+async def _archived(caller: Caller, limit: int, after: str) -> tuple[list[MissionRecord], str | None]:
+    async with promptly():
+        found = await caller.stores.readings.archived(before=after, most=limit + 1)
+    return found[:limit], found[limit - 1].mission_id if len(found) > limit else None
 
 
 @router.get("/{mission_id}", response_model=MissionView)
@@ -114,7 +130,7 @@ async def mission(mission_id: str, caller: ByCaller) -> Response:
 async def edit(mission_id: str, change: Edit, caller: ByCaller, operation: Operation = None) -> Response:
     """Change goal or context: state_version grows; work under way is done again, accepted results stand."""
     check_size("context", change.context, caller.hub.base.settings.max_input_bytes)
-    async with promptly():
+    async with caller.stores.readings.changing(mission_id), promptly():
         await caller.stores.missions.edit(
             mission_id,
             operation or uuid.uuid4().hex,
@@ -129,7 +145,7 @@ async def edit(mission_id: str, change: Edit, caller: ByCaller, operation: Opera
 async def cancel(mission_id: str, caller: ByCaller, why: Cancellation | None = None) -> Response:
     """End a mission: nothing more starts, what is accepted stays. Twice is fine."""
     reason = why.reason if why else ""
-    async with promptly():
+    async with caller.stores.readings.changing(mission_id), promptly():
         await caller.stores.missions.cancel(mission_id, by=str(caller.principal), reason=reason)
     return answer(await _view(caller, mission_id))
 
@@ -139,7 +155,7 @@ async def pause(
     mission_id: str, caller: ByCaller, why: Pause | None = None, operation: Operation = None
 ) -> Response:
     """Hold a mission: nothing more is claimed or judged; what is under way is kept. Twice is fine."""
-    async with promptly():
+    async with caller.stores.readings.changing(mission_id), promptly():
         await caller.stores.missions.pause(
             mission_id,
             operation or uuid.uuid4().hex,
@@ -155,7 +171,7 @@ async def resume(
 ) -> Response:
     """Let a paused mission go on; or one that its budget ended, under a larger one."""
     budget = how.budget_usd if how else None
-    async with promptly():
+    async with caller.stores.readings.changing(mission_id), promptly():
         await caller.stores.missions.resume(
             mission_id,
             operation or uuid.uuid4().hex,
@@ -168,7 +184,7 @@ async def resume(
 @router.post("/{mission_id}/redrive", response_model=RedriveView)
 async def redrive(mission_id: str, what: Redrive, caller: ByCaller, operation: Operation = None) -> Response:
     """Give FAILED tasks a fresh set of attempts; tasks that did not fail are left as they are."""
-    async with promptly():
+    async with caller.stores.readings.changing(mission_id), promptly():
         count = await caller.stores.missions.redrive(
             mission_id, what.tasks, operation or uuid.uuid4().hex, by=str(caller.principal)
         )
@@ -188,17 +204,10 @@ async def tasks(
     With a status, a page may hold fewer than `limit`, even none, and still have a `next`.
     ``context.inputs`` is empty here: ask for the one task.
     """
-    stores = caller.stores
     async with promptly():
-        owner = await stores.missions.get(mission_id)
-
-    async def read(offset: int, most: int) -> list[TaskRecord]:
-        return await stores.tasks.get_many(
-            await stores.missions.task_ids(mission_id, offset=offset, most=most)
-        )
-
-    found, following = await scan(read, status, position(after), limit)
-    views = tuple(task_view(record, owner, {}) for record in found)
+        reading = await caller.stores.readings.open(mission_id)
+    found, following = await scan(reading.tasks, status, position(after), limit)
+    views = tuple(task_view(record, reading.mission, {}) for record in found)
     return answer(Page[TaskView](items=views, next=following))
 
 
@@ -209,25 +218,22 @@ async def results(mission_id: str, caller: ByCaller) -> StreamingResponse:
     A connection that closes without its end means that the store went away: ask again.
     """
     async with promptly():
-        owner = await caller.stores.missions.get(mission_id)
-    return StreamingResponse(
-        _results(caller.stores, mission_id, owner.spec), media_type="application/x-ndjson"
-    )
+        reading = await caller.stores.readings.open(mission_id)
+    return StreamingResponse(_results(reading), media_type="application/x-ndjson")
 
 
-async def _results(stores: TenantStores, mission_id: str, spec: MissionBase) -> AsyncGenerator[bytes, None]:
+async def _results(reading: Reading) -> AsyncGenerator[bytes, None]:
     start = 0
     while True:
         async with promptly():
-            ids = await stores.missions.task_ids(mission_id, offset=start, most=SCAN)
-            records = await stores.tasks.get_many(ids)
+            records = await reading.tasks(start, SCAN)
         lines = [
-            result_view(record, spec).model_dump_json()
+            result_view(record, reading.mission.spec).model_dump_json()
             for record in records
             if record.status == TaskStatus.ACCEPTED
         ]
         if lines:
             yield ("\n".join(lines) + "\n").encode()
-        if len(ids) < SCAN:
+        if len(records) < SCAN:
             return
         start += SCAN

@@ -28,13 +28,13 @@ async def alive() -> Response:
 async def ready(hub: FromHub) -> Response:
     """200 when the store answers and every part that work needs is well; else 503, with the parts."""
     parts = await hub.health()
-    well = all(health.ok for name, health in parts.items() if name != archive.PART)
+    well = all(health.ok for name, health in parts.items() if name not in archive.PARTS)
     return answer(ReadyView(ready=well, parts=parts), 200 if well else 503)
 
 
 @router.get("/metrics", response_class=Response)
 async def metrics(hub: FromHub) -> Response:
-    """This process's figures in Prometheus' text format, and those of the recorder's archive."""
+    """This process's figures in Prometheus' text format, and those of the archives."""
     # A store that is away shows in /readyz; what this process counted is told all the same.
     with suppress(StoreError):
         async with promptly():

@@ -30,14 +30,14 @@ async def watch(mission_id: str, caller: ByCaller, request: Request) -> Streamin
     """Server-sent events named `mission`: a MissionView now, and again whenever something changed,
     at most five a second. Ends with an event `end` once the mission is final."""
     async with promptly():
-        await caller.stores.missions.get(mission_id)
+        await caller.stores.readings.mission(mission_id)
 
     async def snapshots(tail: Tail) -> AsyncGenerator[bytes, None]:
         shown = ""
         while True:
             seen = tail.seen
             async with promptly():
-                record = await caller.stores.missions.get(mission_id)
+                record = await caller.stores.readings.mission(mission_id)
             snapshot = mission_view(record, caller.tenant).model_dump_json()
             if snapshot != shown:
                 shown = snapshot
@@ -64,7 +64,7 @@ async def events(
     the data an Event, the id what `Last-Event-ID` takes. Ends with an event `end` once the mission and
     all its tasks are final."""
     async with promptly():
-        record = await caller.stores.missions.get(mission_id)
+        record = await caller.stores.readings.mission(mission_id)
     beginning = resume(last) if last else Position.before(record.submitted_at_us // 1000)
 
     async def entries(tail: Tail) -> AsyncGenerator[bytes, None]:
@@ -72,7 +72,7 @@ async def events(
         while True:
             seen = tail.seen
             async with promptly():
-                record = await caller.stores.missions.get(mission_id)
+                record = await caller.stores.readings.mission(mission_id)
             pages = caller.stores.recorder.pages(after=position, mission_id=mission_id)
             async for reached, lines in each_promptly(pages):
                 for at, event in lines:

@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from chimera.core.task import TaskStatus
 from chimera.core.verdict import Decision, Verdict
 from chimera.core.views import Page, ReviewView, TaskView
-from chimera.errors import Conflict
+from chimera.errors import Conflict, NotFound
 from chimera.serving.gateway.answers import Limit, Operation, answer
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.render import action_view, dependencies, review_view, task_view
+from chimera.store.readings import Reading
+from chimera.store.tasks import mission_of
 
 tasks = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=Guarded, dependencies=[KEY])
 reviews = APIRouter(prefix="/v1/reviews", tags=["reviews"], route_class=Guarded, dependencies=[KEY])
@@ -35,11 +37,17 @@ class Answer(BaseModel):
 
 async def _task(caller: Caller, task_id: str) -> TaskView:
     async with promptly():
-        record = await caller.stores.tasks.get(task_id)
-        mission = await caller.stores.missions.get(record.mission_id)
-        inputs = await caller.stores.tasks.results(dependencies(record))
-        actions = await caller.stores.actions.of_task(task_id, record.actions)
-    return task_view(record, mission, inputs, [action_view(one, caller.tenant) for one in actions])
+        reading = await _mission_of(caller, task_id)
+        record, actions = await reading.task(task_id)
+        inputs = await reading.results(dependencies(record))
+    return task_view(record, reading.mission, inputs, [action_view(one, caller.tenant) for one in actions])
+
+
+async def _mission_of(caller: Caller, task_id: str) -> Reading:
+    try:
+        return await caller.stores.readings.open(mission_of(task_id))
+    except NotFound:
+        raise NotFound(f"there is no task {task_id!r}") from None
 
 
 @tasks.get("/{task_id}", response_model=TaskView)
@@ -64,14 +72,14 @@ async def inbox(caller: ByCaller, limit: Limit = 100) -> Response:
 async def review(task_id: str, caller: ByCaller) -> Response:
     """One task that waits for a human."""
     async with promptly():
-        record = await caller.stores.tasks.get(task_id)
-        mission = await caller.stores.missions.get(record.mission_id)
+        reading = await _mission_of(caller, task_id)
+        record, _ = await reading.task(task_id)
     if record.status != TaskStatus.ESCALATED:
         raise Conflict(
             f"task {task_id} does not wait for a human: it is {record.status}; "
             "`chimera review list` shows what waits"
         )
-    return answer(review_view(record, mission))
+    return answer(review_view(record, reading.mission))
 
 
 @reviews.post("/{task_id}/approve", response_model=TaskView)
@@ -98,7 +106,7 @@ async def _answer(
     operation: str | None,
 ) -> Response:
     base = caller.hub.base
-    async with promptly():
+    async with caller.stores.readings.changing(mission_of(task_id)), promptly():
         now_us = await caller.stores.missions.now_us()
         verdict = Verdict(
             decision=decision,

@@ -2,7 +2,7 @@
 -- each; a test compares the two.
 local function keys(root)
   local plain = {
-    missions = "h:missions", active = "h:active", sweep = "h:sweep", revive = "h:revive",
+    missions = "h:missions", active = "h:active", finished = "h:finished", sweep = "h:sweep", revive = "h:revive",
     high = "q:high", normal = "q:normal", later = "q:later", leases = "q:leases",
     review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
     bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",

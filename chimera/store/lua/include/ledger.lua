@@ -44,14 +44,17 @@ local function resets_in(window, c)
   end
   return 0
 end
--- Charge a settled amount to every window of the tenant and to the mission; give back what was held.
-local function charge(k, mid, held, cost, c)
+-- Charge a settled amount to every window of the tenant, to the mission and to its task; give back what was held.
+-- A mission that was archived keeps the figures it was archived with: only the tenant's windows move then.
+local function charge(k, id, held, cost, c)
+  local spend = k.of_spend(mission_of(id))
+  local there = redis.call("EXISTS", spend) == 1
   redis.call("HINCRBY", k.ledger, "held", -held)
-  redis.call("HINCRBY", k.of_spend(mid), "held", -held)
-  if cost ~= 0 then
-    for _, window in ipairs(WINDOWS) do
-      redis.call("HINCRBY", k.ledger, "settled:" .. window_id(window, c), int(cost))
-    end
-    redis.call("HINCRBY", k.of_spend(mid), "settled", int(cost))
+  if there then redis.call("HINCRBY", spend, "held", -held) end
+  if cost == 0 then return end
+  for _, window in ipairs(WINDOWS) do
+    redis.call("HINCRBY", k.ledger, "settled:" .. window_id(window, c), int(cost))
   end
+  if there then redis.call("HINCRBY", spend, "settled", int(cost)) end
+  if redis.call("EXISTS", k.of_task(id)) == 1 then redis.call("HINCRBY", k.of_task(id), "spent", int(cost)) end
 end

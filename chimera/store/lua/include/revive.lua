@@ -14,7 +14,8 @@ end
 -- A final mission runs again; the tasks that were swept with it follow in batches.
 local function revive(k, mid, deadline)
   redis.call("HSET", k.of_mission(mid), "status", "RUNNING", "reason", "", "swept", 0, "revived", 0)
-  redis.call("HDEL", k.of_mission(mid), "finished_at")
+  redis.call("HDEL", k.of_mission(mid), "finished_at", "marked")
+  redis.call("ZREM", k.finished, mid)
   redis.call("ZADD", k.active, deadline ~= "" and deadline or "+inf", mid)
   redis.call("SREM", k.sweep, mid)
   redis.call("SADD", k.revive, mid)
