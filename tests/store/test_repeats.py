@@ -27,6 +27,7 @@ from chimera.store.archive import FIRST
 from chimera.store.connection import connect_sync
 from chimera.store.elections import Election
 from chimera.store.ledger import Reservation, Settlement
+from chimera.store.pruning import Mark
 from chimera.store.scripts import SyncScripts
 from chimera.store.sinks import Cursor, Stand
 from chimera.store.tasks import Ended, Heartbeat
@@ -572,17 +573,15 @@ async def mark_one_that_runs(base: Base, tenant: str) -> Call:
 
 
 def pruned(most: int) -> Any:
+    marks: dict[str, Mark] = {}
+
     async def stage(base: Base, tenant: str) -> Call:
         stores = await drive.over(base, tenant)
         mark = await stores.pruning.mark("m1", age_s=0, term=drive.TERM)
         assert mark
-
-        async def call(at: Base, who: str) -> Any:
-            return await at.of(who).pruning.prune(
-                "m1", mark, sha256="5a", term=drive.TERM, by="hub", most=most
-            )
-
-        return call
+        marks[tenant] = mark
+        more: dict[str, Any] = {"sha256": "5a", "term": drive.TERM, "by": "hub", "most": most}
+        return lambda at, who: at.of(who).pruning.prune("m1", marks[who], **more)
 
     stage.__name__ = f"prune_{most}_of_3"
     return stage
