@@ -39,7 +39,8 @@ def make_room(how: str, folder: str) -> None:
     if how == "rlimit":
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     if how == "tmpfs":
-        subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
+        # With its source, or the options it was mounted with come along: ids that mean nothing in here.
+        subprocess.run(["mount", "-o", "remount,size=64m", "tmpfs", folder], check=True)
 
 
 async def main(tenant: str, how: str, folder: str, what: str = "archivist") -> None:
