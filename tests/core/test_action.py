@@ -110,7 +110,7 @@ def test_only_methods_that_do_something_are_offered() -> None:
 
 def test_an_action_does_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        HttpAction(url=URL).method = "PUT"  # type: ignore[misc]  # (its base is chosen when it runs)
+        HttpAction(url=URL).method = "PUT"  # type: ignore[misc]  # (it is frozen: that is the point)
 
 
 @pytest.mark.parametrize(

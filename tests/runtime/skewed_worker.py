@@ -33,7 +33,7 @@ def skew(seconds: float) -> None:
     time.time = lambda: REAL_TIME() + seconds
     time.time_ns = lambda: REAL_TIME_NS() + round(seconds * 1e9)
     time.clock_gettime = gettime
-    calendar.datetime = Moved  # type: ignore[misc]  # (its base is chosen when it runs)
+    calendar.datetime = Moved  # type: ignore[misc]  # (another type in its place)
 
 
 def main(hours: float, tenant: str, worker_id: str) -> None:

@@ -27,7 +27,7 @@ from chimera.store.blobs import Blobs
 from chimera.store.dossiers import Dossiers
 from chimera.store.scripts import OldTerm
 from tests.runtime.fleet import registry, running
-from tests.runtime.test_archivist import UNSHARED, Killed, archiving, can_mount
+from tests.runtime.test_archivist import Killed, archiving, confined
 from tests.store import drive, history
 from tests.store.census import Census, remains
 
@@ -320,8 +320,7 @@ async def test_it_may_be_killed_at_any_instant(
 async def test_a_full_disk_keeps_missions_in_redis_until_there_is_room(
     how: str, base: Base, tenant: str, settings: Settings, tmp_path: Path
 ) -> None:
-    if how == "tmpfs" and not can_mount():
-        pytest.skip("this kernel lets nobody mount a file system in a namespace of its own")
+    wrapped = confined(how)
     folder, log = tmp_path / "full", tmp_path / "log"
     folder.mkdir()
     stores = await drive.begin(base, tenant, drive.spec(inputs=list(range(40))))
@@ -333,7 +332,6 @@ async def test_a_full_disk_keeps_missions_in_redis_until_there_is_room(
     await drive.end(stores)
     before = await all_of(stores)
     await lead_from_now_on(base, tenant)
-    wrapped = UNSHARED if how == "tmpfs" else ()
     async with archiving(tenant, how, settings, folder, log, *wrapped, what="retention") as process:
         inside = Path(f"/proc/{process.pid}/root{folder}")
         await until_told(base, tenant, lambda said: said.get("failures", 0) >= 3)

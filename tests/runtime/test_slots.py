@@ -42,7 +42,7 @@ async def test_a_lost_lease_and_a_new_one_of_the_same_task_hold_a_slot_each() ->
 
 async def test_a_cancelled_attempt_frees_its_slot_when_it_ends() -> None:
     slots = Slots(Freed())
-    slots.begin(slots.take(claim(1)), asyncio.create_task(asyncio.Event().wait()))  # type: ignore[arg-type]  # (wider than declared, on purpose)
+    slots.begin(slots.take(claim(1)), asyncio.create_task(asyncio.Event().wait()))  # type: ignore[arg-type]  # (what it returns is not looked at)
     slots.stop(("m1.0", 1), "lease.lost", "why")
     assert len(slots) == 1
     await asyncio.sleep(0)
@@ -79,7 +79,7 @@ async def test_an_attempt_that_does_not_listen_loses_its_slot_and_is_counted_unt
 
 async def test_what_is_handed_back_keeps_its_slot_until_that_is_told() -> None:
     slots = Slots(Freed())
-    slots.begin(slots.take(claim(1)), asyncio.create_task(asyncio.Event().wait()))  # type: ignore[arg-type]  # (wider than declared, on purpose)
+    slots.begin(slots.take(claim(1)), asyncio.create_task(asyncio.Event().wait()))  # type: ignore[arg-type]  # (what it returns is not looked at)
     slots.take(claim(2, "m1.1"))
     assert [one.token for one in slots.hand_back()] == [1], "only one has begun"
     assert slots.hand_back() == []
