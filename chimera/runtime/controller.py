@@ -90,6 +90,7 @@ class FleetController(Service):
         for load in loads:
             with self._bulkhead.of(load.tenant):
                 await self._reconcile(load, desired[load.tenant], existing, alive[load.tenant], now)
+        self._lately = {tenant: self._lately[tenant] for tenant in tenants if tenant in self._lately}
         self._draining &= set(existing)
         self._beat_at = {worker: at for worker, at in self._beat_at.items() if worker in existing}
         self._started_at = {worker: at for worker, at in self._started_at.items() if worker in existing}
