@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from chimera.core.lease import Renewal
 from chimera.core.task import Priority
 from chimera.errors import LeaseLost
 from chimera.runtime.base import Base
@@ -22,7 +23,7 @@ def heartbeat(base: Base, tenant: str) -> Heartbeat:
     return Heartbeat(SyncScripts(connect_sync(base.settings)), tenant, "w1", pid=os.getpid())
 
 
-def beat(heartbeat: Heartbeat, *leases: tuple[str, int], lease_s: float = 5) -> object:
+def beat(heartbeat: Heartbeat, *leases: tuple[str, int], lease_s: float = 5) -> Renewal:
     return heartbeat.renew(list(leases), lease_s=lease_s, slots=4, busy=len(leases))
 
 
@@ -127,6 +128,26 @@ async def test_a_lease_lost_by_a_living_worker_is_no_crash(
     await expire(base, tenant, one.task_id)
     await stores.tasks.rescue("test", lease_s=drive.LEASE_S)
     assert (await stores.tasks.get(one.task_id)).tallies == {"lapses": 1}
+
+
+async def test_a_beat_that_did_not_know_of_a_claim_yet_prolongs_its_lease(
+    base: Base, tenant: str, heartbeat: Heartbeat
+) -> None:
+    # So a worker that dies right afterwards has died: its task did not lapse.
+    stores = await drive.begin(base, tenant, drive.spec(inputs=["x"]))
+    (one,) = await drive.claim(stores, worker="w1")
+    keys, now = stores.tasks.keys, round((await base.redis.time())[0] * 1e6)
+    beat(heartbeat)
+    await base.redis.zadd(keys.workers, {"w1": now + 2_000_000})
+    await base.redis.zadd(keys.leases, {one.task_id: now})
+    assert (await stores.tasks.rescue("test", lease_s=5))[0] == 0
+    assert await base.redis.zscore(keys.leases, one.task_id) == now + 2_000_000
+    assert not beat(heartbeat, one.lease).lost
+
+    await base.redis.zadd(keys.workers, {"w1": now})
+    await base.redis.zadd(keys.leases, {one.task_id: now})
+    assert (await stores.tasks.rescue("test", lease_s=5))[0] == 1
+    assert (await stores.tasks.get(one.task_id)).tallies == {"crashes": 1}
 
 
 @pytest.mark.parametrize("how", ["renewing", "handing in", "ending"])

@@ -36,19 +36,29 @@ end
 local function rescue(k, now, most, poison_after, lease, steady, heard)
   if stalled(k, now, lease, steady, heard) then return -1 end
   local rescued = 0
-  for _, id in ipairs(redis.call("ZRANGEBYSCORE", k.leases, "-inf", int(now), "LIMIT", 0, most)) do
-    redis.call("ZREM", k.leases, id)
+  local expired = redis.call("ZRANGEBYSCORE", k.leases, "-inf", int(now), "WITHSCORES", "LIMIT", 0, most)
+  for i = 1, #expired, 2 do
+    local id, expiry = expired[i], tonumber(expired[i + 1])
     local t = redis.call("HMGET", k.of_task(id), unpack(RESCUED))
-    if t[1] == "PENDING" then
-      if tonumber(redis.call("ZSCORE", k.workers, t[2] or "") or 0) > now then
-        -- A worker that still beats lost this lease alive: that is no crash.
-        part(k, t[2], id)
-        end_attempt(k, id, "PENDING", "task.rescued", "lapses", "", false, 0,
-          { worker = t[2], attempt = tonumber(t[4]), crash = false }, now)
-      else
-        fall(k, id, t, now, poison_after)
+    local beats_until = tonumber(redis.call("ZSCORE", k.workers, t[2] or "") or 0)
+    if t[1] == "PENDING" and beats_until > now and beats_until - expiry < lease / 2 then
+      -- Its worker beat after the claim, and before it knew of it: that beat counts for this lease too. Whether the
+      -- worker lives is known when it ends.
+      redis.call("ZADD", k.leases, int(beats_until), id)
+      redis.call("HSET", k.of_task(id), "expires", int(beats_until))
+    else
+      redis.call("ZREM", k.leases, id)
+      if t[1] == "PENDING" then
+        if beats_until > now then
+          -- A worker that still beats lost this lease alive: that is no crash.
+          part(k, t[2], id)
+          end_attempt(k, id, "PENDING", "task.rescued", "lapses", "", false, 0,
+            { worker = t[2], attempt = tonumber(t[4]), crash = false }, now)
+        else
+          fall(k, id, t, now, poison_after)
+        end
+        rescued = rescued + 1
       end
-      rescued = rescued + 1
     end
   end
   return rescued
