@@ -1,0 +1,58 @@
+"""Runs benchmarks: `python -m bench`, or some: `python -m bench B1 B3`.
+
+Prints a table; writes bench.json and a picture each into bench/results. Ends with 1 when a bar was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from bench import concurrency, crowd, latency, ledger, recovery, report, throughput, wake
+from bench.figure import Figure
+
+BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
+    "B1": throughput.run,
+    "B2": concurrency.run,
+    "B3": latency.run,
+    "B4": recovery.run,
+    "B5": wake.run,
+    "B6": ledger.run,
+    "B7": crowd.run,
+}
+
+
+async def measure(chosen: list[str]) -> list[Figure]:
+    """Run them, one after another."""
+    figures: list[Figure] = []
+    for name in chosen:
+        began = time.monotonic()
+        module = sys.modules[BENCHES[name].__module__]
+        sys.stderr.write(f"{(module.__doc__ or '').splitlines()[0]}\n")
+        async for figure in BENCHES[name]():
+            figures.append(figure)
+            sys.stderr.write(f"  {figure.name}: {report.number(figure.value)} {figure.unit}\n")
+        sys.stderr.write(f"  {time.monotonic() - began:.0f} s\n")
+    return figures
+
+
+def main() -> int:
+    """Parse, measure, tell."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all by default")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    told = parser.parse_args()
+    if unknown := set(told.names) - BENCHES.keys():
+        parser.error(f"there is no {', '.join(sorted(unknown))}: choose from {', '.join(BENCHES)}")
+    figures = asyncio.run(measure(told.names or list(BENCHES)))
+    report.table(figures)
+    report.write(figures, told.out)
+    return 1 if any(figure.reached is False for figure in figures) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

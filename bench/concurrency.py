@@ -1,0 +1,53 @@
+"""B2: agents that wait two seconds, two rounds: how much longer than the ideal four it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+from bench.figure import Figure
+from bench.site import Site, seconds, site
+from chimera.core.event import Event
+
+WAIT_S, ROUNDS = 2.0, 2
+WORKERS = 4
+BARS = {1_000: 1.15, 10_000: 1.6}
+
+
+async def run() -> AsyncIterator[Figure]:
+    """Makespan over ideal, peak concurrency, memory of an agent that waits."""
+    for agents, bar in BARS.items():
+        slots = str(-(-agents // WORKERS) + 2)
+        async with site(max_workers=str(WORKERS), slots=slots, plan_window="20000") as fleet:
+            # As many as fill all workers: then all are there.
+            await fleet.done(await fleet.submit("bench-wait", [0.5] * agents))
+            async for figure in _measured(fleet, agents, bar):
+                yield figure
+
+
+async def _measured(fleet: Site, agents: int, bar: float) -> AsyncIterator[Figure]:
+    meter = fleet.meter()
+    began = time.time()
+    mission_id = await fleet.submit("bench-wait", [WAIT_S] * ROUNDS * agents)
+    mission = await fleet.done(mission_id)
+    used = meter.stop()
+    assert mission.finished_at
+    took = seconds(mission.finished_at, began)
+    name = f"{agents:,} agents"
+    method = f"{agents:,} agents × {WAIT_S:g} s, {ROUNDS} rounds, {WORKERS} workers; with submit and judge"
+    yield Figure("B2", f"{name}: makespan over ideal", took / (ROUNDS * WAIT_S), "×", bar, method=method)
+    peak = peak_of(await fleet.events(mission_id))
+    yield Figure("B2", f"{name}: most at once", peak, "", method="claimed and not handed in, by the recorder")
+    limit = 4_096 if agents == 10_000 else None
+    yield Figure("B2", f"{name}: peak resident", meter.peak_bytes / 2**20, "MiB", limit)
+    yield Figure("B2", f"{name}: CPU of workers", used["worker"].cpu_s, "s")
+
+
+def peak_of(events: list[Event]) -> int:
+    """The most tasks that were under lease at once."""
+    change = {"task.claimed": 1, "task.submitted": -1, "task.erred": -1, "task.timed_out": -1}
+    now = most = 0
+    for event in events:
+        now += change.get(event.kind, 0)
+        most = max(most, now)
+    return most
