@@ -6,6 +6,7 @@ entry in a stream each. Nothing is judged, nothing leased, nothing paid.
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 
@@ -53,7 +54,7 @@ async def floor(settings: Settings, tasks: int) -> Floor:
         for at in range(0, tasks, 10 * BATCH):
             async with redis.pipeline(transaction=False) as pipe:
                 for first in range(at, min(at + 10 * BATCH, tasks), BATCH):
-                    for was, becomes in zip(STATES, STATES[1:], strict=False):
+                    for was, becomes in itertools.pairwise(STATES):
                         chosen = names[first : first + BATCH]
                         await step(keys=[root, log], args=[was, becomes, *chosen], client=pipe)
                 await pipe.execute()
