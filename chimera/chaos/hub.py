@@ -49,10 +49,10 @@ async def main() -> None:
         for service in (
             leads,
             pays,
-            Orchestrator(base, leads, await wakeups(keys.WAKE)),
+            Orchestrator(base, leads, await wakeups(keys.MISSIONS)),
             Rescuer(base, replica),
             Governor(base, pays, await wakeups(keys.MONEY)),
-            Judge(base, replica, await wakeups(keys.WAKE), boundaries),
+            Judge(base, replica, await wakeups(keys.REVIEWS), boundaries),
         ):
             service.start()
             stack.push_async_callback(service.stop)

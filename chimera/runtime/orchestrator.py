@@ -61,31 +61,46 @@ class Orchestrator(Service):
         Raises:
             OldTerm: a newer leader acts.
         """
-        missions, by = self._base.of(tenant).missions, self._elector.replica
-        look_at = set(await missions.take_dirty())
-        look_at.update(await missions.due(await missions.now_us()))
-        if everything:
-            look_at.update(await missions.active())
-        for mission_id in sorted(look_at):
-            with self._bulkhead.of(tenant, mission_id):
-                status = await missions.settle(mission_id, term=term, by=by)
-                if status is not None and status not in MISSION_FINAL:
-                    await self._planner.plan(tenant, mission_id, term=term, by=by)
+        store, by = self._base.of(tenant).missions, self._elector.replica
+        agenda = await store.agenda()
+        active = await store.active() if everything else []
+        ended = await self._look_at(tenant, sorted({*agenda.dirty, *active}), term)
         # Bounded batches, one after another: each lets others at the store between.
-        left = 1
-        with self._bulkhead.of(tenant):
-            while left:
-                left = await missions.pass_failures(term=term, by=by)
-        for mission_id in await missions.to_revive():
-            left = 1
+        moved = False
+        if agenda.failures:
+            with self._bulkhead.of(tenant):
+                while await store.pass_failures(term=term, by=by):
+                    pass
+                moved = True
+        for mission_id in agenda.revive:
             with self._bulkhead.of(tenant, mission_id):
-                while left:
-                    left = await missions.revive(mission_id, term=term, by=by)
-        for mission_id in await missions.to_sweep():
-            left = 1
+                while await store.revive(mission_id, term=term, by=by):
+                    pass
+                moved = True
+        for mission_id in sorted({*agenda.sweep, *ended}):
             with self._bulkhead.of(tenant, mission_id):
-                while left:
-                    left = await missions.sweep(mission_id, term=term, by=by)
+                while await store.sweep(mission_id, term=term, by=by):
+                    pass
+        if moved:
+            # Their missions may be over by it: those are to be looked at now, and not with the next signal.
+            await self._look_at(tenant, (await store.agenda()).dirty, term)
+
+    async def _look_at(self, tenant: str, mission_ids: list[str], term: int) -> list[str]:
+        """See how missions stand, and plan those that go on. Returns those to sweep."""
+        store, by = self._base.of(tenant).missions, self._elector.replica
+        ended: list[str] = []
+        standings = await store.settle_many(mission_ids, term=term, by=by)
+        for mission_id, standing in zip(mission_ids, standings, strict=True):
+            with self._bulkhead.of(tenant, mission_id):
+                if isinstance(standing, Exception):
+                    raise standing
+                if standing is None:
+                    continue
+                if standing.sweep:
+                    ended.append(mission_id)
+                if not standing.planned_all and standing.status not in MISSION_FINAL:
+                    await self._planner.plan(tenant, mission_id, term=term, by=by)
+        return ended
 
 
 class Rescuer(Service):

@@ -63,4 +63,6 @@ class Planner:
             if self._waits:
                 log.warning("planner.goes_on", tenant=tenant, mission_id=mission_id)
             self._waits = False
-            log.info("mission.planned", tenant=tenant, mission_id=mission_id, tasks=len(window.tasks))
+            log.debug("mission.planned", tenant=tenant, mission_id=mission_id, tasks=len(window.tasks))
+            if window.done:
+                return

@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from chimera.core.action import ActionStatus
 from chimera.core.mission import MissionBase, MissionStatus
 from chimera.core.plan import Window
-from chimera.errors import AlreadyExists, Conflict, InvalidTransition, NotFound
+from chimera.errors import AlreadyExists, ChimeraError, Conflict, InvalidTransition, NotFound
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.room import Room
@@ -65,6 +65,31 @@ class MissionRecord:
     def archived(self) -> bool:
         """Whether it can only be read any more, from its dossier."""
         return self.archived_at_us > 0
+
+
+class Standing(NamedTuple):
+    """How a mission stands."""
+
+    status: MissionStatus
+    planned_all: bool
+    sweep: bool
+    """It is over, and tasks of it are open."""
+
+
+class Agenda(NamedTuple):
+    """Of one tenant, what waits for the hub.
+
+    Attributes:
+        dirty: missions something happened to.
+        revive: missions whose swept tasks must come back.
+        sweep: final missions whose open tasks must still end.
+        failures: whether tasks failed whose dependants were not told.
+    """
+
+    dirty: list[str]
+    revive: list[str]
+    sweep: list[str]
+    failures: bool
 
 
 class MissionStore:
@@ -160,8 +185,26 @@ class MissionStore:
 
     async def settle(self, mission_id: str, *, term: int, by: str) -> MissionStatus | None:
         """Look whether it is over or waits. None: there is no such mission."""
-        answer = await self._scripts.run("settle_mission", [self.keys.root], mission_id, term, by)
-        return None if under_term(answer) == Refusal.MISSING else MissionStatus(answer)
+        (standing,) = await self.settle_many([mission_id], term=term, by=by)
+        if isinstance(standing, Exception):
+            raise standing
+        return None if standing is None else standing.status
+
+    async def settle_many(
+        self, mission_ids: Sequence[str], *, term: int, by: str
+    ) -> list[Standing | ChimeraError | None]:
+        """The same of several in one round trip; of one that is damaged, the error."""
+        answers = await self._scripts.run_many(
+            "settle_mission", [self.keys.root], [(mission_id, term, by) for mission_id in mission_ids]
+        )
+        return [
+            answer
+            if isinstance(answer, ChimeraError)
+            else None
+            if under_term(answer) == Refusal.MISSING
+            else Standing(MissionStatus(answer[0]), answer[1] == 1, answer[2] == 1)
+            for answer in answers
+        ]
 
     async def sweep(self, mission_id: str, *, term: int, by: str, most: int = 500) -> int:
         """End open tasks of a final mission. Returns how many are still to look at."""
@@ -253,11 +296,6 @@ class MissionStore:
                 "be redriven (`chimera mission resume --budget-usd` revives one that ran out of budget)"
             )
         return int(answer)
-
-    async def to_revive(self) -> list[str]:
-        """Missions whose swept tasks must come back."""
-        with translated():
-            return list(await self._redis.smembers(self.keys.revive))
 
     async def revive(self, mission_id: str, *, term: int, by: str, most: int = 500) -> int:
         """Bring back tasks that ended with it. Returns how many are still to look at."""
@@ -352,20 +390,16 @@ class MissionStore:
         with translated():
             return list(await self._redis.zrange(self.keys.active, 0, -1))
 
-    async def due(self, now_us: int) -> list[str]:
-        """Missions whose deadline has come."""
+    async def agenda(self, most: int = 500) -> Agenda:
+        """What the hub has to look at; looking again does no harm. Of the dirty ones it is told once."""
         with translated():
-            return list(await self._redis.zrangebyscore(self.keys.active, "-inf", now_us))
-
-    async def take_dirty(self, most: int = 100) -> list[str]:
-        """Missions the hub should look at; looking again does no harm."""
-        with translated():
-            return list(await self._redis.spop(self.keys.dirty, most))
-
-    async def to_sweep(self) -> list[str]:
-        """Final missions whose open tasks must still end."""
-        with translated():
-            return list(await self._redis.smembers(self.keys.sweep))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.spop(self.keys.dirty, most)
+                pipe.smembers(self.keys.revive)
+                pipe.smembers(self.keys.sweep)
+                pipe.llen(self.keys.fallen)
+                dirty, revive, sweep, fallen = await pipe.execute()
+        return Agenda(sorted(dirty), sorted(revive), sorted(sweep), fallen > 0)
 
     async def now_us(self) -> int:
         """The store's clock."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from chimera.errors import LeaseLost
+from chimera.errors import ChimeraError, LeaseLost, StoreTimeout, StoreUnavailable
 from chimera.store.connection import Redis, SyncRedis, translated
 
 _INCLUDE = re.compile(r"^--- include (\w+)$", re.MULTILINE)
@@ -87,6 +87,35 @@ class Scripts:
             except NoScriptError:
                 # The text itself runs in one step: a flush between loading and running cannot come.
                 return await self._redis.eval(source(name), len(keys), *keys, *args)
+
+    async def run_many(
+        self, name: str, keys: Sequence[str], calls: Sequence[Sequence[str | int]]
+    ) -> list[Any]:
+        """Run it once for each list of arguments, in one round trip: each call is a step of its own.
+
+        Returns the raw answers; of a call that failed for what it found there, the error.
+
+        Raises:
+            StoreUnavailable, StoreTimeout: the store is away; some may have run.
+        """
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for args in calls:
+                    pipe.evalsha(digest(name), len(keys), *keys, *args)
+                answers = await pipe.execute(raise_on_error=False)
+        return [
+            await self._again(name, keys, args) if isinstance(answer, Exception) else answer
+            for args, answer in zip(calls, answers, strict=True)
+        ]
+
+    async def _again(self, name: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """What failed amid others, alone: a flushed cache heals so, and its error is its own."""
+        try:
+            return await self.run(name, keys, *args)
+        except (StoreUnavailable, StoreTimeout):
+            raise
+        except ChimeraError as exc:
+            return exc
 
 
 class SyncScripts:

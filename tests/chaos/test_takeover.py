@@ -107,7 +107,7 @@ async def half_revived(world: World, leaders: Succession) -> None:
     await leaders.killed(lambda: amid(world, "revived", "revived", total), "it is half revived")
 
     async def back() -> bool:
-        return "revived" not in await world.stores.missions.to_revive()
+        return not await world.base.redis.sismember(world.stores.missions.keys.revive, "revived")
 
     await until(back, "all its tasks are back")
     mission = await world.stores.missions.get("revived")

@@ -122,7 +122,7 @@ class World:
         workers = Workers(self, changes)
         base = replace(self.base, settings=self.settings.model_copy(update=changes))
         elector = Elector(self.base.election("the test's controller"), "test")
-        async with Wakeups(self.base.blocking, keys.WAKE) as wakeups:
+        async with Wakeups(self.base.blocking, keys.LOAD) as wakeups:
             services = (elector, FleetController(base, elector, workers, wakeups))
             for service in services:
                 service.start()
@@ -169,7 +169,7 @@ class World:
         await self.mission(lambda one: one.status in MISSION_FINAL, "is final", mission_id, timeout_s)
 
         async def swept() -> bool:
-            return mission_id not in await self.stores.missions.to_sweep()
+            return not await self.base.redis.sismember(self.stores.missions.keys.sweep, mission_id)
 
         await until(swept, "swept")
         return await self.stores.missions.get(mission_id)

@@ -13,7 +13,7 @@ from chimera.store.signals import Wakeups
 
 async def main() -> None:
     base = await open_base(load())
-    async with Wakeups(base.blocking, keys.WAKE) as wakeups:
+    async with Wakeups(base.blocking, keys.ERRANDS) as wakeups:
         Courier(base, "alone", wakeups).start()
         await asyncio.Event().wait()
 

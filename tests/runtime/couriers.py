@@ -34,7 +34,7 @@ async def delivering(
     async with AsyncExitStack() as stack:
         couriers = []
         for name in names or ("c1",):
-            wakeups = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
+            wakeups = await stack.enter_async_context(Wakeups(base.blocking, keys.ERRANDS))
             courier = Courier(base, name, wakeups, transport)
             courier.start()
             stack.push_async_callback(courier.stop)

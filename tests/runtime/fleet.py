@@ -212,10 +212,10 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         elector = Elector(base.election(f"orchestrator of {tenant}"), "replica")
-        wake = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
-        for_judge = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
-        for_fleet = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
-        for_courier = await stack.enter_async_context(Wakeups(base.blocking, keys.WAKE))
+        wake = await stack.enter_async_context(Wakeups(base.blocking, keys.MISSIONS))
+        for_judge = await stack.enter_async_context(Wakeups(base.blocking, keys.REVIEWS))
+        for_fleet = await stack.enter_async_context(Wakeups(base.blocking, keys.LOAD))
+        for_courier = await stack.enter_async_context(Wakeups(base.blocking, keys.ERRANDS))
         workers = Workers(base.settings, agents)
         fleet = Fleet(base, workers, tenant)
         if governed:

@@ -52,14 +52,14 @@ class Hub:
 
     async def _orchestrator(self) -> list[Service]:
         elector = self._elector("orchestrator")
-        wakeups = await self._wakeups(keys.WAKE)
+        wakeups = await self._wakeups(keys.MISSIONS)
         return [elector, Orchestrator(self._base, elector, wakeups), Rescuer(self._base, self._name)]
 
     async def _judge(self) -> list[Service]:
         boundaries = load_boundaries(self._settings.boundaries_file)
         return [
             self._elector("judge"),
-            Judge(self._base, self._name, await self._wakeups(keys.WAKE), boundaries),
+            Judge(self._base, self._name, await self._wakeups(keys.REVIEWS), boundaries),
         ]
 
     async def _governor(self) -> list[Service]:

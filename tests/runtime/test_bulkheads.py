@@ -166,7 +166,7 @@ async def test_workers_of_a_tenant_whose_load_cannot_be_told_keep_their_places(
 
     assert base.settings.max_workers == 2
     await drive.begin(base, tenant, drive.spec())
-    async with Wakeups(base.blocking, keys.WAKE) as wakeups:
+    async with Wakeups(base.blocking, keys.LOAD) as wakeups:
         elector = Elector(base.election(f"controller of {tenant}"), "replica")
         await elector.run_once()
         controller = FleetController(base, elector, Full(), wakeups)

@@ -31,7 +31,7 @@ async def a_judge(base: Base, endpoint: MeteredEndpoint) -> AsyncIterator[Judge]
             "lease_s": 300.0,
         }
     )
-    async with Wakeups(base.blocking, keys.WAKE) as wakeups:
+    async with Wakeups(base.blocking, keys.REVIEWS) as wakeups:
         judge = Judge(replace(base, settings=settings), "judge", wakeups, load_boundaries(None))
         yield judge
         await judge.stop()

@@ -386,7 +386,7 @@ async def test_an_opinion_that_was_paid_is_not_paid_again_when_its_judge_dies(
             await fleet.submit(drive.spec(inputs=["x"], judge=policies, budget_usd=Decimal(10)))
             await until(lambda: asked(endpoint, 2))
             await fleet.judge.stop()
-            async with Wakeups(base.blocking, keys.WAKE) as wakeups:
+            async with Wakeups(base.blocking, keys.REVIEWS) as wakeups:
                 another = Judge(base, "another", wakeups, load_boundaries(None))
                 another.start()
                 mission = await fleet.rest()

@@ -21,5 +21,5 @@ class Judge(Replica):
         await self.run(
             # Judges share the work; that one of them holds this lead tells that there is one.
             Elector(self.base.election("judge"), self.replica_id),
-            JudgeService(self.base, self.replica_id, await self.wakeups(keys.WAKE), boundaries),
+            JudgeService(self.base, self.replica_id, await self.wakeups(keys.REVIEWS), boundaries),
         )

@@ -31,10 +31,10 @@ class Orchestrator(Replica):
         await self.run(
             elector,
             GovernorKeeper(),
-            OrchestratorService(self.base, elector, await self.wakeups(keys.WAKE)),
+            OrchestratorService(self.base, elector, await self.wakeups(keys.MISSIONS)),
             Rescuer(self.base, self.replica_id),
-            Courier(self.base, self.replica_id, await self.wakeups(keys.WAKE)),
-            FleetController(self.base, elector, RayBackend(), await self.wakeups(keys.WAKE)),
+            Courier(self.base, self.replica_id, await self.wakeups(keys.ERRANDS)),
+            FleetController(self.base, elector, RayBackend(), await self.wakeups(keys.LOAD)),
             Archivist(self.base, elector),
             Retention(self.base, elector),
         )

@@ -50,5 +50,6 @@ mark_dirty(k, mid)
 write_counts(k)
 ring(k)
 write_log(k, ARGV[4], now)
-wake_hub(k)
+wake(k, "missions")
+if queued > 0 then wake(k, "errands") end
 return conclude(op, code)

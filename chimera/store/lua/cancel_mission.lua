@@ -24,5 +24,5 @@ redis.call("ZREM", k.normal, mid)
 redis.call("SADD", k.sweep, mid)
 note("mission.cancelled", mid, "", { reason = ARGV[3] })
 write_log(k, ARGV[2], now)
-wake_hub(k)
+wake(k, "missions")
 return 1

@@ -58,5 +58,6 @@ local dirty = false
 for mid in pairs(touched) do dirty = mark_if_idle(k, mid) or dirty end
 ring(k)
 write_log(k, ARGV[1], now)
-if dirty or queued > 0 then wake_hub(k) end
+if dirty then wake(k, "missions") end
+if queued > 0 then wake(k, "errands") end
 return out

@@ -41,5 +41,5 @@ end
 write_counts(k)
 ring(k)
 write_log(k, ARGV[1], now)
-wake_hub(k)
+wake(k, "missions")
 return out

@@ -45,5 +45,4 @@ note("mission.planned", mid, "", { tasks = (#ARGV - 6) / 7, cursor = tonumber(AR
 write_counts(k)
 ring(k)
 write_log(k, ARGV[6], now)
-wake_hub(k)
 return 1

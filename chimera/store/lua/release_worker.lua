@@ -40,5 +40,5 @@ end
 write_counts(k)
 ring(k)
 write_log(k, ARGV[2], now)
-if released > 0 then wake_hub(k) end
+if released > 0 then wake(k, "missions") end
 return { released, #ids < most and -1 or from + #ids - released }

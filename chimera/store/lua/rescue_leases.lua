@@ -28,7 +28,7 @@ for _, worker in ipairs(gone) do
   note("worker.ended", "", "", { worker = worker, reason = "silent" })
 end
 -- Reviews of a silent judge go to the next claim: wake a judge.
-if redis.call("ZCOUNT", k.judging, "-inf", int(now)) > 0 then wake_hub(k) end
+if redis.call("ZCOUNT", k.judging, "-inf", int(now)) > 0 then wake(k, "reviews") end
 write_counts(k)
 ring(k)
 write_log(k, ARGV[1], now)

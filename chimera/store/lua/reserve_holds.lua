@@ -81,5 +81,5 @@ for i = 3, #ARGV, 5 do
   end
 end
 write_log(k, ARGV[2], now)
-if dirty then wake_hub(k) end
+if dirty then wake(k, "missions") end
 return out

@@ -34,6 +34,6 @@ end
 write_log(k, ARGV[3], now)
 if retried > 0 then
   redis.call("HDEL", k.of_mission(mid), "marked")
-  wake_hub(k)
+  wake(k, "errands")
 end
 return conclude(op, retried)

@@ -37,5 +37,5 @@ for i = 3, #ARGV, 4 do
 end
 write_counts(k)
 write_log(k, ARGV[1], now)
-wake_hub(k)
+wake(k, "missions")
 return out

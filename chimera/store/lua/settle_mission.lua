@@ -4,7 +4,7 @@
 -- ARGV[1]   mission id
 -- ARGV[2]   the orchestrator's term
 -- ARGV[3]   who looks
--- Returns   the mission's status, or -5 an older term, or -2 there is no such mission
+-- Returns   {the mission's status, wholly planned (0/1), to be swept (0/1)}; or -5 an older term, or -2 there is no such mission
 --- include keys
 --- include clock
 --- include record
@@ -18,7 +18,7 @@ local v = redis.call("HMGET", k.of_mission(mid), "status", "deadline", "on_task_
   "budget")
 local status = v[1]
 if not status then return -2 end
-if FINAL_MISSION[status] then return status end
+if FINAL_MISSION[status] then return { status, 1, 0 } end
 local c = redis.call("HMGET", k.of_counts(mid), "BLOCKED", "READY", "PENDING", "REVIEW", "ESCALATED", "ACCEPTED", "FAILED")
 local n = {}
 for i = 1, 7 do n[i] = tonumber(c[i] or 0) end
@@ -27,6 +27,7 @@ local blocked, busy, waiting, accepted, failed = n[1], n[2] + n[3] + n[4], n[5],
 if blocked > 0 and redis.call("LLEN", k.fallen) > 0 then busy = busy + 1 end
 -- Tasks that ended with it are still to come back: it is not over.
 if redis.call("SISMEMBER", k.revive, mid) == 1 then busy = busy + 1 end
+local open = busy + waiting + blocked > 0
 local to, reason = status, ""
 if v[2] ~= "" and now >= tonumber(v[2]) then
   to, reason = "FAILED", "deadline"
@@ -52,10 +53,9 @@ if to ~= status then
     redis.call("ZADD", k.finished, int(now), mid)
     redis.call("ZREM", k.high, mid)
     redis.call("ZREM", k.normal, mid)
-    redis.call("SADD", k.sweep, mid)
+    if open then redis.call("SADD", k.sweep, mid) end
   end
   note("mission." .. string.lower(to), mid, "", { reason = reason, accepted = accepted, failed = failed })
   write_log(k, ARGV[3], now)
-  wake_hub(k)
 end
-return to
+return { to, v[5] == "1" and 1 or 0, open and FINAL_MISSION[to] and 1 or 0 }

@@ -32,5 +32,5 @@ redis.call("ZADD", k.active, deadline and int(deadline) or "+inf", id)
 mark_dirty(k, id)
 note("mission.submitted", id, "")
 write_log(k, ARGV[4], now)
-wake_hub(k)
+wake(k, "missions")
 return { 1, id }

@@ -46,5 +46,5 @@ end
 write_counts(k)
 ring(k)
 write_log(k, ARGV[1], now)
-if reviews > 0 then wake_hub(k) end
+if reviews > 0 then wake(k, "reviews") end
 return out

@@ -66,15 +66,17 @@ local function make_ready_later(k, task_id, at)
   redis.call("ZADD", k.later, int(at), task_id)
 end
 
--- Wake as many workers as there is work for, never more than there are.
+-- Whose work changed: that of who looks at "missions", "reviews", "errands" (actions) or "load" (workers).
+local function wake(k, whom) redis.call("PUBLISH", "chimera:" .. whom, k.tenant) end
+
+-- Wake as many workers as there is work for, never more than there are; without any, who starts them.
 local function ring(k)
   if woken == 0 then return end
   local workers = redis.call("ZCARD", k.workers)
+  if workers == 0 then return wake(k, "load") end
   local waiting = redis.call("LLEN", k.bell)
   for _ = waiting + 1, math.min(workers, waiting + woken) do redis.call("RPUSH", k.bell, "1") end
 end
-local function wake_hub(k) redis.call("PUBLISH", "chimera:wake", k.tenant) end
-
 -- The hub looks at a mission when something there may end it, unblock it or want more planning.
 local function mark_dirty(k, mission_id) redis.call("SADD", k.dirty, mission_id) end
 
