@@ -31,6 +31,7 @@ PERMITTED = {
     "CNRI-Python",
     "ISC",
     "MIT",
+    "MIT-CMU",
     "MIT-0",
     "MPL-2.0",  # copyleft by file: used as it is, never changed here
     "PSF-2.0",
