@@ -1,7 +1,7 @@
 # Everything a contributor or CI does. `make` alone prints this list.
 .DEFAULT_GOAL := help
 SEED ?= 1
-.PHONY: help setup demo test check chaos chaos-long chaos-ci format lock third-party build clean
+.PHONY: help setup demo test check chaos chaos-long chaos-ci bench format lock third-party build clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -27,6 +27,9 @@ chaos-long: setup ## The same for forty minutes
 chaos-ci: setup ## The short form: three minutes of light faults, then one death of Ray's head
 	@.venv/bin/chimera chaos run --minutes 3 --faults light --seed $(SEED)
 	@.venv/bin/chimera chaos run --minutes 0.5 --faults head-kill --seed $(SEED)
+
+bench: setup ## Measure a fleet of its own; table, JSON and pictures in bench/results (ONLY="B1 B3")
+	@.venv/bin/python -m bench $(ONLY)
 
 format: setup ## Format the code and mend what ruff can
 	@.venv/bin/ruff check --fix-only --quiet . && .venv/bin/ruff format .

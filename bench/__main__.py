@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from bench import concurrency, crowd, latency, ledger, recovery, report, throughput, wake
+from bench import concurrency, crowd, latency, ledger, recovery, report, throughput, waiting, wake
 from bench.figure import Figure
 
 BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
@@ -23,6 +23,7 @@ BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
     "B5": wake.run,
     "B6": ledger.run,
     "B7": crowd.run,
+    "B8": waiting.run,
 }
 
 

@@ -1,0 +1,1 @@
+"""The benchmark's own arithmetic, and what it writes."""

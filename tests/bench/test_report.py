@@ -1,0 +1,27 @@
+"""What a run of the benchmark writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bench import report
+from bench.figure import Figure, percentile
+
+
+def test_a_run_leaves_its_figures_and_a_picture_of_those_with_a_bar(tmp_path: Path) -> None:
+    figures = [
+        Figure("B1", "tasks a second", 5_000, "/s", 4_000, most=False),
+        Figure("B3", "p99", 80, "ms", 50),
+        Figure("B5", "only told", 1, "s"),
+    ]
+    report.write(figures, tmp_path)
+    told = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert [one["reached"] for one in told["figures"]] == [True, False, None]
+    assert told["cores"] >= 1
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["B1.png", "B3.png"]
+
+
+def test_a_percentile_is_a_value_that_was_seen() -> None:
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert percentile([1.0, 2.0], 0.99) == 2.0
