@@ -46,12 +46,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all by default")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--publish", action="store_true", help="write what was measured into docs/ as well")
     told = parser.parse_args()
     if unknown := set(told.names) - BENCHES.keys():
         parser.error(f"there is no {', '.join(sorted(unknown))}: choose from {', '.join(BENCHES)}")
+    if told.publish and told.names:
+        parser.error("a page is published whole: leave the names out")
     figures = asyncio.run(measure(told.names or list(BENCHES)))
     report.table(figures)
     report.write(figures, told.out)
+    if told.publish:
+        report.publish(figures, report.machine(), Path(__file__).parents[1] / "docs")
     return 1 if any(figure.reached is False for figure in figures) else 0
 
 

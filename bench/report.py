@@ -53,6 +53,44 @@ def write(figures: Sequence[Figure], directory: Path) -> None:
         picture([one for one in figures if one.bench == bench and one.bar], directory / f"{bench}.png")
 
 
+def machine() -> str:
+    """What it was measured on, as a sentence."""
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"Measured on {datetime.now(UTC):%Y-%m-%d}: Chimera {__version__}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores, {memory:.0f} GiB."
+    )
+
+
+def publish(figures: Sequence[Figure], about: str, docs: Path) -> None:
+    """Write the figures into the documentation, between their marks."""
+    rows = [one for one in figures if one.bench != "B8"]
+    scale = [one for one in figures if one.bench == "B8"]
+    if rows:
+        _between(docs / "performance.md", "bench", f"{about}\n\n{_markdown(rows)}")
+    if scale:
+        _between(docs / "scale.md", "scale", f"{about}\n\n{_markdown(scale)}")
+
+
+def _markdown(figures: Sequence[Figure]) -> str:
+    lines = ["| | Figure | Value | Bar | |", "|---|---|---|---|---|"]
+    for one in figures:
+        bar = "" if one.bar is None else f"{'≤' if one.most else '≥'} {one.bar:,g} {one.unit}"
+        verdict = {None: "", True: "reached", False: "**missed**"}[one.reached]
+        name = f"{one.name} ({one.method})" if one.method else one.name
+        lines.append(f"| {one.bench} | {name} | {number(one.value)} {one.unit} | {bar} | {verdict} |")
+    return "\n".join(lines)
+
+
+def _between(path: Path, mark: str, text: str) -> None:
+    page = path.read_text(encoding="utf-8")
+    head, begin, rest = page.partition(f"<!-- {mark}: python -m bench --publish -->")
+    _, end, tail = rest.partition(f"<!-- /{mark} -->")
+    if not begin or not end:
+        raise ValueError(f"{path} has no place marked {mark!r}")
+    path.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+
+
 def picture(figures: Sequence[Figure], path: Path) -> None:
     """Each figure as a share of its bar."""
     if not figures:
