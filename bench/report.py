@@ -57,7 +57,8 @@ def machine() -> str:
     """What it was measured on, as a sentence."""
     memory = psutil.virtual_memory().total / 2**30
     return (
-        f"Measured on {datetime.now(UTC):%Y-%m-%d}: Chimera {__version__}, Python {platform.python_version()}, "
+        f"Measured on {datetime.now(UTC):%Y-%m-%d}, Chimera {__version__}, "
+        f"Python {platform.python_version()}, "
         f"{os.cpu_count()} cores, {memory:.0f} GiB."
     )
 
