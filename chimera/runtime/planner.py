@@ -16,6 +16,8 @@ log = structlog.get_logger(__name__)
 
 WINDOW = 500
 """Inputs of one script call."""
+SHARE = 8
+"""The hub is woken to plan again once this part of the window (one in so many) is free, and looks each second."""
 
 
 class Planner:
@@ -58,7 +60,10 @@ class Planner:
                 inputs=mission.inputs,
                 width=settings.reduce_width,
             )
-            if not await missions.plan(mission_id, window, cursor=mission.planned, term=term, by=by):
+            refill = settings.plan_window - min(WINDOW, settings.plan_window // SHARE)
+            if not await missions.plan(
+                mission_id, window, cursor=mission.planned, term=term, by=by, refill=refill
+            ):
                 return
             if self._waits:
                 log.warning("planner.goes_on", tenant=tenant, mission_id=mission_id)

@@ -150,8 +150,12 @@ class MissionStore:
             )
         return str(made), code == 1
 
-    async def plan(self, mission_id: str, window: Window, *, cursor: int, term: int, by: str) -> bool:
+    async def plan(
+        self, mission_id: str, window: Window, *, cursor: int, term: int, by: str, refill: int = 0
+    ) -> bool:
         """Make a window of tasks, once. False: it stands elsewhere, or is over.
+
+        From then on a verdict wakes the hub for more when no more than `refill` are unfinished.
 
         Raises:
             QueueFull: the store has no room for them; nothing was made.
@@ -167,6 +171,7 @@ class MissionStore:
             window.cursor,
             int(window.done),
             by,
+            refill,
             *(
                 field
                 for task in window.tasks

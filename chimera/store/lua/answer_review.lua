@@ -21,7 +21,7 @@ local k = keys(KEYS[1])
 local now = now_us()
 local id = ARGV[1]
 local mid = mission_of(id) or ""
-local t = redis.call("HMGET", k.of_task(id), "status", "version", "feedback", "result")
+local t = redis.call("HMGET", k.of_task(id), "status", "version", "feedback", "result", "attempt", "actions", "kept")
 local op, before = operation(k, "answer", id, ARGV[2])
 if before then return before end
 if t[1] ~= "ESCALATED" then return -1 end
@@ -35,7 +35,8 @@ else
   redis.call("RPUSH", k.of_verdicts(id), ARGV[6])
   if ARGV[3] == "approve" then
     note("task.approved", mid, id, { comment = ARGV[5] })
-    accept(k, id, "ESCALATED", ARGV[4], "1", now)
+    accept(k, id, "ESCALATED", ARGV[4], "1", now,
+      { result = t[4], attempt = t[5], actions = t[6], version = t[2], kept = t[7] })
   else
     if ARGV[5] ~= "" then
       local feedback = cjson.decode(t[3] or "[]")

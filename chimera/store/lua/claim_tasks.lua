@@ -23,19 +23,20 @@ local k = keys(KEYS[1])
 local now = now_us()
 local worker, lease = ARGV[1], tonumber(ARGV[3])
 local out = {}
-local function hand_out(id, token, attempt, expires)
+local function hand_out(id, token, attempt, expires, feedback, round)
   local s = redis.call("HMGET", k.of_spec(id), "stage", "input", "depends_on")
-  local t = redis.call("HMGET", k.of_task(id), "feedback", "round")
   local mid = mission_of(id)
-  out[#out + 1] = { id, token, int(attempt), int(expires), mid, mission(k, mid).version, s[1], s[2], s[3],
-    t[1] or "[]", t[2] or "0" }
+  out[#out + 1] = { id, token, int(attempt), expires, mid, mission(k, mid).version, s[1], s[2], s[3],
+    feedback or "[]", round or "0" }
 end
 
 local last = redis.call("HMGET", k.of_worker(worker), "claim", "claimed")
 if last[1] == ARGV[2] then
   for id, token in string.gmatch(last[2] or "", "([^ ]+)=([^ ]+)") do
-    local t = redis.call("HMGET", k.of_task(id), "status", "token", "attempt", "expires")
-    if t[1] == "PENDING" and t[2] == token then hand_out(id, token, t[3], t[4]) end
+    local t = redis.call("HMGET", k.of_task(id), "status", "token", "attempt", "feedback", "round")
+    if t[1] == "PENDING" and t[2] == token then
+      hand_out(id, token, t[3], redis.call("ZSCORE", k.leases, id), t[4], t[5])
+    end
   end
   return { int(now), out }
 end
@@ -44,7 +45,7 @@ rescue(k, now, tonumber(ARGV[6]), tonumber(ARGV[7]), lease)
 promote(k, now, 100)
 
 local APART_US = 250000
-local names, expires = {}, now + lease
+local names, leases, expires = {}, {}, int(now + lease)
 local function take(set, most)
   local got, visits = 0, 0
   while got < most and visits < 4 * most + 64 do
@@ -59,7 +60,7 @@ local function take(set, most)
       redis.call("ZREM", set, mid)
     else
       for _, id in ipairs(ids) do
-        local t = redis.call("HMGET", k.of_task(id), "status", "token", "attempt", "deaths")
+        local t = redis.call("HMGET", k.of_task(id), "status", "token", "attempt", "deaths", "feedback", "round")
         local deaths = tonumber(t[4] or 0)
         if t[1] == "READY" and not may_join(k, worker, tonumber(ARGV[8]), deaths) then
           -- Enough suspects here: another worker may take it, or this one in a moment.
@@ -69,11 +70,12 @@ local function take(set, most)
           local token = int(math.max((tonumber(t[2]) or 0) + 1, now))
           local attempt = (tonumber(t[3]) or 0) + 1
           move(k, id, mid, "READY", "PENDING", "token", token, "attempt", attempt, "worker", worker,
-            "claimed_at", int(now), "expires", int(expires))
-          redis.call("ZADD", k.leases, int(expires), id)
+            "claimed_at", int(now))
+          leases[#leases + 1] = expires
+          leases[#leases + 1] = id
           note("task.claimed", mid, id, { attempt = attempt })
           names[#names + 1] = id .. "=" .. token
-          hand_out(id, token, attempt, expires)
+          hand_out(id, token, attempt, expires, t[5], t[6])
           got = got + 1
         end
       end
@@ -88,6 +90,7 @@ local most, most_high = tonumber(ARGV[4]), tonumber(ARGV[5])
 local high = take(k.high, most_high)
 take(k.normal, math.min(most, most_high - high))
 
+all("ZADD", k.leases, leases)
 redis.call("HSET", k.of_worker(worker), "claim", ARGV[2], "claimed", table.concat(names, " "))
 redis.call("EXPIRE", k.of_worker(worker), 3600)
 write_counts(k)

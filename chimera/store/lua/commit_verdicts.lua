@@ -19,18 +19,16 @@ local out, touched = {}, {}
 for i = 3, #ARGV, 6 do
   local id, token, decision = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local t = redis.call("HMGET", k.of_task(id), "status", "judge_token", "judged_token", "version", "attempt", "feedback",
-    "judged_as")
+    "judged_as", "result", "actions", "kept")
   if t[3] == token then
     out[#out + 1] = tonumber(t[7])
-  elseif t[1] ~= "REVIEW" or t[2] ~= token or not redis.call("ZSCORE", k.judging, id) then
+  elseif t[1] ~= "REVIEW" or t[2] ~= token or redis.call("ZREM", k.judging, id) == 0 then
     out[#out + 1] = -1
   else
     local mid = mission_of(id)
     touched[mid] = true
-    redis.call("ZREM", k.judging, id)
-    local stale = mission(k, mid).version ~= t[4]
-    redis.call("HSET", k.of_task(id), "judged_token", token, "judged_as", stale and -4 or 1)
-    if stale then
+    if mission(k, mid).version ~= t[4] then
+      redis.call("HSET", k.of_task(id), "judged_token", token, "judged_as", -4)
       refuse_stale(k, id, "REVIEW", tonumber(ARGV[2]), now)
       out[#out + 1] = -4
     else
@@ -38,15 +36,17 @@ for i = 3, #ARGV, 6 do
       local details = { attempt = tonumber(t[5]), confidence = tonumber(ARGV[i + 3]) }
       if decision == "accept" then
         note("task.accepted", mid, id, details)
-        accept(k, id, "REVIEW", ARGV[1], ARGV[i + 3], now)
+        accept(k, id, "REVIEW", ARGV[1], ARGV[i + 3], now,
+          { result = t[8], attempt = t[5], actions = t[9], version = t[4], kept = t[10] },
+          "judged_token", token, "judged_as", 1)
       elseif decision == "escalate" then
-        move(k, id, mid, "REVIEW", "ESCALATED", "reason", "judge")
+        move(k, id, mid, "REVIEW", "ESCALATED", "reason", "judge", "judged_token", token, "judged_as", 1)
         redis.call("ZADD", k.inbox, int(now), id)
         note("task.escalated", mid, id, details)
       else
         local feedback = cjson.decode(t[6] or "[]")
         feedback[#feedback + 1] = ARGV[i + 5]
-        redis.call("HSET", k.of_task(id), "feedback", cjson.encode(feedback))
+        redis.call("HSET", k.of_task(id), "feedback", cjson.encode(feedback), "judged_token", token, "judged_as", 1)
         end_attempt(k, id, "REVIEW", "task.rejected", "rejections", "rejected", true, 0, details, now)
       end
       out[#out + 1] = 1

@@ -7,7 +7,8 @@
 -- ARGV[4]   cursor after it
 -- ARGV[5]   1 when the mission is then wholly planned, else 0
 -- ARGV[6]   who plans
--- ARGV[7..] stride 7: name, stage, input (JSON or ""), depends_on, needed_by (names, space between),
+-- ARGV[7]   the hub looks again when no more of its tasks than this are unfinished
+-- ARGV[8..] stride 7: name, stage, input (JSON or ""), depends_on, needed_by (names, space between),
 --           waits_for, partial (0/1)
 -- Returns   1 planned, also when it was just before · 0 it stands elsewhere, or is paused · -5 an older term · -2 the mission is final
 --- include keys
@@ -29,20 +30,25 @@ if m.status == "PLANNING" then
   redis.call("HSET", k.of_mission(mid), "status", "RUNNING")
   note("mission.running", mid, "")
 end
-for i = 7, #ARGV, 7 do
+local ids, ready = {}, {}
+for i = 8, #ARGV, 7 do
   local id = mid .. "." .. ARGV[i]
   redis.call("HSET", k.of_spec(id), "stage", ARGV[i + 1], "input", ARGV[i + 2], "depends_on", ARGV[i + 3],
     "needed_by", ARGV[i + 4], "partial", ARGV[i + 6])
   local waits = tonumber(ARGV[i + 5])
   local status = waits > 0 and "BLOCKED" or "READY"
   redis.call("HSET", k.of_task(id), "status", status, "waits_for", waits, "planned_at", int(now))
-  redis.call("RPUSH", k.of_ids(mid), id)
+  ids[#ids + 1] = id
+  if waits == 0 then ready[#ready + 1] = id end
   tally(mid, status, 1)
-  if waits == 0 then make_ready(k, id, mid, now, false) end
 end
-redis.call("HSET", k.of_mission(mid), "planned", ARGV[4], "planned_all", ARGV[5])
-note("mission.planned", mid, "", { tasks = (#ARGV - 6) / 7, cursor = tonumber(ARGV[4]) })
+all("RPUSH", k.of_ids(mid), ids)
+all("RPUSH", k.of_ready(mid), ready)
+redis.call("HSET", k.of_mission(mid), "planned", ARGV[4], "planned_all", ARGV[5], "refill", ARGV[7])
+note("mission.planned", mid, "", { tasks = #ids, cursor = tonumber(ARGV[4]) })
 write_counts(k)
+-- Whoever saw work there already need not be told of more.
+if #ready > 0 and offer(k, mid, now, #ready) then wake_hub(k) end
 ring(k)
 write_log(k, ARGV[6], now)
 return 1

@@ -18,16 +18,16 @@
 local k = keys(KEYS[1])
 local now = now_us()
 local worker, lease = ARGV[1], tonumber(ARGV[2])
-local expires = now + lease
+local expires = int(now + lease)
 stalled(k, now, lease)
-if redis.call("ZADD", k.workers, int(expires), worker) == 1 then
+if redis.call("ZADD", k.workers, expires, worker) == 1 then
   redis.call("HDEL", k.of_worker(worker), "fell")
   note("worker.started", "", "", { worker = worker, slots = tonumber(ARGV[3]) })
 end
 redis.call("HSET", k.of_worker(worker), "slots", ARGV[3], "busy", ARGV[4], "beat", int(now),
   "process", ARGV[5], "pid", string.match(ARGV[5], "^%d+"))
 redis.call("EXPIRE", k.of_worker(worker), 3600)
-local answers = {}
+local answers, leases = {}, {}
 for i = 6, #ARGV, 2 do
   local id = ARGV[i]
   local t = redis.call("HMGET", k.of_task(id), "status", "token", "claimed_at")
@@ -36,11 +36,12 @@ for i = 6, #ARGV, 2 do
   elseif now >= tonumber(t[3]) + mission(k, mission_of(id)).timeout_us then
     answers[#answers + 1] = { -3 }
   else
-    redis.call("HSET", k.of_task(id), "expires", int(expires))
-    redis.call("ZADD", k.leases, int(expires), id)
-    answers[#answers + 1] = { 1, int(expires) }
+    leases[#leases + 1] = expires
+    leases[#leases + 1] = id
+    answers[#answers + 1] = { 1, expires }
   end
 end
+all("ZADD", k.leases, leases)
 write_counts(k)
 write_log(k, worker, now)
 return { int(now), redis.call("HGET", k.of_worker(worker), "drain") == "1" and 1 or 0, answers }

@@ -15,36 +15,38 @@
 --- include lapse
 local k = keys(KEYS[1])
 local now = now_us()
-local out, reviews = {}, 0
+local out, reviews, ended = {}, {}, {}
 for i = 3, #ARGV, 5 do
   local id = ARGV[i]
-  local t = redis.call("HMGET", k.of_task(id), "status", "token", "submitted_token", "submitted_as", "deaths")
+  local t = redis.call("HMGET", k.of_task(id), "status", "token", "submitted_token", "submitted_as", "deaths",
+    "attempt")
   if t[3] == ARGV[i + 1] then
     out[#out + 1] = { tonumber(t[4]) }
   elseif t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then
     out[#out + 1] = lost(k, id, ARGV[i + 1], ARGV[1])
   else
     local mid = mission_of(id)
-    redis.call("ZREM", k.leases, id)
+    ended[#ended + 1] = id
     if t[5] then clear(k, ARGV[1], id) end
     local stale = mission(k, mid).version ~= ARGV[i + 2]
-    redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1], "submitted_as", stale and -4 or 1)
     if stale then
+      redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1], "submitted_as", -4)
       refuse_stale(k, id, "PENDING", tonumber(ARGV[2]), now)
       out[#out + 1] = { -4 }
     else
-      move(k, id, mid, "PENDING", "REVIEW", "result", ARGV[i + 3], "version", ARGV[i + 2])
+      move(k, id, mid, "PENDING", "REVIEW", "submitted_token", ARGV[i + 1], "submitted_as", 1,
+        "result", ARGV[i + 3], "version", ARGV[i + 2])
       if ARGV[i + 4] ~= "" then redis.call("HSET", k.of_task(id), "actions", ARGV[i + 4]) end
-      redis.call("HDEL", k.of_task(id), "expires")
-      redis.call("RPUSH", k.review, id)
-      note("task.submitted", mid, id, { attempt = tonumber(redis.call("HGET", k.of_task(id), "attempt")) })
-      reviews = reviews + 1
+      note("task.submitted", mid, id, { attempt = tonumber(t[6]) })
+      reviews[#reviews + 1] = id
       out[#out + 1] = { 1 }
     end
   end
 end
+all("ZREM", k.leases, ended)
+all("RPUSH", k.review, reviews)
 write_counts(k)
 ring(k)
 write_log(k, ARGV[1], now)
-if reviews > 0 then wake(k, "reviews") end
+if #reviews > 0 then wake(k, "reviews") end
 return out

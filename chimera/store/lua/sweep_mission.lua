@@ -40,7 +40,7 @@ for _, id in ipairs(ids) do
     move(k, id, mid, status, "CANCELLED", "reason", "mission_" .. string.lower(m.status), "finished_at", int(now))
     if t[2] then part(k, t[2], id) end
     leave_queues(k, id, mid, status)
-    redis.call("HDEL", k.of_task(id), "worker", "judge", "expires", "result", "actions", "not_before")
+    redis.call("HDEL", k.of_task(id), "worker", "judge", "result", "actions", "not_before")
     -- A mission that failed may be resumed, and its tasks with it: what they paid for stays kept, for its time.
     if m.status == "CANCELLED" then forget(k, id) end
     note("task.cancelled", mid, id, { from = status })

@@ -30,22 +30,25 @@ local function queue_actions(k, id, mid, proposed, now)
   redis.call("HSET", k.of_commit(id), "actions", #actions)
   queued = queued + #actions
 end
-local function accept(k, id, from, by, confidence, now)
+-- `r` has what the task's hash says: result, attempt, actions, version, kept. Further pairs are written to it.
+local function accept(k, id, from, by, confidence, now, r, ...)
   local mid = mission_of(id)
-  local t = redis.call("HMGET", k.of_task(id), "result", "attempt", "actions", "version")
-  redis.call("HSET", k.of_commit(id), "result", t[1] or "null", "attempt", t[2], "by", by,
-    "confidence", confidence, "version", t[4] or "", "at", int(now))
-  move(k, id, mid, from, "ACCEPTED", "finished_at", int(now))
-  if t[3] then queue_actions(k, id, mid, t[3], now) end
-  redis.call("HDEL", k.of_task(id), "result", "actions", "worker", "expires", "judge", "feedback")
+  redis.call("HSET", k.of_commit(id), "result", r.result or "null", "attempt", r.attempt, "by", by,
+    "confidence", confidence, "version", r.version or "", "at", int(now))
+  move(k, id, mid, from, "ACCEPTED", "finished_at", int(now), ...)
+  if r.kept then forget(k, id) end
+  if r.actions then queue_actions(k, id, mid, r.actions, now) end
+  redis.call("HDEL", k.of_task(id), "result", "actions", "worker", "judge", "feedback")
   release_dependants(k, id, now)
 end
--- After verdicts: the hub need only look when a mission may be over, wait for a human, or has room for more tasks.
+-- After verdicts: the hub need only look when a mission may be over, wait for a human, or has room for a good
+-- many more tasks.
 local function mark_if_idle(k, mid)
-  local c = redis.call("HMGET", k.of_counts(mid), "READY", "PENDING", "REVIEW")
+  local c = redis.call("HMGET", k.of_counts(mid), "READY", "PENDING", "REVIEW", "BLOCKED")
   local busy = 0
   for i = 1, 3 do busy = busy + tonumber(c[i] or 0) end
   local m = mission(k, mid)
-  if busy == 0 or not m.planned_all or m.status == "WAITING_REVIEW" then mark_dirty(k, mid); return true end
+  local hungry = not m.planned_all and (not m.refill or busy + tonumber(c[4] or 0) <= m.refill)
+  if busy == 0 or hungry or m.status == "WAITING_REVIEW" then mark_dirty(k, mid); return true end
   return false
 end

@@ -25,7 +25,7 @@ local function fall(k, id, t, now, poison_after)
   redis.call("HINCRBY", k.of_task(id), "crashes", 1)
   tally(mid, "crashes", 1)
   note("task.rescued", mid, id, details)
-  redis.call("HDEL", k.of_task(id), "worker", "expires")
+  redis.call("HDEL", k.of_task(id), "worker")
   move(k, id, mid, "PENDING", "FAILED", "reason", "poisoned", "finished_at", int(now))
   note("task.failed", mid, id, { reason = "poisoned" })
   redis.call("RPUSH", k.fallen, id)
@@ -45,7 +45,6 @@ local function rescue(k, now, most, poison_after, lease, steady, heard)
       -- Its worker beat after the claim, and before it knew of it: that beat counts for this lease too. Whether the
       -- worker lives is known when it ends.
       redis.call("ZADD", k.leases, int(beats_until), id)
-      redis.call("HSET", k.of_task(id), "expires", int(beats_until))
     else
       redis.call("ZREM", k.leases, id)
       if t[1] == "PENDING" then

@@ -6,10 +6,10 @@ local function open_for_claims(k, mid, now)
   if m.status ~= "RUNNING" and m.status ~= "WAITING_REVIEW" then return end
   local ready = redis.call("LLEN", k.of_ready(mid))
   if ready > 0 then
-    redis.call("ZADD", m.priority == "high" and k.high or k.normal, "NX", int(rank(m, now)), mid)
-    woken = woken + ready
+    offer(k, mid, now, ready)
   end
   while redis.call("LMOVE", k.of_parked(mid), k.review, "LEFT", "RIGHT") do end
+  wake_judge(k)
 end
 -- A final mission runs again; the tasks that were swept with it follow in batches.
 local function revive(k, mid, deadline)

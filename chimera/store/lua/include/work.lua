@@ -15,6 +15,10 @@ local function write_counts(k)
   end
   tallies = {}
 end
+-- One command with however many arguments, in pieces that Lua can unpack. Pairs stay together.
+local function all(command, key, args)
+  for i = 1, #args, 1000 do redis.call(command, key, unpack(args, i, math.min(i + 999, #args))) end
+end
 local function mission_of(task_id) return string.match(task_id, "^([^.]+)%.") end
 
 local missions = {} -- read once a call
@@ -22,9 +26,9 @@ local function mission(k, id)
   local m = missions[id]
   if not m then
     local v = redis.call("HMGET", k.of_mission(id), "status", "state_version", "priority", "timeout_us",
-      "max_attempts", "planned_all")
+      "max_attempts", "planned_all", "refill")
     m = { status = v[1], version = v[2], priority = v[3], timeout_us = tonumber(v[4] or 0),
-          max_attempts = tonumber(v[5] or 1), planned_all = v[6] == "1" }
+          max_attempts = tonumber(v[5] or 1), planned_all = v[6] == "1", refill = tonumber(v[7] or nil) }
     missions[id] = m
   end
   return m
@@ -46,20 +50,22 @@ end
 -- The only place where a task's status is written after its birth.
 local function move(k, task_id, mission_id, from, to, ...)
   redis.call("HSET", k.of_task(task_id), "status", to, ...)
-  if to == "ACCEPTED" or to == "FAILED" then forget(k, task_id) end
+  if to == "FAILED" then forget(k, task_id) end
   tally(mission_id, from, -1)
   tally(mission_id, to, 1)
 end
 
--- Put READY tasks where workers find them: at the tail, or at the head for another attempt.
-local function make_ready(k, task_id, mission_id, now, first)
+-- Workers find a mission's READY tasks, so many more of them. Returns whether they found none before.
+local function offer(k, mission_id, now, count)
   local m = mission(k, mission_id)
+  if m.status ~= "RUNNING" and m.status ~= "WAITING_REVIEW" then return false end
+  woken = woken + count
+  return redis.call("ZADD", m.priority == "high" and k.high or k.normal, "NX", int(rank(m, now)), mission_id) == 1
+end
+-- Put a READY task where workers find it: at the tail, or at the head for another attempt.
+local function make_ready(k, task_id, mission_id, now, first)
   redis.call(first and "LPUSH" or "RPUSH", k.of_ready(mission_id), task_id)
-  local set = m.priority == "high" and k.high or k.normal
-  if m.status == "RUNNING" or m.status == "WAITING_REVIEW" then
-    redis.call("ZADD", set, "NX", int(rank(m, now)), mission_id)
-    woken = woken + 1
-  end
+  offer(k, mission_id, now, 1)
 end
 local function make_ready_later(k, task_id, at)
   redis.call("HSET", k.of_task(task_id), "not_before", int(at))
@@ -102,7 +108,7 @@ local function end_attempt(k, id, from, kind, field, reason, count, delay_us, de
     redis.call("HINCRBY", k.of_task(id), field, 1)
     tally(mid, field, 1)
   end
-  redis.call("HDEL", k.of_task(id), "worker", "result", "actions", "expires", "judge")
+  redis.call("HDEL", k.of_task(id), "worker", "result", "actions", "judge")
   if field == "rejections" then
     -- The next attempts are another round: they sample anew.
     forget(k, id)
