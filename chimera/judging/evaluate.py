@@ -81,6 +81,19 @@ async def evaluate(
             break
         opinions.append(await _ask(rubric, submission, askers))
 
+    return conclude(opinions, topics, accept_above=accept_above, reject_below=reject_below, judge=judge)
+
+
+def conclude(
+    opinions: Sequence[Opinion],
+    topics: tuple[str, ...],
+    *,
+    accept_above: float,
+    reject_below: float,
+    judge: str,
+    at_ms: int | None = None,
+) -> Verdict:
+    """The verdict that follows from all opinions and the topics found. ValueError without an opinion."""
     confidence, feedback = combine(opinions)
     decision = _decision(opinions, accept_above, reject_below)
     return Verdict(
@@ -90,6 +103,7 @@ async def evaluate(
         opinions=tuple(opinions),
         topics=topics,
         judge=judge,
+        at_ms=at_ms,
     )
 
 

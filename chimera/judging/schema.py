@@ -194,8 +194,9 @@ class SchemaJudge:
         self.max_steps = max_steps
         self._validator = _Validator(spec.json_schema, registry=Registry(), format_checker=_formats)
 
-    def judge(self, submission: Submission) -> Opinion:
-        token = _steps.set(_Steps(self.max_steps))
+    def judge(self, submission: Submission, max_steps: int | None = None) -> Opinion:
+        """Within `max_steps`, its own bound by default; `JudgeFailed` when it takes more."""
+        token = _steps.set(_Steps(self.max_steps if max_steps is None else max_steps))
         try:
             errors = list(islice(self._validator.iter_errors(submission.result), MAX_ERRORS))
         except _Spent:

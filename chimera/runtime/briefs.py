@@ -39,6 +39,9 @@ class Briefs:
     async def get(self, mission_id: str, state_version: int) -> Brief:
         """The brief; its version is newer than asked for when the mission has moved on since."""
         key = (mission_id, state_version)
+        if (known := self._kept.get(key)) is not None:
+            self._kept.move_to_end(key)
+            return known
         # The tasks of one claim ask together: one of them reads.
         async with self._reading.setdefault(key, asyncio.Lock()):
             if key not in self._kept:

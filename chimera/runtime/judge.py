@@ -10,8 +10,10 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import structlog
@@ -33,8 +35,9 @@ from chimera.errors import (
 from chimera.judging.boundaries import Boundaries
 from chimera.judging.evaluate import Asker, Askers, evaluate
 from chimera.judging.policy import Submission
+from chimera.judging.quick import Case, is_quick, is_small, quickly
 from chimera.runtime.base import Base
-from chimera.runtime.briefs import Briefs
+from chimera.runtime.briefs import Brief, Briefs
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.desk import Desk, LeasedPurse
 from chimera.runtime.service import Service
@@ -44,8 +47,9 @@ from chimera.store.signals import Wakeups
 
 log = structlog.get_logger(__name__)
 
-BATCH = 64
-AT_ONCE = 256
+BATCH = 128
+"""Reviews of one claim, judged together as far as they are small; verdicts of one commit."""
+AT_ONCE = 512
 """Reviews one judge holds at once."""
 DRAIN_S, COMMIT_S = 5.0, 2.0
 """At its end a judge finishes what it holds, and commits it, within these."""
@@ -72,6 +76,8 @@ class Judge(Service):
         self._desks: dict[str, Desk] = {}
         self._held: dict[tuple[str, str], Review] = {}
         self._judging: set[asyncio.Task[None]] = set()
+        self._quick: ThreadPoolExecutor | None = None
+        """A thread of its own: small results wait for no slow policy."""
         self._verdicts: asyncio.Queue[tuple[str, Review, Verdict]] = asyncio.Queue()
         self._helpers: list[asyncio.Task[None]] = []
 
@@ -86,8 +92,9 @@ class Judge(Service):
     async def stop(self) -> None:
         """End: what is being judged is finished and committed, or given back when it takes too long."""
         await super().stop()
-        if self._judging:
-            await asyncio.wait(self._judging, timeout=DRAIN_S)
+        until = time.monotonic() + DRAIN_S
+        while self._judging and (left_s := until - time.monotonic()) > 0:
+            await asyncio.wait(self._judging, timeout=left_s)
         with suppress(TimeoutError):  # the store is away: leases run out by themselves
             await asyncio.wait_for(self._verdicts.join(), COMMIT_S)
         helpers, self._helpers = self._helpers, []
@@ -97,6 +104,9 @@ class Judge(Service):
         for desk in self._desks.values():
             await desk.stop()
         self._desks = {}
+        quick, self._quick = self._quick, None
+        if quick is not None:
+            quick.shutdown(wait=False, cancel_futures=True)
         await self._models.aclose()
 
     async def wait(self) -> None:
@@ -117,16 +127,75 @@ class Judge(Service):
                 lease_s=self._base.settings.lease_s,
                 most=min(BATCH, room),
             )
-            for review in reviews:
-                self._held[tenant, review.task_id] = review
-                task = asyncio.create_task(self._judge(tenant, review), name=review.task_id)
-                self._judging.add(task)
-                task.add_done_callback(self._judging.discard)
+            self._held.update(((tenant, review.task_id), review) for review in reviews)
+            if reviews:
+                self._spawn(self._judge_all(tenant, reviews), f"judge {len(reviews)}")
             if len(reviews) < BATCH:
                 return
 
-    async def _judge(self, tenant: str, review: Review) -> None:
+    def _spawn(self, judging: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(judging, name=name)
+        self._judging.add(task)
+        task.add_done_callback(self._judging.discard)
+
+    async def _judge_all(self, tenant: str, reviews: Sequence[Review]) -> None:
+        """The small ones together, in one thread; each other one, and what that leaves, by itself."""
         began = time.monotonic()
+        left = {review.task_id: review for review in reviews}
+        try:
+            cases = await self._small(tenant, reviews)
+            small = {case.review.task_id for case in cases}
+            for task_id in left.keys() - small:
+                self._spawn(self._judge(tenant, left.pop(task_id), began), task_id)
+            for case, verdict in zip(cases, await self._quickly(cases), strict=True):
+                if verdict is not None:
+                    self._verdicts.put_nowait((tenant, left.pop(case.review.task_id), verdict))
+        except Exception:
+            log.exception("judge.failed", tasks=len(left))
+        for task_id, review in left.items():
+            self._spawn(self._judge(tenant, review, began), task_id)
+
+    async def _quickly(self, cases: Sequence[Case]) -> Sequence[Verdict | None]:
+        if not cases:
+            return ()
+        if self._quick is None:
+            self._quick = ThreadPoolExecutor(1, thread_name_prefix="judge quick")
+        settings = self._base.settings
+        work = partial(
+            quickly,
+            cases,
+            detector=self._detector,
+            accept_above=settings.accept_above,
+            reject_below=settings.reject_below,
+            judge=self.judge_id,
+        )
+        return await asyncio.get_running_loop().run_in_executor(self._quick, work)
+
+    async def _small(self, tenant: str, reviews: Sequence[Review]) -> list[Case]:
+        """Those that can be judged together. What cannot be read here is found, and told, one by one."""
+        briefs = self._briefs_of(tenant)
+        missions = {(review.mission_id, review.state_version) for review in reviews}
+        read = await asyncio.gather(*(briefs.get(*mission) for mission in missions), return_exceptions=True)
+        stages = {
+            (*mission, name): (brief, stage)
+            for mission, brief in zip(missions, read, strict=True)
+            if isinstance(brief, Brief)
+            for name, stage in brief.stages.items()
+            if is_quick(stage.judge)
+        }
+        cases = []
+        for review in reviews:
+            found = stages.get((review.mission_id, review.state_version, review.stage))
+            if found is not None and is_small(review, found[0].goal):
+                cases.append(Case(review, found[0].goal, found[0].context, found[1].judge))
+        return cases
+
+    def _briefs_of(self, tenant: str) -> Briefs:
+        if tenant not in self._briefs:
+            self._briefs[tenant] = Briefs(self._base.of(tenant).missions)
+        return self._briefs[tenant]
+
+    async def _judge(self, tenant: str, review: Review, began: float) -> None:
         try:
             verdict = await self._evaluate(tenant, review)
         except LeaseLost as exc:
@@ -150,8 +219,7 @@ class Judge(Service):
             self._verdicts.put_nowait((tenant, review, verdict.model_copy(update={"at_ms": at_ms})))
 
     async def _evaluate(self, tenant: str, review: Review) -> Verdict:
-        briefs = self._briefs.setdefault(tenant, Briefs(self._base.of(tenant).missions))
-        brief = await briefs.get(review.mission_id, review.state_version)
+        brief = await self._briefs_of(tenant).get(review.mission_id, review.state_version)
         stage = brief.stages[review.stage]
         inputs = {}
         if review.depends_on:
@@ -233,7 +301,7 @@ class Judge(Service):
             batches: dict[str, list[tuple[Review, Verdict]]] = defaultdict(list)
             tenant, review, verdict = await self._verdicts.get()
             batches[tenant].append((review, verdict))
-            while not self._verdicts.empty():
+            for _ in range(min(BATCH - 1, self._verdicts.qsize())):
                 tenant, review, verdict = self._verdicts.get_nowait()
                 batches[tenant].append((review, verdict))
             for tenant, batch in batches.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import hiredis
 import redis
 from redis import asyncio as aioredis
 from redis import exceptions as driver
@@ -61,7 +62,7 @@ def connect(settings: Settings, *, blocking: bool = False) -> Redis:
         max_connections=1_000 if blocking else 32,
         timeout=10,
     )
-    pool.connection_class = _leaving_replicas(pool.connection_class)
+    pool.connection_class = _lean(_leaving_replicas(pool.connection_class))
     return aioredis.Redis.from_pool(pool)
 
 
@@ -95,6 +96,33 @@ def _leaving_replicas(connection: Any) -> Any:
             except _REPLICA:
                 await self.disconnect(nowait=True)
                 raise
+
+    return Connection
+
+
+_HIGH_WATER = 65_536
+"""Bytes on their way into a socket beyond which asyncio lets writers wait; its default."""
+
+
+def _lean(connection: Any) -> Any:
+    """A connection that packs a command in one go, and waits for the socket only when that is full.
+
+    A script call carries thousands of arguments. The driver joins them one by one in Python, and makes a task
+    and a timer of each write, though nearly all of them go straight into the socket.
+    """
+
+    class Connection(connection):  # type: ignore[misc]  # (its base is chosen when it runs)
+        def pack_command(self, *args: Any) -> list[bytes]:
+            name = args[0].encode().split() if isinstance(args[0], str) else [args[0]]
+            return [hiredis.pack_command((*name, *args[1:]))]
+
+        async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            if self._writer is None or self._writer.transport.is_closing():
+                await super().send_packed_command(command, check_health)
+                return
+            self._writer.writelines([command] if isinstance(command, bytes) else command)
+            if self._writer.transport.get_write_buffer_size() > _HIGH_WATER:
+                await super().send_packed_command(b"", check_health=False)
 
     return Connection
 

@@ -38,6 +38,8 @@ class Detector:
         """The topics of a text, each with its evidence; empty when there is none."""
         source = folded(text)
         cut = words(source)
+        if not cut:
+            return ()
         best: dict[str, Finding] = {}
         for one in self._lexicons:
             finding = one.find(cut, source)
