@@ -66,8 +66,8 @@ class Site:
         return mission
 
     async def warm(self, agent: str = "bench-noop", tasks: int = 200) -> None:
-        """Have workers there, with their imports done."""
-        await self.done(await self.submit(agent, [0] * tasks))
+        """Have workers there, with their imports done: as many as so many tasks at once need."""
+        await self.done(await self.submit(agent, [0.5] * tasks))
 
     async def under_way(self, mission_id: str) -> None:
         """Wait until some of its tasks are under lease."""

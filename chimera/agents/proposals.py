@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 
 from pydantic_core import PydanticSerializationError
 
 from chimera.core.action import Action, Allowed, parse_action
 from chimera.errors import Conflict, PayloadTooLarge, Rejected
+
+
+_allowed = lru_cache(maxsize=8)(Allowed.parse)
 
 
 class Proposals:
@@ -20,7 +24,7 @@ class Proposals:
     """
 
     def __init__(self, hosts: str = "", most: int = 16, most_bytes: int = 65_536) -> None:
-        self._allowed = Allowed.parse(hosts)
+        self._allowed = _allowed(hosts)
         self._most, self._most_bytes = most, most_bytes
         self._lock = threading.Lock()
         self._taken: list[str] = []

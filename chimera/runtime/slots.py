@@ -34,6 +34,7 @@ class Slot:
 
     claim: Claim
     high: bool = False
+    """Set by `Slots.begin`."""
     task: asyncio.Task[None] | None = None
     told_at: float | None = None
     handed_back: bool = False
@@ -49,6 +50,7 @@ class Slots:
     def __init__(self, freed: Callable[[], None]) -> None:
         self._freed = freed
         self._held: dict[Lease, Slot] = {}
+        self._high = 0
         self._strays: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -56,6 +58,11 @@ class Slots:
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._held.values()))
+
+    @property
+    def ordinary(self) -> int:
+        """Those in use that hold no task of high priority."""
+        return len(self._held) - self._high
 
     @property
     def strays(self) -> int:
@@ -73,12 +80,16 @@ class Slots:
 
     def free(self, claim: Claim) -> None:
         """Give a claim's slot back; nothing happens when it was before."""
-        if self._held.pop(claim.lease, None) is not None:
+        slot = self._held.pop(claim.lease, None)
+        if slot is not None:
+            self._high -= slot.high
             self._freed()
 
-    def begin(self, slot: Slot, task: asyncio.Task[None]) -> None:
+    def begin(self, slot: Slot, task: asyncio.Task[None], *, high: bool = False) -> None:
         """The attempt begins. Cancelled, it has nothing to report: its slot is free as soon as it ends."""
         slot.task = task
+        slot.high = high
+        self._high += high
         task.add_done_callback(
             lambda ended: self.free(slot.claim) if ended.cancelled() and not slot.handed_back else None
         )

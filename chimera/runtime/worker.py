@@ -16,14 +16,14 @@ import uuid
 from collections.abc import Callable
 
 import structlog
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from chimera.agents.models.client import ModelClient, Models
 from chimera.agents.registry import Registry
 from chimera.core.lease import Claim, Renewal
 from chimera.core.task import Priority
-from chimera.errors import ChimeraError, LeaseLost, StoreError
-from chimera.runtime.briefs import Briefs
+from chimera.errors import LeaseLost, StoreError
+from chimera.runtime.briefs import Brief, Briefs
 from chimera.runtime.desk import Desk, LeasedPurse
 from chimera.runtime.executor import Done, Dropped, Executor, Outcome, Stopped
 from chimera.runtime.renewer import Renewer
@@ -43,7 +43,7 @@ SWEEP_S = 1.0
 """A worker looks for work at least this often, rung for or not."""
 ORPHANED_AFTER = 10
 """Idle, or without an answer of the store, for this many times `idle_s`: a worker ends itself."""
-HAND_IN = 100
+HAND_IN = 200
 """Outcomes of one script call."""
 
 
@@ -157,8 +157,7 @@ class Worker:
         if free <= 0:
             return False
         express = self._settings.express_slots if self._settings.slots > 1 else 0
-        ordinary = sum(not slot.high for slot in self._slots)
-        general = max(0, min(free, self._settings.slots - express - ordinary))
+        general = max(0, min(free, self._settings.slots - express - self._slots.ordinary))
         claim_id = uuid.uuid4().hex
         failures = 0
         while True:
@@ -181,34 +180,39 @@ class Worker:
                     return False
         # All are held, and so renewed, before the first is waited for: their leases run.
         slots = [self._slots.take(claim) for claim in claims]
-        await asyncio.gather(*(self._begin(slot) for slot in slots))
         if claims:
+            high = await self._of_high_priority(claims)
+            for slot in slots:
+                self._begin(slot, high=slot.claim.mission_id in high)
             self._idle_since = time.monotonic()
         return bool(claims) and len(claims) >= general > 0
 
-    async def _begin(self, slot: Slot) -> None:
+    async def _of_high_priority(self, claims: list[Claim]) -> set[str]:
+        """Which of their missions are. What cannot be read, the attempts themselves find and report."""
+        missions = {(claim.mission_id, claim.state_version) for claim in claims}
+        read = await asyncio.gather(*(self._briefs.get(*one) for one in missions), return_exceptions=True)
+        briefs = [one for one in read if isinstance(one, Brief)]
+        return {brief.mission_id for brief in briefs if brief.priority is Priority.HIGH}
+
+    def _begin(self, slot: Slot, *, high: bool) -> None:
         claim = slot.claim
-        try:
-            brief = await self._briefs.get(claim.mission_id, claim.state_version)
-            slot.high = brief.priority is Priority.HIGH
-        except ChimeraError:
-            pass  # the attempt itself finds what is wrong, and reports it
         attempt = self._steps.timed(claim.task_id, self._attempt(claim))
-        self._slots.begin(slot, asyncio.create_task(attempt, name=claim.task_id))
+        self._slots.begin(slot, asyncio.create_task(attempt, name=claim.task_id), high=high)
 
     async def _attempt(self, claim: Claim) -> None:
-        with bound_contextvars(mission_id=claim.mission_id, task_id=claim.task_id, attempt=claim.attempt):
-            try:
-                outcome: Outcome = await self._executor.attempt(claim)
-            except Exception as exc:
-                log.exception("attempt.failed")
-                outcome = Stopped("error", f"{type(exc).__name__}: {exc}")
-            if isinstance(outcome, Dropped):
-                log.warning("lease.lost", detail=outcome.detail)
-                self._slots.free(claim)
-            else:
-                # The lease is kept until the store has taken the outcome.
-                self._outcomes.put_nowait((claim, outcome))
+        # They end with this task: its context is its own.
+        bind_contextvars(mission_id=claim.mission_id, task_id=claim.task_id, attempt=claim.attempt)
+        try:
+            outcome: Outcome = await self._executor.attempt(claim)
+        except Exception as exc:
+            log.exception("attempt.failed")
+            outcome = Stopped("error", f"{type(exc).__name__}: {exc}")
+        if isinstance(outcome, Dropped):
+            log.warning("lease.lost", detail=outcome.detail)
+            self._slots.free(claim)
+        else:
+            # The lease is kept until the store has taken the outcome.
+            self._outcomes.put_nowait((claim, outcome))
 
     def _freed(self) -> None:
         self._idle_since = time.monotonic()

@@ -22,7 +22,7 @@ POISON_AFTER = 3
 SOON_US = 1_000_000
 """A task that may run this soon is work for the swarm already."""
 MAX_BATCH = 500
-"""Tasks one script call may touch."""
+"""Tasks one script call may touch: it holds the store for some milliseconds."""
 
 EndKind = Literal["error", "timeout", "return"]
 
@@ -123,7 +123,7 @@ class TaskStore:
                     stage=task[6],
                     input_json=task[7],
                     depends_on=tuple(task[8].split()),
-                    feedback=tuple(json.loads(task[9])),
+                    feedback=() if task[9] == "[]" else tuple(json.loads(task[9])),
                     round=int(task[10]),
                 )
                 for task in tasks
@@ -308,24 +308,26 @@ class Heartbeat:
         self.worker = worker
 
     def renew(self, leases: Sequence[Lease], *, lease_s: float, slots: int, busy: int) -> Renewal:
-        """Renew leases and say that the worker lives."""
-        now, drain, answers = self._scripts.run(
-            "renew_leases",
-            [self._keys.root],
-            self.worker,
-            round(lease_s * 1e6),
-            slots,
-            busy,
-            f"{self._pid}@{socket.gethostname()}",
-            *(field for lease in leases for field in lease),
-        )
+        """Renew leases and say that the worker lives. Thousands go in several calls: others work between them."""
         lost: dict[Lease, Exception] = {}
         overdue: list[Lease] = []
-        for lease, answer in zip(leases, answers, strict=True):
-            if answer[0] == Refusal.OVERDUE:
-                overdue.append(lease)
-            elif answer[0] == Refusal.LOST:
-                lost[lease] = lease_lost(*lease, answer)
+        for first in range(0, max(1, len(leases)), MAX_BATCH):
+            some = leases[first : first + MAX_BATCH]
+            now, drain, answers = self._scripts.run(
+                "renew_leases",
+                [self._keys.root],
+                self.worker,
+                round(lease_s * 1e6),
+                slots,
+                busy,
+                f"{self._pid}@{socket.gethostname()}",
+                *(field for lease in some for field in lease),
+            )
+            for lease, answer in zip(some, answers, strict=True):
+                if answer[0] == Refusal.OVERDUE:
+                    overdue.append(lease)
+                elif answer[0] == Refusal.LOST:
+                    lost[lease] = lease_lost(*lease, answer)
         return Renewal(int(now), bool(drain), lost, tuple(overdue))
 
     def end(self, ended: Sequence[Ended]) -> None:
