@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import psutil
 
 from bench.usage import Meter
 from chimera.client import Client
-from chimera.core.event import Event
+from chimera.core.event import BEGINNING, Event, Position
 from chimera.core.task import TaskStatus
 from chimera.core.views import MissionView
 from chimera.serving.local.ports import free_port
@@ -28,12 +29,12 @@ from chimera.settings import Settings, load
 from chimera.store.archive import Archive
 from chimera.store.blobs import Blobs
 from chimera.store.connection import Redis, connect
-from chimera.store.missions import MissionStore
 from chimera.store.recorder import Recorder
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
 
 UP_S = 240.0
+ACCEPTED_S = 60.0
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "number"}}}
 JUDGE = [{"policy": "schema", "schema": SCHEMA}]
 
@@ -75,22 +76,26 @@ class Site:
             if mission.counts.get(TaskStatus.PENDING):
                 return
 
-    async def held(self, tasks: int) -> None:
-        """Wait until so many are under lease at once."""
-        while await self.leases() < tasks:  # noqa: ASYNC110 (nothing tells of it)
-            await asyncio.sleep(0.05)
+    async def accepted_at(self, missions: set[str], *, after: Position = BEGINNING) -> dict[str, float]:
+        """When the first result of each was accepted: UNIX time, by the recorder, read once from `after` on.
 
-    async def accepted_at(self, missions: set[str]) -> dict[str, float]:
-        """When the first result of each was accepted, once all are over: UNIX time, by the recorder."""
-        store = MissionStore(self.redis, self.name)
-        while missions.intersection(await store.active()):  # noqa: ASYNC110 (two thousand streams are too many)
-            await asyncio.sleep(0.1)
+        A mission at a time would read the whole recorder for each: thousands of missions share it.
+        """
         found: dict[str, float] = {}
-        recorder = Recorder(self.redis, self.name, Archive(Blobs(self.settings.blob_location), self.name))
-        async for _, event in recorder.read():
-            if event.kind == "task.accepted" and event.mission_id in missions:
-                found.setdefault(event.mission_id, event.at.timestamp())
+        until = time.monotonic() + ACCEPTED_S
+        while missing := missions - found.keys():
+            if time.monotonic() > until:
+                raise RuntimeError(f"nothing of {len(missing)} missions was accepted within {ACCEPTED_S:g} s")
+            async for after, event in self.recorder.read(after=after):
+                if event.kind == "task.accepted" and event.mission_id in missing:
+                    found.setdefault(event.mission_id, event.at.timestamp())
+            await asyncio.sleep(0.2)
         return found
+
+    @property
+    def recorder(self) -> Recorder:
+        """The tenant's flight recorder."""
+        return Recorder(self.redis, self.name, Archive(Blobs(self.settings.blob_location), self.name))
 
     async def workers(self) -> dict[str, dict[str, str]]:
         """The tenant's workers that beat."""

@@ -146,10 +146,17 @@ def _events(lines: Iterable[bytes], mission_id: str) -> Iterable[Line]:
             yield Position(event.epoch, event.seq, entry), event
 
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _line(position: Position, event: Event) -> bytes:
     # ASCII, so that a text which is no valid Unicode, as JSON's escapes allow, does not stop the archive.
-    said = {**event.model_dump(), "at": event.at.isoformat(timespec="microseconds"), "entry": position.entry}
-    return json.dumps(said, separators=(",", ":")).encode() + b"\n"
+    said = {
+        **event.__dict__,  # as `model_dump` gives it: nothing within is a model
+        "at": event.at.isoformat(timespec="microseconds"),
+        "entry": position.entry,
+    }
+    return _compact(said).encode() + b"\n"
 
 
 def _head(contents: Contents) -> bytes:
