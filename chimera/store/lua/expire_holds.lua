@@ -28,5 +28,6 @@ for _, hold in ipairs(due) do
   redis.call("EXPIRE", k.of_hold(hold), 3600)
   note("spend.expired", mission_of(h[1]), h[1], { hold = hold, cost = cost, sent = sent })
 end
+write_charges(k)
 write_log(k, ARGV[2], now)
 return #due

@@ -25,6 +25,17 @@ for _, window in ipairs(WINDOWS) do
       settled = tonumber(redis.call("HGET", k.ledger, "settled:" .. window_id(window, c)) or 0) }
   end
 end
+-- What of this call's holds counts already stands in `spend` and `held`; it is written once, at the end.
+local held = tonumber(redis.call("HGET", k.ledger, "held") or 0)
+local spends = {}
+local function spend(mid)
+  if not spends[mid] then
+    local s = redis.call("HMGET", k.of_spend(mid), "settled", "held")
+    spends[mid] = { settled = tonumber(s[1] or 0), held = tonumber(s[2] or 0), more = 0,
+      budget = tonumber(redis.call("HGET", k.of_mission(mid), "budget") or 0) }
+  end
+  return spends[mid]
+end
 -- The first level that refuses, the hopeless kind before the others.
 local function refusal(mid, amount)
   local found
@@ -38,14 +49,12 @@ local function refusal(mid, amount)
         { -7, kind, level, int(limit), int(settled), int(held), int(kind == "window" and resets_in(window, c) or 0) }
     end
   end
-  local s = redis.call("HMGET", k.of_spend(mid), "settled", "held")
-  local budget = tonumber(redis.call("HGET", k.of_mission(mid), "budget") or 0)
-  look("mission", "lifetime", budget, tonumber(s[1] or 0), tonumber(s[2] or 0))
-  local held = tonumber(redis.call("HGET", k.ledger, "held") or 0)
+  local s = spend(mid)
+  look("mission", "lifetime", s.budget, s.settled, s.held + s.more)
   for _, l in ipairs(limits) do look("tenant/" .. l.window, l.window, l.limit, l.settled, held) end
   return found
 end
-local out, dirty = {}, false
+local out, dirty, open, unsent, more = {}, false, {}, {}, 0
 for i = 3, #ARGV, 5 do
   local hold, id, token, amount = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   local t = redis.call("HMGET", k.of_task(id), "status", "token", "judge_token", "worker", "claimed_at")
@@ -71,13 +80,22 @@ for i = 3, #ARGV, 5 do
     else
       local ends = now + tonumber(ARGV[i + 4])
       redis.call("HSET", k.of_hold(hold), "task", id, "amount", int(amount), "state", "open")
-      redis.call("ZADD", k.holds, int(ends), hold)
-      redis.call("HSET", k.sent, hold, 0)
-      redis.call("HINCRBY", k.ledger, "held", int(amount))
-      redis.call("HINCRBY", k.of_spend(mid), "held", int(amount))
+      open[#open + 1] = int(ends)
+      open[#open + 1] = hold
+      unsent[#unsent + 1] = hold
+      unsent[#unsent + 1] = 0
+      held, more, spends[mid].more = held + amount, more + amount, spends[mid].more + amount
       note("spend.held", mid, id, { hold = hold, amount = amount })
       out[#out + 1] = { 1 }
     end
+  end
+end
+if #open > 0 then
+  all("ZADD", k.holds, open)
+  all("HSET", k.sent, unsent)
+  redis.call("HINCRBY", k.ledger, "held", int(more))
+  for mid, s in pairs(spends) do
+    if s.more > 0 then redis.call("HINCRBY", k.of_spend(mid), "held", int(s.more)) end
   end
 end
 write_log(k, ARGV[2], now)

@@ -54,5 +54,6 @@ for i = 5, #ARGV, 6 do
     out[#out + 1] = 1
   end
 end
+write_charges(k)
 write_log(k, ARGV[2], now)
 return out

@@ -45,16 +45,32 @@ local function resets_in(window, c)
   return 0
 end
 -- Charge a settled amount to every window of the tenant, to the mission and to its task; give back what was held.
--- A mission that was archived keeps the figures it was archived with: only the tenant's windows move then.
+-- What a call charges is summed, and written once by write_charges().
+local owed, spends = {}, {} -- the ledger's field -> change · mission -> its spend's field -> change
+local function owe(sums, field, change)
+  if change ~= 0 then sums[field] = (sums[field] or 0) + change end
+end
 local function charge(k, id, held, cost, c)
-  local spend = k.of_spend(mission_of(id))
-  local there = redis.call("EXISTS", spend) == 1
-  redis.call("HINCRBY", k.ledger, "held", -held)
-  if there then redis.call("HINCRBY", spend, "held", -held) end
+  local mid = mission_of(id)
+  spends[mid] = spends[mid] or {}
+  owe(owed, "held", -held)
+  owe(spends[mid], "held", -held)
   if cost == 0 then return end
-  for _, window in ipairs(WINDOWS) do
-    redis.call("HINCRBY", k.ledger, "settled:" .. window_id(window, c), int(cost))
+  if not c.ids then
+    c.ids = {}
+    for i, window in ipairs(WINDOWS) do c.ids[i] = "settled:" .. window_id(window, c) end
   end
-  if there then redis.call("HINCRBY", spend, "settled", int(cost)) end
+  for _, field in ipairs(c.ids) do owe(owed, field, cost) end
+  owe(spends[mid], "settled", cost)
   if redis.call("EXISTS", k.of_task(id)) == 1 then redis.call("HINCRBY", k.of_task(id), "spent", int(cost)) end
+end
+-- A mission that was archived keeps the figures it was archived with: only the tenant's windows move then.
+local function write_charges(k)
+  for field, change in pairs(owed) do redis.call("HINCRBY", k.ledger, field, int(change)) end
+  for mid, fields in pairs(spends) do
+    local spend = k.of_spend(mid)
+    if redis.call("EXISTS", spend) == 1 then
+      for field, change in pairs(fields) do redis.call("HINCRBY", spend, field, int(change)) end
+    end
+  end
 end
