@@ -82,11 +82,12 @@ class Site:
         A mission at a time would read the whole recorder for each: thousands of missions share it.
         """
         found: dict[str, float] = {}
-        until = time.monotonic() + ACCEPTED_S
+        reached, until = after, time.monotonic() + ACCEPTED_S
         while missing := missions - found.keys():
             if time.monotonic() > until:
                 raise RuntimeError(f"nothing of {len(missing)} missions was accepted within {ACCEPTED_S:g} s")
-            async for after, event in self.recorder.read(after=after):
+            async for at, event in self.recorder.read(after=reached):
+                reached = at
                 if event.kind == "task.accepted" and event.mission_id in missing:
                     found.setdefault(event.mission_id, event.at.timestamp())
             await asyncio.sleep(0.2)

@@ -10,7 +10,6 @@ from pydantic_core import PydanticSerializationError
 from chimera.core.action import Action, Allowed, parse_action
 from chimera.errors import Conflict, PayloadTooLarge, Rejected
 
-
 _allowed = lru_cache(maxsize=8)(Allowed.parse)
 
 

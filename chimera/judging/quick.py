@@ -100,8 +100,7 @@ def quickly(
                 judge=judge,
                 at_ms=case.review.claimed_at_us // 1000 + round(1000 * after_s),
             )
-        except Exception:
-            # Judged by itself it fails again, and is told there with all that belongs to it.
+        except Exception:  # noqa: BLE001 (judged by itself it fails again, and is told there)
             verdicts.append(None)
         else:
             verdicts.append(verdict)

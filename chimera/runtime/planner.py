@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 WINDOW = 500
 """Inputs of one script call."""
 SHARE = 8
-"""The hub is woken to plan again once this part of the window (one in so many) is free, and looks each second."""
+"""A verdict wakes the hub to plan on once one in so many of the window is free. It looks each second, too."""
 
 
 class Planner:

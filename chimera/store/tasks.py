@@ -308,7 +308,7 @@ class Heartbeat:
         self.worker = worker
 
     def renew(self, leases: Sequence[Lease], *, lease_s: float, slots: int, busy: int) -> Renewal:
-        """Renew leases and say that the worker lives. Thousands go in several calls: others work between them."""
+        """Renew leases and say that the worker lives. Thousands go in several calls, with others between."""
         lost: dict[Lease, Exception] = {}
         overdue: list[Lease] = []
         for first in range(0, max(1, len(leases)), MAX_BATCH):

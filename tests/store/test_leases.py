@@ -11,6 +11,7 @@ from chimera.core.lease import Renewal
 from chimera.core.task import Priority
 from chimera.errors import LeaseLost
 from chimera.runtime.base import Base
+from chimera.store import tasks
 from chimera.store.connection import connect_sync
 from chimera.store.scripts import Refusal, SyncScripts
 from chimera.store.tasks import Ended, Heartbeat
@@ -238,3 +239,18 @@ async def test_a_bell_rings_for_no_more_workers_than_there_are(
     beat(heartbeat)
     stores = await drive.begin(base, tenant, drive.spec(inputs=list(range(50))))
     assert await base.redis.llen(stores.tasks.keys.bell) == 1
+
+
+async def test_many_leases_are_renewed_in_several_calls_and_told_apart(
+    base: Base, tenant: str, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "MAX_BATCH", 10)
+    stores = await drive.begin(base, tenant, drive.spec(inputs=list(range(25))))
+    claims = [one for _ in range(3) for one in await drive.claim(stores, 10, lease_s=1, slots=32)]
+    lost = claims[17]
+    leases = [one.lease for one in claims if one is not lost] + [(lost.task_id, lost.token - 1)]
+    renewal = await asyncio.to_thread(beat, heartbeat, *leases, lease_s=60)
+    assert list(renewal.lost) == [(lost.task_id, lost.token - 1)]
+    ends = dict(await base.redis.zrange(stores.tasks.keys.leases, 0, -1, withscores=True))
+    late = {task_id for task_id, end in ends.items() if end > renewal.now_us + 50_000_000}
+    assert late == {one.task_id for one in claims if one is not lost}

@@ -181,6 +181,24 @@ async def test_tasks_behind_an_escalated_one_wait_for_the_human_too(base: Base, 
     assert await settle(stores) is MissionStatus.RUNNING
 
 
+async def test_a_verdict_wakes_the_planner_once_there_is_room_for_a_good_many(
+    base: Base, tenant: str
+) -> None:
+    mission = drive.spec(inputs=list(range(8)))
+    await drive.submit(base, tenant, mission)
+    window = next_window(mission, mission.inputs[:4], cursor=0, inputs=8, width=20)
+    stores = base.of(tenant)
+    assert await stores.missions.plan("m1", window, cursor=0, term=drive.TERM, by="test", refill=2)
+    await stores.missions.take_dirty()
+    looked = []
+    for one in await drive.claim(stores, 4):
+        await drive.hand_in(stores, one)
+        (held,) = await drive.review(stores)
+        await drive.judge(stores, held)
+        looked.append(await stores.missions.take_dirty())
+    assert looked == [[], ["m1"], ["m1"], ["m1"]]
+
+
 async def test_a_failure_still_to_be_passed_on_is_no_wait_for_a_human(base: Base, tenant: str) -> None:
     nodes = [{"name": "a"}, {"name": "b"}, {"name": "c", "depends_on": ["a"]}]
     mission = drive.spec(plan={"strategy": "dag", "nodes": nodes}, inputs=[], max_attempts=1)
