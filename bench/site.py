@@ -76,6 +76,11 @@ class Site:
             if mission.counts.get(TaskStatus.PENDING):
                 return
 
+    async def held(self, tasks: int) -> None:
+        """Wait until so many are under lease at once."""
+        while await self.leases() < tasks:  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0.05)
+
     async def accepted_at(self, missions: set[str], *, after: Position = BEGINNING) -> dict[str, float]:
         """When the first result of each was accepted: UNIX time, by the recorder, read once from `after` on.
 

@@ -189,13 +189,13 @@ async def test_a_verdict_wakes_the_planner_once_there_is_room_for_a_good_many(
     window = next_window(mission, mission.inputs[:4], cursor=0, inputs=8, width=20)
     stores = base.of(tenant)
     assert await stores.missions.plan("m1", window, cursor=0, term=drive.TERM, by="test", refill=2)
-    await stores.missions.take_dirty()
+    await stores.missions.agenda()
     looked = []
     for one in await drive.claim(stores, 4):
         await drive.hand_in(stores, one)
         (held,) = await drive.review(stores)
         await drive.judge(stores, held)
-        looked.append(await stores.missions.take_dirty())
+        looked.append((await stores.missions.agenda()).dirty)
     assert looked == [[], ["m1"], ["m1"], ["m1"]]
 
 

@@ -48,7 +48,7 @@ redis.call("HSET", k.of_mission(mid), "planned", ARGV[4], "planned_all", ARGV[5]
 note("mission.planned", mid, "", { tasks = #ids, cursor = tonumber(ARGV[4]) })
 write_counts(k)
 -- Whoever saw work there already need not be told of more.
-if #ready > 0 and offer(k, mid, now, #ready) then wake_hub(k) end
+if #ready > 0 then offer(k, mid, now, #ready) end
 ring(k)
 write_log(k, ARGV[6], now)
 return 1

@@ -9,7 +9,7 @@ local function open_for_claims(k, mid, now)
     offer(k, mid, now, ready)
   end
   while redis.call("LMOVE", k.of_parked(mid), k.review, "LEFT", "RIGHT") do end
-  wake_judge(k)
+  wake(k, "reviews")
 end
 -- A final mission runs again; the tasks that were swept with it follow in batches.
 local function revive(k, mid, deadline)
