@@ -13,6 +13,7 @@
     │   ├── RateLimited
     │   ├── BudgetExceeded
     │   ├── QueueFull
+    │   │   └── QuotaReached          the tenant's own room, not the store's
     │   └── PayloadTooLarge
     ├── Unauthorized
     ├── Forbidden
@@ -200,6 +201,10 @@ class QueueFull(Rejected):
 
     def __str__(self) -> str:
         return f"{self.message}; try again in {self.retry_after_s:g} s"
+
+
+class QuotaReached(QueueFull):
+    """The tenant has as much unfinished work as its quota allows."""
 
 
 class PayloadTooLarge(Rejected):

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from chimera.core.action import Allowed
 from chimera.core.money import parse_limits
+from chimera.core.tenant import Quota
 from chimera.errors import ConfigurationError
 
 PREFIX = "CHIMERA_"
@@ -174,6 +175,13 @@ class Settings(BaseSettings):
     idle_s: float = Field(
         30, gt=0, le=86_400, description="A worker that no work needed for so long ends, seconds."
     )
+    slo_s: float = Field(
+        10,
+        gt=0,
+        le=86_400,
+        description="A task of high priority that takes longer from submit to acceptance, time waiting for a "
+        "human subtracted, is an event and counted, seconds.",
+    )
     drain_s: float = Field(
         300,
         ge=0,
@@ -233,6 +241,32 @@ class Settings(BaseSettings):
         "",
         description="Limits of the local tenant, USD by window: `day=5,month=50`. Windows: "
         "minute, hour, day, month, year, lifetime.",
+    )
+
+    # Tenants
+    tenant_max_agents: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="Tasks under lease at once of a tenant without a quota of its own; 0: no bound but the "
+        "places there are.",
+    )
+    tenant_max_ready: int = Field(
+        100_000,
+        ge=0,
+        le=100_000_000,
+        description="Unfinished tasks in Redis of a tenant without a quota of its own: at this many its new "
+        "missions are refused. 0: no bound.",
+    )
+    tenant_requests_per_s: float = Field(
+        500,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second, over all gateways, of a tenant without a quota of its own. "
+        "0: no bound.",
+    )
+    tenant_burst: int = Field(
+        1_000, ge=0, le=1_000_000, description="Its requests at once before that rate binds."
     )
 
     # The local fleet
@@ -300,6 +334,16 @@ class Settings(BaseSettings):
     def address(self) -> str:
         """The hub's address: CHIMERA_URL, else where `chimera up` has it under these settings."""
         return self.url if "url" in self.model_fields_set else f"http://{self.http_host}:{self.http_port}"
+
+    @property
+    def tenant_quota(self) -> Quota:
+        """What a tenant may have whose own quota does not say."""
+        return Quota(
+            max_agents=self.tenant_max_agents,
+            max_ready=self.tenant_max_ready,
+            requests_per_s=self.tenant_requests_per_s,
+            burst=self.tenant_burst,
+        )
 
     @property
     def blob_location(self) -> str:

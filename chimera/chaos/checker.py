@@ -14,6 +14,7 @@ from chimera.chaos.history import History, MissionEnd
 from chimera.chaos.hooks import effects_follow_verdicts
 from chimera.chaos.lives import steps_are_legal
 from chimera.chaos.spend import every_hold_ends, never_over_a_limit
+from chimera.chaos.urgent import high_priority_is_in_time
 from chimera.core.mission import MISSION_FINAL, MissionStatus
 from chimera.core.task import OPEN
 
@@ -178,7 +179,7 @@ CHECKS: tuple[tuple[str, str, Check | None], ...] = (
     ("I6b", "no crash is counted of a worker that lives", nobody_alive_is_blamed),
     ("I7", "no commit and no action before the verdict", verdict_first),
     ("I7b", "side effects are received, once a key", effects_follow_verdicts),
-    ("I8", "high priority within 10 s at p99", None),
+    ("I8", "high priority within 10 s at p99", high_priority_is_in_time),
     ("I9", "the recorder has no gap", no_gap),
     ("I9b", "the recorder's archive has no edit (hash chain)", no_edit),
     ("I10", "an idle fleet reaches zero and wakes", None),

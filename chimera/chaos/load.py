@@ -21,6 +21,14 @@ REDUCE_WIDTH = 8
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
 JUDGE = [{"policy": "schema", "schema": SCHEMA}]
 BUDGET_USD = "0.05"
+COMMON: dict[str, Any] = {
+    "goal": "survive",
+    "agent": "chaos-drill",
+    "judge": JUDGE,
+    "budget_usd": BUDGET_USD,
+    "max_attempts": 5,
+    "task_timeout_s": 60,
+}
 AWAY = (BackendError, StoreError, Rejected)
 """The hub is being harmed: that is the drill. Asked again."""
 
@@ -42,12 +50,33 @@ TURNS = {Turn.NONE: 75, Turn.PAUSE: 10, Turn.CANCEL: 5, Turn.EDIT: 10}
 """Of a hundred missions."""
 
 
+URGENT, URGENT_TASKS = 0.2, 6
+"""This share of the missions is of high priority, with so many short tasks at most and no paid calls."""
+
+
+def urgent(chance: random.Random, tasks: int) -> dict[str, Any]:
+    """One mission of high priority."""
+    inputs = [
+        {
+            "n": number,
+            "seconds": round(chance.uniform(0.05, 0.4), 3),
+            "pays": False,
+            "fails": False,
+            "hook": "",
+        }
+        for number in range(chance.randint(1, max(1, min(tasks, URGENT_TASKS))))
+    ]
+    return {**COMMON, "inputs": inputs, "plan": {"strategy": "map"}, "priority": "high"}
+
+
 def mission(chance: random.Random, tasks: int, endpoint: str) -> dict[str, Any]:
-    """One mission; one in four is reduced.
+    """One mission; one in five is of high priority, one in four of the others is reduced.
 
     A third of its tasks pay for a call and a fifth propose a webhook, where there is an endpoint for them;
     one in ten fails at first.
     """
+    if chance.random() < URGENT:
+        return urgent(chance, tasks)
     inputs = [
         {
             "n": number,
@@ -61,14 +90,9 @@ def mission(chance: random.Random, tasks: int, endpoint: str) -> dict[str, Any]:
     reduce = {"agent": "chaos-sum", "judge": JUDGE}
     reduced = {"strategy": "map_reduce", "width": REDUCE_WIDTH, "reduce": reduce}
     return {
-        "goal": "survive",
-        "agent": "chaos-drill",
+        **COMMON,
         "inputs": inputs,
         "plan": reduced if chance.random() < 0.25 else {"strategy": "map"},
-        "judge": JUDGE,
-        "budget_usd": BUDGET_USD,
-        "max_attempts": 5,
-        "task_timeout_s": 60,
     }
 
 

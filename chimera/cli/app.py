@@ -21,6 +21,7 @@ from chimera.cli import (
     review,
     run,
     task,
+    tenant,
 )
 from chimera.version import __version__
 
@@ -70,6 +71,7 @@ app.command("up")(fleet.up)
 app.command("down")(fleet.down)
 app.command("status")(fleet.status)
 app.command("demo")(demo.demo)
+app.add_typer(tenant.app)
 app.add_typer(model.app)
 app.add_typer(chaos.app)
 app.command("doctor")(doctor.doctor)

@@ -138,6 +138,7 @@ def _report(history: History, output_format: Format) -> None:
     from chimera.chaos.checker import check as checked
     from chimera.chaos.deaths import times
     from chimera.chaos.hooks import sent_again
+    from chimera.chaos.urgent import times as urgent_times
 
     findings = checked(history)
     faults = Counter(fault["fault"] for fault in history.faults)
@@ -163,6 +164,7 @@ def _report(history: History, output_format: Format) -> None:
                     for one in findings
                 ],
                 "seconds_after_a_workers_death": times(history),
+                "seconds_of_high_priority": urgent_times(history),
             }
         )
     else:
@@ -181,6 +183,9 @@ def _report(history: History, output_format: Format) -> None:
         for name, found in times(history).items():
             shown = ", ".join(f"{key} {value:g} s" for key, value in found.items() if key != "tasks")
             output.say(f"after a worker's death, {name}: {shown} ({found['tasks']:g} tasks)")
+        if (urgent := urgent_times(history))["tasks"]:
+            shown = ", ".join(f"{key} {value:g} s" for key, value in urgent.items() if key != "tasks")
+            output.say(f"high priority, from submit to accepted: {shown} ({urgent['tasks']:g} tasks)")
         for one in findings:
             for violation in one.violations[:20]:
                 output.say(f"{one.invariant}: {violation}")

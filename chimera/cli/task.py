@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chimera.core.verdict import Verdict
     from chimera.core.views import ActionView, RedriveView, TaskView
 
-app = output.group("task", "Tasks of a mission: list, get, redrive.")
+app = output.group("task", "Tasks of a mission: list, get, why, redrive.")
 
 
 ALL = 1_000_000
@@ -152,6 +152,30 @@ def get(
     if output_format is Format.JSON:
         return output.document(task)
     return show(task)
+
+
+@app.command()
+def why(
+    task_id: Annotated[str, typer.Argument(metavar="TASK")],
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """What a task waits for: its place in line, what holds it, and what to do.
+
+    \b
+    Examples:
+      chimera task why MISSION.7
+      chimera task why MISSION.7 -o json
+    """
+    found = ask(url, api_key_file, lambda client: client.why(task_id))
+    if output_format is Format.JSON:
+        return output.document(found)
+    output.say(f"{found.task_id}  {found.status or 'not planned yet'}  {found.cause}")
+    if found.position is not None:
+        output.say(f"  position {found.position:,} of {found.waiting:,}")
+    output.say(f"  because  {found.detail}")
+    return output.say(f"  next     {found.next_step}")
 
 
 def show(task: TaskView) -> None:

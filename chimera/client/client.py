@@ -9,7 +9,8 @@
 
 Every call is safe to repeat: reads change nothing, and each write carries an operation id that
 the hub remembers. So a call that met a broken connection or a 503 is tried again a bounded number
-of times before its error is raised, and a stream that dropped goes on where it stopped.
+of times before its error is raised, and a stream that dropped goes on where it stopped. One that was
+refused with 429 is sent again after the time the hub names, if that is short.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from chimera.core.views import (
     SpendView,
     TaskView,
     VersionView,
+    WhyView,
 )
 
 
@@ -227,6 +229,10 @@ class Client:
     async def task(self, task_id: str) -> TaskView:
         """One task. Raises NotFound."""
         return await self._hub.read(TaskView, f"/v1/tasks/{part(task_id)}")
+
+    async def why(self, task_id: str) -> WhyView:
+        """What holds a task: its place in line, the cause, and what to do. Raises NotFound."""
+        return await self._hub.read(WhyView, f"/v1/tasks/{part(task_id)}/why")
 
     async def reviews(self, *, limit: int = 100) -> list[ReviewView]:
         """What waits for a human, longest waiting first."""

@@ -24,6 +24,8 @@ from chimera.errors import (
     ConfigurationError,
     FleetUnavailable,
     InvalidRequest,
+    QuotaReached,
+    RateLimited,
     StoreTimeout,
     StoreUnavailable,
 )
@@ -38,6 +40,10 @@ PATIENCE_S = 60.0
 
 AWAY = (FleetUnavailable, StoreUnavailable, StoreTimeout)
 """What may be over in a moment: worth another try."""
+TOO_MUCH = (RateLimited, QuotaReached)
+"""Refused for now, with the time after which it may be asked again."""
+HEEDED_S = 10.0
+"""A `Retry-After` up to this is waited for; a longer one is the caller's to decide."""
 
 
 class Connection:
@@ -118,7 +124,7 @@ class Connection:
             asked["after"] = page.next
 
     async def _call(self, method: str, path: str, **request: Any) -> bytes:
-        """One call, tried again while the connection breaks or the hub answers 503."""
+        """One call, tried again while the connection breaks or the hub answers 503, or 429 for a moment."""
         tries = 0
         while True:
             tries += 1
@@ -126,12 +132,12 @@ class Connection:
                 with self.reachable():
                     response = await self.http.request(method, path, **request)
                 await self.check(response)
-            except AWAY:
-                if tries > self._retries:
-                    raise
-            else:
                 return response.content
-            await asyncio.sleep(_backoff_s(tries))
+            except (*AWAY, *TOO_MUCH) as exc:
+                pause_s = _pause_s(exc, tries)
+                if tries > self._retries or pause_s is None:
+                    raise
+            await asyncio.sleep(pause_s)
 
     async def events(
         self, path: str, params: Mapping[str, str] | None = None, last_id: str = ""
@@ -164,14 +170,15 @@ class Connection:
                                 tries, last_id = 0, event.id or last_id
                                 if event.data:
                                     yield event
-            except AWAY as exc:
+            except (*AWAY, *TOO_MUCH) as exc:
                 failure = exc
             tries += 1
             lost_at = time.monotonic() if tries == 1 else lost_at
             out_of_patience = time.monotonic() - lost_at > PATIENCE_S
-            if out_of_patience if connected else tries > self._retries:
+            pause_s = _pause_s(failure, tries)
+            if pause_s is None or (out_of_patience if connected else tries > self._retries):
                 raise failure
-            await asyncio.sleep(_backoff_s(tries))
+            await asyncio.sleep(pause_s)
 
     async def check(self, response: httpx.Response) -> None:
         """Raise the error that a response tells of, if it does."""
@@ -216,6 +223,16 @@ def part(identity: str) -> str:
     if not identity:
         raise InvalidRequest("an id is missing: give the mission's or the task's id")
     return quote(identity, safe="")
+
+
+def _pause_s(failure: ChimeraError, tries: int) -> float | None:
+    """Seconds until the next try; None when the hub names more than is waited for."""
+    if not isinstance(failure, TOO_MUCH):
+        return _backoff_s(tries)
+    if failure.retry_after_s > HEEDED_S:
+        return None
+    # Spread behind the named instant, never before it: many clients must not come back in step.
+    return failure.retry_after_s + 0.2 * _backoff_s(tries)
 
 
 def _backoff_s(attempt: int) -> float:

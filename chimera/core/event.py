@@ -50,6 +50,7 @@ KINDS: dict[str, str] = {
     "task.revived": "its mission, or what it waits for, came back",
     "review.claimed": "a judge took it under a lease",
     "review.rescued": "its judge's lease ran out",
+    "slo.breached": "a task of high priority was accepted later than promised (`CHIMERA_SLO_S`)",
     "spend.held": "a reservation was granted",
     "spend.refused": "a reservation was refused",
     "spend.settled": "a call's real cost was charged",
@@ -63,6 +64,7 @@ KINDS: dict[str, str] = {
     "worker.started": "a worker joined the tenant's swarm",
     "worker.ended": "a worker left",
     "limits.set": "the tenant's limits changed",
+    "quota.set": "what the tenant may have at most changed",
     "recorder.epoch": "the store restarted, failed over or was restored: numbers go on in a new epoch",
 }
 """Every kind of entry, and what it means."""

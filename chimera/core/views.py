@@ -20,6 +20,7 @@ from chimera.core.mission import MISSION_FINAL, MissionStatus
 from chimera.core.money import Window
 from chimera.core.task import FINAL, Priority, Task, TaskStatus
 from chimera.core.verdict import Verdict
+from chimera.core.waiting import Cause
 
 EventView = Event
 """An event travels as it is recorded."""
@@ -173,6 +174,23 @@ class TaskView(Task):
     last_error: str = ""
     planned_at: datetime
     finished_at: datetime | None = None
+
+
+class WhyView(View):
+    """What holds a task, and what to do about it."""
+
+    task_id: str
+    status: TaskStatus | None = Field(description="Null for an input of which no task was made yet.")
+    cause: Cause
+    detail: str = Field(description="One sentence: what holds it.")
+    next_step: str = Field(description="One sentence: what to do.")
+    position: int | None = Field(
+        None,
+        description="Its place in the tenant's line of tasks to be claimed, or of results to be judged; "
+        "from 1, if each were claimed alone and nothing new came; null when it stands in none, or far back.",
+    )
+    waiting: int | None = Field(None, description="How many stand in that line.")
+    figures: dict[str, Any] = Field({}, description="What the sentences are made of, by cause.")
 
 
 class ResultView(View):

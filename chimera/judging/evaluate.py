@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import lru_cache, partial
 from typing import NamedTuple, TypeVar
 
@@ -29,6 +30,7 @@ from chimera.judging.schema import SchemaJudge
 T = TypeVar("T")
 
 MoreTopics = Callable[[Submission], Awaitable[Iterable[str]]]
+Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class Asker(NamedTuple):
@@ -53,6 +55,7 @@ async def evaluate(
     askers: Askers | None = None,
     more_topics: MoreTopics | None = None,
     time_limit_s: float = TIME_LIMIT_S,
+    turn: Turn = nullcontext,
 ) -> Verdict:
     """Judge one submission.
 
@@ -64,6 +67,7 @@ async def evaluate(
         askers: gives each `llm` policy its bound model call; bounded in time by the caller.
         more_topics: names further topics (a model's view, say). It can add, never remove.
         time_limit_s: for each policy that runs in a thread, and for the detector; seconds.
+        turn: held around what runs in a thread: threads are few, and shared by whoever is judged.
     Raises:
         JudgeFailed: a policy could not judge. Nothing is said about the result.
         ChimeraError: what `askers` and `more_topics` raise of ours, unchanged.
@@ -71,11 +75,11 @@ async def evaluate(
     """
     paid = [spec for spec in policies if isinstance(spec, LlmPolicy)]
     opinions = [
-        await _in_thread(spec.policy, partial(_judge, spec, submission), time_limit_s)
+        await _in_thread(spec.policy, partial(_judge, spec, submission), time_limit_s, turn)
         for spec in policies
         if not isinstance(spec, LlmPolicy)
     ]
-    topics = await find_topics(submission, detector, more_topics, time_limit_s)
+    topics = await find_topics(submission, detector, more_topics, time_limit_s, turn)
     for rubric in paid:
         if opinions and _decision(opinions, accept_above, reject_below) is Decision.REJECT:
             break
@@ -112,6 +116,7 @@ async def find_topics(
     detector: Detector,
     more_topics: MoreTopics | None = None,
     time_limit_s: float = TIME_LIMIT_S,
+    turn: Turn = nullcontext,
 ) -> tuple[str, ...]:
     """The sensitive topics of the result, its actions and the goal, and those that `more_topics` adds.
 
@@ -120,7 +125,10 @@ async def find_topics(
     """
     texts = (prose(submission.result), submission.goal, *(prose(one.said) for one in submission.actions))
     findings = await _in_thread(
-        "boundaries", lambda: [finding for text in texts for finding in detector.find(text)], time_limit_s
+        "boundaries",
+        lambda: [finding for text in texts for finding in detector.find(text)],
+        time_limit_s,
+        turn,
     )
     found = dict.fromkeys(finding.topic for finding in findings)
     if more_topics is not None:
@@ -183,8 +191,9 @@ async def _ask(spec: LlmPolicy, submission: Submission, askers: Askers | None) -
     return await _guarded("llm", LlmJudge(spec, ask, self_judging=self_judging).judge(submission))
 
 
-async def _in_thread(policy: str, work: Callable[[], T], time_limit_s: float) -> T:
-    return await _guarded(policy, _timed(work, time_limit_s))
+async def _in_thread(policy: str, work: Callable[[], T], time_limit_s: float, turn: Turn) -> T:
+    async with turn():
+        return await _guarded(policy, _timed(work, time_limit_s))
 
 
 async def _timed(work: Callable[[], T], time_limit_s: float) -> T:

@@ -26,6 +26,7 @@ from chimera.store.room import Room
 from chimera.store.sinks import Sink, Troubles
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
+from chimera.store.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,8 @@ class TenantStores:
     """The archive's hold on the recorder's stream."""
     dossiers: Dossiers
     pruning: Pruning
+    waiting: Waiting
+    """Why tasks wait."""
     readings: Readings
     """Missions, tasks and actions for whoever only reads them: also those that were pruned."""
 
@@ -87,6 +90,7 @@ class Base:
                 Sink(self.redis, tenant),
                 dossiers,
                 Pruning(self.redis, tenant),
+                Waiting(self.redis, tenant),
                 Readings(missions, tasks, actions, dossiers),
             )
         return self._stores[tenant]
@@ -127,7 +131,7 @@ def base_of(settings: Settings) -> Base:
         redis=redis,
         blocking=connect(settings, blocking=True),
         blobs=Blobs(settings.blob_location),
-        tenants=TenantStore(redis),
+        tenants=TenantStore(redis, settings.tenant_quota),
         catalogue=Catalogue(redis),
         room=Room(redis),
         troubles=Troubles(redis),

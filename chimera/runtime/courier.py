@@ -23,6 +23,7 @@ from chimera.core.action import Allowed, Answer, Outcome, idempotency_key, outco
 from chimera.errors import StoreError
 from chimera.runtime.base import Base
 from chimera.runtime.service import Service, backoff_s
+from chimera.runtime.turns import Turns
 from chimera.runtime.webhook import Webhook
 from chimera.store.actions import Errand, Report
 from chimera.store.connection import end
@@ -78,7 +79,7 @@ class Courier(Service):
         self._webhook: Webhook | None = None
         self._named: set[str] = set()
         self._swept_at = float("-inf")
-        self._turn = 0
+        self._turns = Turns()
         self._claim_ids: dict[str, str] = {}
         """Claims whose answer has not come: they are asked for again under the same id."""
         self._held: Counter[str] = Counter()
@@ -137,11 +138,9 @@ class Courier(Service):
         """Those named; all of them at least once a sweep, since time alone makes actions due."""
         now = time.monotonic()
         if named and now - self._swept_at < self.sweep_s:
-            return sorted(named)
+            return self._turns.of(named)
         self._swept_at = now
-        names = await self._base.tenants.names()
-        self._turn = (self._turn + 1) % max(1, len(names))
-        return names[self._turn :] + names[: self._turn]
+        return self._turns.of(await self._base.tenants.names())
 
     def _room(self, tenant: str) -> int:
         return min(AT_ONCE - self._held.total(), OF_TENANT - self._held[tenant])

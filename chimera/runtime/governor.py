@@ -16,6 +16,7 @@ from chimera.runtime.base import Base, TenantStores
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
 from chimera.runtime.service import Service
+from chimera.runtime.turns import Turns
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.requests import Request, understood
 from chimera.store.scripts import OldTerm
@@ -42,6 +43,7 @@ class Governor(Service):
         self._wakeups = wakeups
         self._named: set[str] = set()
         self._bulkhead = Bulkhead(self.name)
+        self._turns = Turns()
 
     async def wait(self) -> None:
         self._named = await self._wakeups.wait(self.sweep_s)
@@ -51,10 +53,10 @@ class Governor(Service):
         # Woken for some tenants: those only. On a sweep: all of them, and holds that ran out too.
         named, self._named = self._named, set()
         try:
-            for tenant in named or await self._base.tenants.names():
+            for tenant in self._turns.of(named or await self._base.tenants.names()):
                 with self._bulkhead.of(tenant):
-                    while await self._answer(tenant, term) == BATCH:
-                        pass
+                    if await self._answer(tenant, term) == BATCH:
+                        self._wakeups.name(tenant)  # the rest when it is its turn again
                     if not named:
                         await self._expire(tenant, term)
         except OldTerm:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from chimera.agents.models.client import ModelClient, Models
+from chimera.core.fairness import room
 from chimera.core.judge import LlmPolicy
 from chimera.core.lease import Review
 from chimera.core.mission import Stage
@@ -41,6 +42,7 @@ from chimera.runtime.briefs import Brief, Briefs
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.desk import Desk, LeasedPurse
 from chimera.runtime.service import Service
+from chimera.runtime.turns import Gate, Turns
 from chimera.store.connection import end
 from chimera.store.scripts import Refusal
 from chimera.store.signals import Wakeups
@@ -50,7 +52,9 @@ log = structlog.get_logger(__name__)
 BATCH = 128
 """Reviews of one claim, judged together as far as they are small; verdicts of one commit."""
 AT_ONCE = 512
-"""Reviews one judge holds at once."""
+"""Reviews one judge holds at once; three quarters of one tenant: the next one's begin at once."""
+THREADS = 6
+"""Policies that run in threads at once; of one tenant half of them."""
 DRAIN_S, COMMIT_S = 5.0, 2.0
 """At its end a judge finishes what it holds, and commits it, within these."""
 MAX_FAILURES = 3
@@ -75,6 +79,11 @@ class Judge(Service):
         self._briefs: dict[str, Briefs] = {}
         self._desks: dict[str, Desk] = {}
         self._held: dict[tuple[str, str], Review] = {}
+        self._of_tenant: Counter[str] = Counter()
+        """How many of these are each tenant's."""
+        self._left: set[str] = set()
+        """Tenants with more to judge than there was room for."""
+        self._turns, self._threads = Turns(), Gate(THREADS)
         self._judging: set[asyncio.Task[None]] = set()
         self._quick: ThreadPoolExecutor | None = None
         """A thread of its own: small results wait for no slow policy."""
@@ -114,24 +123,40 @@ class Judge(Service):
 
     async def run_once(self) -> None:
         named, self._named = self._named, set()
-        for tenant in named or await self._base.tenants.names():
-            with self._bulkhead.of(tenant):
-                await self._take(tenant)
+        more = self._turns.of(named or await self._base.tenants.names())
+        while more:  # a batch each, in turn
+            taking, more = more, []
+            for tenant in taking:
+                with self._bulkhead.of(tenant):
+                    if await self._take(tenant):
+                        more.append(tenant)
 
-    async def _take(self, tenant: str) -> None:
-        """Take one tenant's results to judge, as far as there is room."""
-        while (room := AT_ONCE - len(self._held)) > 0:
-            reviews = await self._base.of(tenant).reviews.claim(
-                self.judge_id,
-                uuid.uuid4().hex,
-                lease_s=self._base.settings.lease_s,
-                most=min(BATCH, room),
-            )
-            self._held.update(((tenant, review.task_id), review) for review in reviews)
-            if reviews:
-                self._spawn(self._judge_all(tenant, reviews), f"judge {len(reviews)}")
-            if len(reviews) < BATCH:
-                return
+    async def _take(self, tenant: str) -> bool:
+        """Take some of a tenant's results to judge, as far as there is room. True: there may be more."""
+        most = min(BATCH, room(AT_ONCE, len(self._held), self._of_tenant[tenant]))
+        if most <= 0:
+            self._left.add(tenant)
+            return False
+        reviews = await self._base.of(tenant).reviews.claim(
+            self.judge_id, uuid.uuid4().hex, lease_s=self._base.settings.lease_s, most=most
+        )
+        for review in reviews:
+            self._of_tenant[tenant] += (tenant, review.task_id) not in self._held
+            self._held[tenant, review.task_id] = review
+        if reviews:
+            self._spawn(self._judge_all(tenant, reviews), f"judge {len(reviews)}")
+        return len(reviews) == most
+
+    def _let_go(self, tenant: str, *task_ids: str) -> None:
+        """These are judged, given back or lost: there is room for others."""
+        self._of_tenant[tenant] -= sum(
+            self._held.pop((tenant, task_id), None) is not None for task_id in task_ids
+        )
+        if not self._of_tenant[tenant]:
+            del self._of_tenant[tenant]
+        left, self._left = self._left, set()
+        for other in left:
+            self._wakeups.name(other)
 
     def _spawn(self, judging: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(judging, name=name)
@@ -200,13 +225,13 @@ class Judge(Service):
             verdict = await self._evaluate(tenant, review)
         except LeaseLost as exc:
             log.warning("review.lost", task_id=review.task_id, detail=str(exc))
-            self._held.pop((tenant, review.task_id), None)
+            self._let_go(tenant, review.task_id)
         except BudgetExceeded as exc:
             # It waits in REVIEW: no money to judge is no judgement.
             await self._give_back(tenant, review, str(exc), counts=False)
         except (StoreUnavailable, StoreTimeout) as exc:
             log.warning("store.unavailable", service="judge", error=str(exc))
-            self._held.pop((tenant, review.task_id), None)
+            self._let_go(tenant, review.task_id)
         except (BackendError, CorruptRecord) as exc:
             # A record that cannot be read is no absence that passes: in the end a human looks.
             log.warning("judge.failed", task_id=review.task_id, error=str(exc))
@@ -243,6 +268,7 @@ class Judge(Service):
             reject_below=self._base.settings.reject_below,
             judge=self.judge_id,
             askers=self._askers(tenant, review, stage),
+            turn=partial(self._threads.of, tenant),
         )
 
     def _askers(self, tenant: str, review: Review, stage: Stage) -> Askers:
@@ -287,7 +313,7 @@ class Judge(Service):
         )
 
     async def _give_back(self, tenant: str, review: Review, why: str, *, counts: bool) -> None:
-        self._held.pop((tenant, review.task_id), None)
+        self._let_go(tenant, review.task_id)
         try:
             await self._base.of(tenant).reviews.give_back(
                 self.judge_id, [(review, why, counts)], max_failures=MAX_FAILURES
@@ -323,8 +349,7 @@ class Judge(Service):
         except Exception:
             log.exception("commit.failed")
         finally:
-            for review, _ in batch:
-                self._held.pop((tenant, review.task_id), None)
+            self._let_go(tenant, *(review.task_id for review, _ in batch))
 
     async def _renew(self) -> None:
         while True:

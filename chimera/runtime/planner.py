@@ -18,6 +18,9 @@ WINDOW = 500
 """Inputs of one script call."""
 SHARE = 8
 """A verdict wakes the hub to plan on once one in so many of the window is free. It looks each second, too."""
+LEAST = 100
+"""So many unfinished tasks a mission may have though its tenant has as many as its quota allows: no mission
+of a tenant keeps its others from being planned."""
 
 
 class Planner:
@@ -29,45 +32,52 @@ class Planner:
 
     async def plan(self, tenant: str, mission_id: str, *, term: int, by: str) -> None:
         """Plan until the mission is wholly planned, its window or the store is full, or another plans."""
+        while await self.plan_some(tenant, mission_id, term=term, by=by):
+            pass
+
+    async def plan_some(self, tenant: str, mission_id: str, *, term: int, by: str) -> bool:
+        """Plan one window. True: there may be more to plan at once."""
         try:
-            await self._plan(tenant, mission_id, term=term, by=by)
+            return await self._plan(tenant, mission_id, term=term, by=by)
         except QueueFull as exc:
             if not self._waits:
                 log.warning("planner.waits", tenant=tenant, mission_id=mission_id, reason=str(exc))
             self._waits = True
+            return False
 
-    async def _plan(self, tenant: str, mission_id: str, *, term: int, by: str) -> None:
+    async def _plan(self, tenant: str, mission_id: str, *, term: int, by: str) -> bool:
         missions = self._base.of(tenant).missions
         settings = self._base.settings
-        while True:
-            mission = await missions.get(mission_id)
-            unfinished = sum(mission.counts[status] for status in ("BLOCKED", "READY", "PENDING", "REVIEW"))
-            room = min(WINDOW, settings.plan_window - unfinished)
-            if mission.planned_all or room <= 0:
-                return
-            await self._base.room.require()  # before the inputs are read for nothing
-            items = ()
-            if not isinstance(mission.spec.plan, DagPlan):
-                items = tuple(await self._base.blobs.read_inputs(tenant, mission_id, mission.planned, room))
-                if not items:
-                    raise CorruptRecord(
-                        f"inputs of mission {mission_id} end at {mission.planned} of {mission.inputs}"
-                    )
-            window = next_window(
-                mission.spec,
-                items,
-                cursor=mission.planned,
-                inputs=mission.inputs,
-                width=settings.reduce_width,
-            )
-            refill = settings.plan_window - min(WINDOW, settings.plan_window // SHARE)
-            if not await missions.plan(
-                mission_id, window, cursor=mission.planned, term=term, by=by, refill=refill
-            ):
-                return
-            if self._waits:
-                log.warning("planner.goes_on", tenant=tenant, mission_id=mission_id)
-            self._waits = False
-            log.debug("mission.planned", tenant=tenant, mission_id=mission_id, tasks=len(window.tasks))
-            if window.done:
-                return
+        mission = await missions.get(mission_id)
+        unfinished = sum(mission.counts[status] for status in ("BLOCKED", "READY", "PENDING", "REVIEW"))
+        quota = await self._base.tenants.quota(tenant)
+        room = min(WINDOW, settings.plan_window - unfinished)
+        if quota.max_ready:
+            room = min(room, max(LEAST - unfinished, quota.max_ready - await missions.unfinished()))
+        if mission.planned_all or room <= 0:
+            return False
+        await self._base.room.require()  # before the inputs are read for nothing
+        items = ()
+        if not isinstance(mission.spec.plan, DagPlan):
+            items = tuple(await self._base.blobs.read_inputs(tenant, mission_id, mission.planned, room))
+            if not items:
+                raise CorruptRecord(
+                    f"inputs of mission {mission_id} end at {mission.planned} of {mission.inputs}"
+                )
+        window = next_window(
+            mission.spec,
+            items,
+            cursor=mission.planned,
+            inputs=mission.inputs,
+            width=settings.reduce_width,
+        )
+        refill = settings.plan_window - min(WINDOW, settings.plan_window // SHARE)
+        if not await missions.plan(
+            mission_id, window, cursor=mission.planned, term=term, by=by, refill=refill
+        ):
+            return False
+        if self._waits:
+            log.warning("planner.goes_on", tenant=tenant, mission_id=mission_id)
+        self._waits = False
+        log.debug("mission.planned", tenant=tenant, mission_id=mission_id, tasks=len(window.tasks))
+        return not window.done

@@ -169,6 +169,7 @@ class Worker:
                     general=general,
                     high=free,
                     slots=self._settings.slots,
+                    max_agents=self._settings.tenant_max_agents,
                 )
                 break
             except StoreError as exc:

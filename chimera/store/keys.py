@@ -19,6 +19,8 @@ active        zset    mission that is not final → deadline (µs, +inf)    whil
 finished      zset    mission that is final → its end (µs)               until pruned
 sweep         set     final missions whose open tasks must still end     until swept
 revive        set     missions whose swept tasks must come back          until revived
+quota         hash    the tenant's own bounds, where it has any         for ever
+bucket        hash    requests that passed, by the rate; last takes      while any, + 10 s
 ids           list    task ids of a mission, as planned                  with the mission
 spec          hash    a task's stage, input, dependencies                with the mission
 submitted     string  mission made under an idempotency key              24 h
@@ -28,6 +30,7 @@ task          hash    a task's run state                                 with th
 counts        hash    tasks of a mission by status, and other tallies    with the mission
 ready         list    a mission's READY tasks                            while any
 parked        list    a paused mission's tasks in REVIEW                 until resumed
+open          string  tasks BLOCKED, READY, PENDING or in REVIEW         for ever
 high, normal  zset    missions with READY tasks → rank (µs)              while any
 later         zset    READY tasks with a not-before → that instant (µs)  while any
 leases        zset    PENDING task → lease's end (µs)                    while any
@@ -50,6 +53,7 @@ action        hash    one accepted action, what became of it             with th
 actions       list    actions of a mission, as accepted                  with the mission
 outcomes      hash    actions of a mission by status                     with the mission
 outbox        zset    QUEUED action → due, or its lease's end (µs)       while any
+slo           hash    accepted of high priority: by time taken, breaches  for ever
 limits        hash    the tenant's limits by window (µ$)                 for ever
 ledger        hash    settled by window, held (µ$)                       for ever
 spend         hash    settled and held of one mission (µ$)               with the mission
@@ -128,9 +132,12 @@ PLAIN = {
     "finished": "h:finished",
     "sweep": "h:sweep",
     "revive": "h:revive",
+    "quota": "h:quota",
+    "bucket": "h:bucket",
     "high": "q:high",
     "normal": "q:normal",
     "later": "q:later",
+    "open": "q:open",
     "leases": "q:leases",
     "review": "q:review",
     "judging": "q:judging",
@@ -143,6 +150,7 @@ PLAIN = {
     "sent": "q:sent",
     "inbox": "j:inbox",
     "outbox": "j:outbox",
+    "slo": "j:slo",
     "limits": "g:limits",
     "ledger": "g:ledger",
     "holds": "g:holds",

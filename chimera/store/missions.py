@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 from chimera.core.action import ActionStatus
 from chimera.core.mission import MissionBase, MissionStatus
 from chimera.core.plan import Window
-from chimera.errors import AlreadyExists, ChimeraError, Conflict, InvalidTransition, NotFound
+from chimera.core.task import Priority
+from chimera.errors import (
+    AlreadyExists,
+    ChimeraError,
+    Conflict,
+    InvalidTransition,
+    NotFound,
+    QuotaReached,
+)
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.room import Room
@@ -72,21 +80,17 @@ class Standing(NamedTuple):
 
     status: MissionStatus
     planned_all: bool
-    sweep: bool
-    """It is over, and tasks of it are open."""
 
 
-class Agenda(NamedTuple):
+class Chores(NamedTuple):
     """Of one tenant, what waits for the hub.
 
     Attributes:
-        dirty: missions something happened to.
         revive: missions whose swept tasks must come back.
         sweep: final missions whose open tasks must still end.
         failures: whether tasks failed whose dependants were not told.
     """
 
-    dirty: list[str]
     revive: list[str]
     sweep: list[str]
     failures: bool
@@ -113,18 +117,24 @@ class MissionStore:
         by: str,
         idempotency_key: str = "",
         inputs_digest: str = "",
+        max_ready: int = 0,
+        slo_s: float = 10.0,
     ) -> tuple[str, bool]:
         """Acknowledge a mission whose inputs are already in the blob store.
 
         Returns the mission's id and whether it is new: the same idempotency key gives the same.
 
+        Args:
+            slo_s: of high priority, the time to acceptance beyond which a task is a breach.
+
         Raises:
             AlreadyExists: the key came before with another request.
             QueueFull: the store has no room for new work; nothing was acknowledged.
+            QuotaReached: the tenant has as many unfinished tasks as its quota, else `max_ready`, allows.
         """
         await self._room.require()
         body = spec.model_dump_json(exclude={"inputs"})
-        code, made = await self._scripts.run(
+        code, made, *full = await self._scripts.run(
             "submit_mission",
             [self.keys.root],
             mission_id,
@@ -132,6 +142,7 @@ class MissionStore:
             _digest(f"{body} {inputs} {inputs_digest}"),
             by,
             "" if spec.deadline_s is None else round(spec.deadline_s * 1e6),
+            max_ready,
             *("spec", body),
             *("goal", spec.goal),
             *("context", json.dumps(spec.context)),
@@ -139,6 +150,7 @@ class MissionStore:
             *("timeout_us", round(timeout_s * 1e6)),
             *("max_attempts", max_attempts),
             *("budget", spec.budget_microusd),
+            *(("slo_us", round(slo_s * 1e6)) if spec.priority is Priority.HIGH else ()),
             *("inputs", inputs),
             *("total_tasks", total_tasks),
             *("on_task_failure", spec.on_task_failure),
@@ -147,6 +159,12 @@ class MissionStore:
         if code == Refusal.LOST:
             raise AlreadyExists(
                 f"this Idempotency-Key made mission {made} from another request: use a new key"
+            )
+        if code == Refusal.FULL:
+            raise QuotaReached(
+                f"this tenant has {full[0]:,} unfinished tasks, its quota allows {full[1]:,}: let some end, "
+                f"or ask the operator for more (`chimera tenant quota {self.keys.tenant} --max-ready N`); "
+                "nothing was submitted"
             )
         return str(made), code == 1
 
@@ -207,7 +225,7 @@ class MissionStore:
             if isinstance(answer, ChimeraError)
             else None
             if under_term(answer) == Refusal.MISSING
-            else Standing(MissionStatus(answer[0]), answer[1] == 1, answer[2] == 1)
+            else Standing(MissionStatus(answer[0]), answer[1] == 1)
             for answer in answers
         ]
 
@@ -395,16 +413,25 @@ class MissionStore:
         with translated():
             return list(await self._redis.zrange(self.keys.active, 0, -1))
 
-    async def agenda(self, most: int = 500) -> Agenda:
-        """What the hub has to look at; looking again does no harm. Of the dirty ones it is told once."""
+    async def dirty(self, most: int = 500) -> list[str]:
+        """Missions that something happened to, told once; looking again does no harm."""
+        with translated():
+            return sorted(await self._redis.spop(self.keys.dirty, most))
+
+    async def chores(self) -> Chores:
+        """What the hub has to do for the tenant beside planning."""
         with translated():
             async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.spop(self.keys.dirty, most)
                 pipe.smembers(self.keys.revive)
                 pipe.smembers(self.keys.sweep)
                 pipe.llen(self.keys.fallen)
-                dirty, revive, sweep, fallen = await pipe.execute()
-        return Agenda(sorted(dirty), sorted(revive), sorted(sweep), fallen > 0)
+                revive, sweep, fallen = await pipe.execute()
+        return Chores(sorted(revive), sorted(sweep), fallen > 0)
+
+    async def unfinished(self) -> int:
+        """Tasks of all missions that are BLOCKED, READY, PENDING or in REVIEW: what `max_ready` bounds."""
+        with translated():
+            return int(await self._redis.get(self.keys.open) or 0)
 
     async def now_us(self) -> int:
         """The store's clock."""

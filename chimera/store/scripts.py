@@ -40,6 +40,8 @@ class Refusal(IntEnum):
     """There is nothing to accept."""
     OVER_LIMIT = -7
     """A limit refuses the spend."""
+    FULL = -8
+    """The tenant has as much as its quota allows."""
 
 
 class OldTerm(Exception):

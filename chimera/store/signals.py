@@ -43,6 +43,11 @@ class Wakeups:
         if self._listener is not None:
             await end(self._listener)
 
+    def name(self, tenant: str) -> None:
+        """Name a tenant without a signal: there is more to do for it than its turn allowed."""
+        self._names.add(tenant)
+        self._named.set()
+
     async def wait(self, timeout_s: float) -> set[str]:
         """Tenants named since the last call. Empty once every `timeout_s`, however many are named:
         then all must be looked at, for a signal may be lost while others come."""

@@ -92,12 +92,21 @@ class TaskStore:
         self.keys = TenantKeys(tenant)
 
     async def claim(
-        self, worker: str, claim_id: str, *, lease_s: float, general: int, high: int, slots: int
+        self,
+        worker: str,
+        claim_id: str,
+        *,
+        lease_s: float,
+        general: int,
+        high: int,
+        slots: int,
+        max_agents: int = 0,
     ) -> list[Claim]:
         """Claim READY tasks: at most `high` of high priority, of these and others `general`.
 
         The same claim id again gives the same tasks. Of tasks whose worker died before, a worker of so many
-        `slots` holds few at a time.
+        `slots` holds few at a time. A tenant without a quota of its own has at most `max_agents` tasks under
+        lease; 0: no bound.
         """
         _, tasks = await self._scripts.run(
             "claim_tasks",
@@ -110,6 +119,7 @@ class TaskStore:
             10,
             POISON_AFTER,
             slots,
+            max_agents,
         )
         with translated():
             return [

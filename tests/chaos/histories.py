@@ -178,6 +178,20 @@ class Drill:
         await drive.finish(stores, 1)
         await stores.missions.settle("n1", term=drive.TERM, by="hub")
 
+    async def some_are_urgent(self) -> None:
+        """m5: high priority; one is accepted, a human is asked of another, and it is paused for a moment."""
+        await self.submit("m5", drive.spec(inputs=[1, 2], priority="high"))
+        for one in await drive.claim(self.stores, 2, worker="w2"):
+            assert await drive.hand_in(self.stores, one, worker="w2") is None
+        sure, unsure = await drive.review(self.stores)
+        assert await drive.judge(self.stores, unsure, drive.verdict("escalate", 0.8)) is None
+        await self.stores.missions.pause("m5", "p", by="eve")
+        await self.stores.missions.resume("m5", "r", by="eve")
+        assert await drive.judge(self.stores, sure) is None
+        verdict = drive.verdict()
+        await self.stores.reviews.answer(unsure.task_id, "op", verdict=verdict, by="eve", max_stale=5)
+        await self.look("m5")
+
     async def run(self) -> History:
         """All of it, gathered as after a drill."""
         try:
@@ -187,6 +201,7 @@ class Drill:
             await self.an_owner_gives_up()
             await self.a_budget_is_raised()
             await self.a_neighbour()
+            await self.some_are_urgent()
             await drive.archive(self.stores, "m1")  # as a store that was full does
         finally:
             for journal in self.journals.values():

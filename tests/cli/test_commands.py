@@ -42,10 +42,11 @@ def test_every_command_of_the_manual_is_there() -> None:
         *("up", "down", "status", "run", "demo", "doctor", "env", "model serve", "recorder show"),
         *(f"mission {verb}" for verb in ("submit", "list", "get", "watch")),
         *(f"mission {verb}" for verb in ("results", "cancel", "pause", "resume", "set", "schema")),
-        *(f"task {verb}" for verb in ("list", "get", "redrive")),
+        *(f"task {verb}" for verb in ("list", "get", "why", "redrive")),
         *(f"review {verb}" for verb in ("list", "show", "approve", "reject")),
         *(f"action {verb}" for verb in ("list", "retry")),
         *(f"agent {verb}" for verb in ("new", "list", "run")),
+        *(f"tenant {verb}" for verb in ("list", "add", "quota")),
     }
 
 

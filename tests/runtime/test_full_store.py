@@ -16,6 +16,7 @@ from chimera.agents.context import Context
 from chimera.agents.purse import Charge
 from chimera.core.mission import MissionStatus
 from chimera.core.task import Task
+from chimera.errors import QueueFull
 from chimera.runtime.base import Base, open_base
 from chimera.runtime.elector import Elector
 from chimera.runtime.retention import ROOM_AT, Retention
@@ -147,10 +148,15 @@ async def test_a_store_full_of_finished_missions_makes_room_for_new_ones(
 ) -> None:
     stores, made = base.of("acme"), list[str]()
     while await troubles.taken(small) < FULL_AT + 0.01:
-        made.append(f"m{len(made):03d}")
+        name = f"m{len(made):03d}"
         await troubles.clear(small, f"{stores.recorder.keys.log}")  # what an archivist does
-        await drive.submit(base, "acme", drive.spec(inputs=[ITEM] * 20), made[-1])
-        assert await drive.plan(base, "acme", drive.spec(inputs=[ITEM] * 20), made[-1])
+        try:
+            await drive.submit(base, "acme", drive.spec(inputs=[ITEM] * 20), name)
+            assert await drive.plan(base, "acme", drive.spec(inputs=[ITEM] * 20), name)
+        except QueueFull:
+            await asyncio.sleep(ASK_AGAIN_S)  # so old may the figure be: the log was there then
+            continue
+        made.append(name)
         await drive.finish(stores, 20, {"of": made[-1]})
         await drive.end(stores, made[-1])
     await refused(http)
@@ -167,7 +173,7 @@ async def test_a_store_full_of_finished_missions_makes_room_for_new_ones(
         await service.run_once()
     await elector.stop()
     (said,) = [line for line in logs if line["event"] == "retention.made_room"]
-    assert said["taken"] < ROOM_AT
+    assert said["taken"] <= ROOM_AT  # it is told rounded
     left = await stores.missions.list_ids(most=1_000)
     assert 0 < len(left) < len(made)
     assert sorted(left) == made[len(made) - len(left) :], "those that ended first went first"

@@ -90,6 +90,9 @@ class Census:
 def wrong(census: Census, model: Model) -> Iterator[str]:
     """Each thing in the store that is not as the model has it, or not where it belongs."""
     yield from _places(census, model)
+    unfinished = sum(task.status in UNFINISHED for task in model.tasks.values())
+    if int(census.plain("open") or 0) != unfinished:
+        yield f"{census.plain('open')} tasks are counted as unfinished, not {unfinished}"
     for mission_id in model.missions:
         yield from _mission(census, model, mission_id)
     for task in model.tasks.values():
@@ -99,6 +102,8 @@ def wrong(census: Census, model: Model) -> Iterator[str]:
     yield from (f"{key} is no task" for key in census.found if key.startswith(root) and key not in known)
 
 
+UNFINISHED = {S.BLOCKED, S.READY, S.PENDING, S.REVIEW}
+"""Statuses that count against the tenant's `max_ready`."""
 RUNNING_OUT = ("q:w:", "h:op:", "h:idem:", "g:hold:")
 """Keys that may name a mission that is gone, and run out by themselves: what a worker or a person last did,
 and holds that ended."""

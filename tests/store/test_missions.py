@@ -92,10 +92,10 @@ async def test_cancelling_is_idempotent_and_sweeps_in_batches(base: Base, tenant
         await stores.missions.cancel("m1", by="me", reason="enough")
     assert await drive.claim(stores) == [], "nothing starts once it is cancelled"
     assert await stores.missions.sweep("m1", term=drive.TERM, by="test", most=4) == 6
-    assert (await stores.missions.agenda()).sweep == ["m1"]
+    assert (await stores.missions.chores()).sweep == ["m1"]
     while await stores.missions.sweep("m1", term=drive.TERM, by="test", most=4):
         pass
-    assert (await stores.missions.agenda()).sweep == []
+    assert (await stores.missions.chores()).sweep == []
     assert (await stores.missions.get("m1")).counts["CANCELLED"] == 10
     assert await base.redis.zcard(stores.tasks.keys.leases) == 0
 
@@ -173,9 +173,9 @@ async def test_tasks_behind_an_escalated_one_wait_for_the_human_too(base: Base, 
     (one,) = await drive.claim(stores)
     await drive.hand_in(stores, one)
     (held,) = await drive.review(stores)
-    await stores.missions.agenda()
+    await stores.missions.dirty()
     await drive.judge(stores, held, drive.verdict("escalate", 0.8))
-    assert (await stores.missions.agenda()).dirty == ["m1"], "the hub is told to look"
+    assert await stores.missions.dirty() == ["m1"], "the hub is told to look"
     assert await settle(stores) is MissionStatus.WAITING_REVIEW
     await stores.reviews.answer("m1.a", "op", verdict=drive.verdict(), by="eve", max_stale=5)
     assert await settle(stores) is MissionStatus.RUNNING
@@ -189,13 +189,13 @@ async def test_a_verdict_wakes_the_planner_once_there_is_room_for_a_good_many(
     window = next_window(mission, mission.inputs[:4], cursor=0, inputs=8, width=20)
     stores = base.of(tenant)
     assert await stores.missions.plan("m1", window, cursor=0, term=drive.TERM, by="test", refill=2)
-    await stores.missions.agenda()
+    await stores.missions.dirty()
     looked = []
     for one in await drive.claim(stores, 4):
         await drive.hand_in(stores, one)
         (held,) = await drive.review(stores)
         await drive.judge(stores, held)
-        looked.append((await stores.missions.agenda()).dirty)
+        looked.append(await stores.missions.dirty())
     assert looked == [[], ["m1"], ["m1"], ["m1"]]
 
 

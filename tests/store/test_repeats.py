@@ -20,6 +20,7 @@ import pytest
 from pydantic import SecretStr
 
 from chimera.core.event import Position
+from chimera.core.tenant import Quota
 from chimera.errors import ChimeraError, StoreError
 from chimera.runtime.base import Base, TenantStores, base_of
 from chimera.serving.local.redis_server import RedisServer
@@ -28,6 +29,7 @@ from chimera.store.connection import connect_sync
 from chimera.store.elections import Election
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.pruning import Mark
+from chimera.store.rates import Rates
 from chimera.store.scripts import SyncScripts
 from chimera.store.sinks import Cursor, Stand
 from chimera.store.tasks import Ended, Heartbeat
@@ -93,6 +95,24 @@ async def holding(base: Base, tenant: str, ttl_s: float = 60) -> TenantStores:
 @case("submit_mission")
 async def submit(base: Base, tenant: str) -> Call:
     return lambda at, who: drive.submit(at, who, drive.spec(), idempotency_key="key")
+
+
+@case("submit_mission")
+async def submit_at_the_quota(base: Base, tenant: str) -> Call:
+    await drive.begin(base, tenant, drive.spec(), "m0")
+    return lambda at, who: drive.submit(at, who, drive.spec(), idempotency_key="key", max_ready=3)
+
+
+@case("set_quota")
+async def set_quota(base: Base, tenant: str) -> Call:
+    await base.tenants.add(tenant)
+    return lambda at, who: at.tenants.set_quota(who, {"weight": 2, "burst": None}, "op", by="t")
+
+
+@case("take_requests")
+async def take_requests(base: Base, tenant: str) -> Call:
+    quota = Quota(requests_per_s=0.001, burst=5)
+    return lambda at, who: Rates(at.redis, "g1", quota).take(who, "take", 3)
 
 
 @case("plan_tasks")
@@ -695,8 +715,8 @@ async def outcome(call: Call, base: Base, tenant: str) -> Any:
         return exc
 
 
-TIME = re.compile(r"\b1\d{15}\b|\b1\d{12}(?:-\d+)?\b|\b[cr]\d+\b")
-"""Times, tokens, and the claims that `drive` numbers through."""
+TIME = re.compile(r"\b1\d{15}\b|\b1\d{12}(?:-\d+)?\b|\b[cr]\d+\b|(?<='still_us', ')\d+")
+"""Times, tokens, how long a mission stood still, and the claims that `drive` numbers through."""
 
 
 def plain(value: Any, tenant: str) -> str:

@@ -10,6 +10,7 @@ from chimera.serving.gateway.hub import Hub
 from chimera.serving.gateway.routes import actions, missions, probes, streams, tasks
 from chimera.serving.gateway.routes import hub as hub_routes
 from chimera.serving.gateway.streams import Streams
+from chimera.serving.gateway.throttle import Throttle
 from chimera.version import __version__
 
 DESCRIPTION = (
@@ -22,6 +23,7 @@ def create_app(hub: Hub) -> FastAPI:
     """The HTTP API over a hub. It owns nothing of it: whoever opened the hub closes it."""
     app = FastAPI(title="Chimera", version=__version__, description=DESCRIPTION)
     app.state.hub = hub
+    app.state.throttle = Throttle(hub.base.redis, hub.base.settings.tenant_quota)
     app.state.streams = Streams(hub.base, hub.max_streams, hub.max_tenant_streams)
     problems.install(app)
     app.add_middleware(Envelope, metrics=hub.metrics)

@@ -61,6 +61,7 @@ async def recognise(request: Request) -> Caller:
 
     Raises:
         Unauthorized: the same whether the key is missing or wrong.
+        RateLimited: the tenant asks faster than its quota allows.
     """
     hub = hub_of(request)
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
@@ -74,6 +75,8 @@ async def recognise(request: Request) -> Caller:
             "this call needs the key of a tenant, as `Authorization: Bearer KEY`: clients take it from "
             "CHIMERA_API_KEY, and `chimera up` prints how to set it"
         ) from None
+    async with promptly():
+        await request.app.state.throttle.admit(principal.tenant)
     return Caller(hub, principal, hub.base.of(principal.tenant))
 
 

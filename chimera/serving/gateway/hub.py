@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from chimera.core.views import Health
 from chimera.errors import ChimeraError, StoreTimeout
 from chimera.runtime.base import Base
+from chimera.serving.gateway.promises import Promises
 from chimera.store.connection import remarks
 from chimera.store.elections import Election
 from chimera.store.room import FULL_AT
@@ -39,6 +40,7 @@ class Hub:
             ``retention``), beside ``redis``, which is always asked. The hub is ready when all but the last
             two of these are well.
         metrics: the instruments; `/metrics` shows their registry.
+        promises: how well high priority was served, as `/metrics` shows it.
         max_streams: event streams open at once in this process.
         max_tenant_streams: of these, by one tenant.
     """
@@ -46,8 +48,12 @@ class Hub:
     base: Base
     probes: Mapping[str, Probe] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
+    promises: Promises = field(default_factory=Promises)
     max_streams: int = 512
     max_tenant_streams: int = 64
+
+    def __post_init__(self) -> None:
+        self.metrics.registry.register(self.promises)
 
     async def health(self) -> dict[str, Health]:
         """Every part's health, all asked at once."""

@@ -38,7 +38,7 @@ async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tu
         InvalidRequest: with every problem; nothing was stored.
         PayloadTooLarge: naming the item.
         AlreadyExists: the key came before with another request.
-        QueueFull: the store has no room for new work; nothing was stored.
+        QueueFull: the store, or the tenant's quota, has no room for new work; nothing was stored.
         StoreError: not acknowledged; with an idempotency key it may safely be sent again.
     """
     base = caller.hub.base
@@ -63,6 +63,8 @@ async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tu
                 max_attempts=spec.max_attempts or settings.max_attempts,
                 by=str(caller.principal),
                 idempotency_key=idempotency_key,
+                max_ready=settings.tenant_max_ready,
+                slo_s=settings.slo_s,
                 inputs_digest=sha256(orjson.dumps(spec.inputs)).hexdigest() if idempotency_key else "",
             )
     except (AlreadyExists, QueueFull):

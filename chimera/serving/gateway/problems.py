@@ -36,6 +36,7 @@ STATUS: dict[type[ChimeraError], tuple[int, str]] = {
     errors.RateLimited: (429, "Too many requests"),
     errors.BudgetExceeded: (402, "Budget exceeded"),
     errors.QueueFull: (503, "No room for more work now"),
+    errors.QuotaReached: (429, "The quota is reached"),
     errors.PayloadTooLarge: (413, "Too large"),
     errors.Unauthorized: (401, "A key is needed"),
     errors.Forbidden: (403, "Not allowed"),

@@ -18,8 +18,10 @@ from chimera.core.views import (
     ReviewView,
     SpendView,
     TaskView,
+    WhyView,
     WorkerView,
 )
+from chimera.core.waiting import Standing, Why
 from chimera.store.actions import ActionRecord
 from chimera.store.ledger import Balance
 from chimera.store.missions import MissionRecord
@@ -53,6 +55,34 @@ def mission_view(record: MissionRecord, tenant: str) -> MissionView:
         deadline_at=maybe(record.deadline_us),
         archived_at=maybe(record.archived_at_us),
         next_step=next_step(record),
+    )
+
+
+def why_view(task_id: str, status: TaskStatus | None, found: Why) -> WhyView:
+    """What holds a task as the API shows it."""
+    return WhyView(
+        task_id=task_id,
+        status=status,
+        cause=found.cause,
+        detail=found.detail,
+        next_step=found.next_step,
+        position=found.position,
+        waiting=found.waiting,
+        figures=found.figures,
+    )
+
+
+def over(record: TaskRecord, mission: MissionRecord) -> Standing:
+    """Where a task of an archived mission stands: nothing of it waits."""
+    return Standing(
+        task_id=record.task_id,
+        mission_id=mission.mission_id,
+        mission_status=mission.status,
+        mission_reason=mission.reason,
+        priority=mission.spec.priority,
+        now_us=mission.archived_at_us,
+        status=TaskStatus(record.status),
+        reason=record.reason,
     )
 
 

@@ -34,8 +34,9 @@ if ARGV[3] == "approve" and mission(k, mid).version ~= t[2] then
 else
   redis.call("RPUSH", k.of_verdicts(id), ARGV[6])
   if ARGV[3] == "approve" then
-    note("task.approved", mid, id, { comment = ARGV[5] })
-    accept(k, id, "ESCALATED", ARGV[4], "1", now,
+    local details = { comment = ARGV[5] }
+    note("task.approved", mid, id, details)
+    details.took_ms = accept(k, id, "ESCALATED", ARGV[4], "1", now,
       { result = t[4], attempt = t[5], actions = t[6], version = t[2], kept = t[7] })
   else
     if ARGV[5] ~= "" then

@@ -9,6 +9,7 @@
 -- ARGV[6]   most leases to rescue on the way
 -- ARGV[7]   deaths alone that make a task poisoned
 -- ARGV[8]   the worker's slots
+-- ARGV[9]   most tasks under lease of a tenant without a quota of its own; 0: no bound
 -- Returns   {now_us, tasks}; a task is
 --           {id, token, attempt, expires_us, mission, state_version, stage, input, depends_on, feedback,
 --           round}; a round is what rejections and redrives part
@@ -87,15 +88,43 @@ local function take(set, most)
   return got
 end
 local most, most_high = tonumber(ARGV[4]), tonumber(ARGV[5])
+local quota = tonumber(redis.call("HGET", k.quota, "max_agents") or ARGV[9])
+if quota > 0 then
+  local room = math.max(0, quota - redis.call("ZCARD", k.leases))
+  most_high = math.min(most_high, room)
+  -- The last place is for high priority: other work would keep it waiting there.
+  most = math.min(most, quota > 1 and room - 1 or room)
+end
+-- Workers of one slot have no express slot: one of them stays free of ordinary work, where there are two.
+local function last_of_its_kind()
+  local workers = redis.call("ZCOUNT", k.workers, int(now), "+inf")
+  local needed = redis.call("ZCARD", k.leases) - workers + 2
+  if workers < 2 or needed <= 0 then return false end
+  for _, id in ipairs(redis.call("ZRANGE", k.leases, 0, -1)) do
+    if mission(k, mission_of(id)).priority == "high" then needed = needed - 1 end
+    if needed <= 0 then return false end
+  end
+  return true
+end
 local high = take(k.high, most_high)
+if tonumber(ARGV[8]) == 1 and most > high and last_of_its_kind() then most = high end
 take(k.normal, math.min(most, most_high - high))
 
 all("ZADD", k.leases, leases)
 redis.call("HSET", k.of_worker(worker), "claim", ARGV[2], "claimed", table.concat(names, " "))
 redis.call("EXPIRE", k.of_worker(worker), 3600)
 write_counts(k)
--- There is more than this worker could take: wake the next.
-if woken == 0 and redis.call("ZCARD", k.high) + redis.call("ZCARD", k.normal) > 0 then woken = 1 end
+-- There is more than this worker could take: wake the next. One that could take nothing passes on what woke it,
+-- now and then: it may be the only one, full of ordinary work, and would wake itself over and over.
+local PASS_ON_US = 250000
+if woken == 0 and redis.call("ZCARD", k.high) + redis.call("ZCARD", k.normal) > 0 then
+  local passed = redis.call("HGET", k.of_worker(worker), "passed")
+  if #out > 0 then woken = 1
+  elseif not (passed and now - tonumber(passed) < PASS_ON_US) then
+    redis.call("HSET", k.of_worker(worker), "passed", int(now))
+    woken = 1
+  end
+end
 ring(k)
 write_log(k, worker, now)
 return { int(now), out }

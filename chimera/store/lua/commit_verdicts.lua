@@ -36,7 +36,7 @@ for i = 3, #ARGV, 6 do
       local details = { attempt = tonumber(t[5]), confidence = tonumber(ARGV[i + 3]) }
       if decision == "accept" then
         note("task.accepted", mid, id, details)
-        accept(k, id, "REVIEW", ARGV[1], ARGV[i + 3], now,
+        details.took_ms = accept(k, id, "REVIEW", ARGV[1], ARGV[i + 3], now,
           { result = t[8], attempt = t[5], actions = t[9], version = t[4], kept = t[10] },
           "judged_token", token, "judged_as", 1)
       elseif decision == "escalate" then

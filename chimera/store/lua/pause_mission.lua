@@ -20,7 +20,8 @@ if before then return before end
 if not status then return -2 end
 if FINAL_MISSION[status] then return -1 end
 if status == "PAUSED" then return conclude(op, 1) end
-redis.call("HSET", k.of_mission(mid), "status", "PAUSED", "held_from", status, "reason", ARGV[4])
+redis.call("HSET", k.of_mission(mid), "status", "PAUSED", "held_from", status, "reason", ARGV[4],
+  "paused_at", int(now))
 redis.call("ZREM", k.high, mid)
 redis.call("ZREM", k.normal, mid)
 note("mission.paused", mid, "", { reason = ARGV[4] })

@@ -69,6 +69,10 @@ for i = 3, #ARGV, 5 do
     local refused = refusal(mid, amount)
     if refused then
       note("spend.refused", mid, id, { kind = refused[2], level = refused[3], amount = amount })
+      -- Why the task waits (store/waiting.py): kind, level, limit, settled, held, amount, the window's reset, now.
+      local resets = refused[7] == "0" and 0 or now + tonumber(refused[7]) * 1000000
+      redis.call("HSET", k.of_task(id), "refused", table.concat({ refused[2], refused[3], refused[4], refused[5],
+        refused[6], int(amount), int(resets), int(now) }, " "))
       if refused[2] == "exhausted" and refused[3] == "mission" then
         -- For this budget: under a larger one it may go on.
         redis.call("HSET", k.of_spend(mid), "exhausted", redis.call("HGET", k.of_mission(mid), "budget"),

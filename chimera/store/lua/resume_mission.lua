@@ -31,6 +31,8 @@ if more then redis.call("HSET", k.of_mission(mid), "budget", ARGV[4]) end
 if broke then
   revive(k, mid, v[4])
 else
+  local paused_at = tonumber(redis.call("HGET", k.of_mission(mid), "paused_at") or now)
+  redis.call("HINCRBY", k.of_mission(mid), "still_us", int(now - paused_at))
   redis.call("HSET", k.of_mission(mid), "status", v[5] == "PLANNING" and "PLANNING" or "RUNNING", "reason", "")
   open_for_claims(k, mid, now)
 end

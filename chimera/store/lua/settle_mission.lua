@@ -4,7 +4,7 @@
 -- ARGV[1]   mission id
 -- ARGV[2]   the orchestrator's term
 -- ARGV[3]   who looks
--- Returns   {the mission's status, wholly planned (0/1), to be swept (0/1)}; or -5 an older term, or -2 there is no such mission
+-- Returns   {the mission's status, wholly planned (0/1)}; or -5 an older term, or -2 there is no such mission
 --- include keys
 --- include clock
 --- include record
@@ -18,7 +18,7 @@ local v = redis.call("HMGET", k.of_mission(mid), "status", "deadline", "on_task_
   "budget")
 local status = v[1]
 if not status then return -2 end
-if FINAL_MISSION[status] then return { status, 1, 0 } end
+if FINAL_MISSION[status] then return { status, 1 } end
 local c = redis.call("HMGET", k.of_counts(mid), "BLOCKED", "READY", "PENDING", "REVIEW", "ESCALATED", "ACCEPTED", "FAILED")
 local n = {}
 for i = 1, 7 do n[i] = tonumber(c[i] or 0) end
@@ -58,4 +58,4 @@ if to ~= status then
   note("mission." .. string.lower(to), mid, "", { reason = reason, accepted = accepted, failed = failed })
   write_log(k, ARGV[3], now)
 end
-return { to, v[5] == "1" and 1 or 0, open and FINAL_MISSION[to] and 1 or 0 }
+return { to, v[5] == "1" and 1 or 0 }

@@ -15,7 +15,7 @@ from chimera.serving.gateway.archive import RECORDER, RETENTION, archived, retai
 from chimera.store.connection import connect_sync
 from chimera.store.scripts import SyncScripts
 from chimera.store.tasks import Heartbeat
-from tests.serving.gateway.conftest import MISSION, submitted
+from tests.serving.gateway.conftest import MISSION, Fleet, submitted
 from tests.store import drive, history
 
 
@@ -145,3 +145,15 @@ async def test_an_unknown_path_is_a_problem_that_names_the_docs(http: httpx.Asyn
     assert response.headers["content-type"] == "application/problem+json"
     assert "/docs" in response.json()["detail"]
     assert (await http.put("/v1/missions")).status_code == 405
+
+
+async def test_the_metrics_show_how_high_priority_fared(
+    http: httpx.AsyncClient, fleet: Fleet, base: Base, tenant: str
+) -> None:
+    assert "chimera_slo_seconds_bucket" not in (await http.get("/metrics")).text
+    mission_id = await submitted(http, priority="high")
+    await base.redis.hset(fleet.stores.missions.keys.of("mission", mission_id), "slo_us", 0)
+    await fleet.do(mission_id)
+    text = (await http.get("/metrics")).text
+    assert f'chimera_slo_seconds_bucket{{le="+Inf",tenant="{tenant}"}} 2.0' in text
+    assert f'chimera_slo_breaches_total{{tenant="{tenant}"}} 2.0' in text

@@ -13,6 +13,7 @@ from chimera.serving.gateway import archive
 from chimera.serving.gateway.answers import answer
 from chimera.serving.gateway.auth import FromHub
 from chimera.serving.gateway.hub import promptly
+from chimera.store.promises import served
 from chimera.version import __version__
 
 router = APIRouter(tags=["probes"])
@@ -34,11 +35,12 @@ async def ready(hub: FromHub) -> Response:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(hub: FromHub) -> Response:
-    """This process's figures in Prometheus' text format, and those of the archives."""
+    """This process's figures in Prometheus' text format, those of the archives and of high priority."""
     # A store that is away shows in /readyz; what this process counted is told all the same.
     with suppress(StoreError):
         async with promptly():
             await archive.measure(hub.base, hub.metrics)
+            hub.promises.served = await served(hub.base.redis, await hub.base.tenants.names())
     return Response(generate_latest(hub.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

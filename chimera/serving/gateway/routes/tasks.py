@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chimera.core.task import TaskStatus
 from chimera.core.verdict import Decision, Verdict
-from chimera.core.views import Page, ReviewView, TaskView
+from chimera.core.views import Page, ReviewView, TaskView, WhyView
+from chimera.core.waiting import why
 from chimera.errors import Conflict, NotFound
 from chimera.serving.gateway.answers import Limit, Operation, answer
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
 from chimera.serving.gateway.hub import promptly
-from chimera.serving.gateway.render import action_view, dependencies, review_view, task_view
+from chimera.serving.gateway.render import action_view, dependencies, over, review_view, task_view, why_view
 from chimera.store.readings import Reading
 from chimera.store.tasks import mission_of
 
@@ -54,6 +55,26 @@ async def _mission_of(caller: Caller, task_id: str) -> Reading:
 async def task(task_id: str, caller: ByCaller) -> Response:
     """One task, with the results it takes in, its verdicts, its actions and what it cost."""
     return answer(await _task(caller, task_id))
+
+
+@tasks.get("/{task_id}/why", response_model=WhyView)
+async def why_it_waits(task_id: str, caller: ByCaller) -> Response:
+    """What holds a task: its place in line, and which of dependency, pause, budget, limit, capacity, a later
+    try, the judge, a human or planning it is; with the figures, and a sentence that says what to do."""
+    base, stores = caller.hub.base, caller.stores
+    async with promptly():
+        reading = await _mission_of(caller, task_id)
+        if reading.mission.archived:
+            record, _ = await reading.task(task_id)
+            found = why(over(record, reading.mission))
+            return answer(why_view(task_id, TaskStatus(record.status), found))
+        at = await stores.waiting.standing(
+            task_id,
+            quota=await base.tenants.quota(caller.tenant),
+            places=base.settings.max_workers,
+            tenants=await base.tenants.names(),
+        )
+    return answer(why_view(task_id, at.status, why(at)))
 
 
 @reviews.get("", response_model=Page[ReviewView])

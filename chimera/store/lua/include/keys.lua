@@ -3,10 +3,11 @@
 local function keys(root)
   local plain = {
     missions = "h:missions", active = "h:active", finished = "h:finished", sweep = "h:sweep", revive = "h:revive",
+    quota = "h:quota", bucket = "h:bucket",
     high = "q:high", normal = "q:normal", later = "q:later", leases = "q:leases",
-    review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
+    open = "q:open", review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
     bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",
-    inbox = "j:inbox", outbox = "j:outbox", limits = "g:limits", ledger = "g:ledger", holds = "g:holds",
+    inbox = "j:inbox", outbox = "j:outbox", slo = "j:slo", limits = "g:limits", ledger = "g:ledger", holds = "g:holds",
     sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
   }
   local owned = {

@@ -13,6 +13,9 @@ local function open_for_claims(k, mid, now)
 end
 -- A final mission runs again; the tasks that were swept with it follow in batches.
 local function revive(k, mid, deadline)
+  local now = now_us()
+  local ended = tonumber(redis.call("HGET", k.of_mission(mid), "finished_at") or now)
+  redis.call("HINCRBY", k.of_mission(mid), "still_us", int(now - ended))
   redis.call("HSET", k.of_mission(mid), "status", "RUNNING", "reason", "", "swept", 0, "revived", 0)
   redis.call("HDEL", k.of_mission(mid), "finished_at", "marked")
   redis.call("ZREM", k.finished, mid)

@@ -7,12 +7,16 @@ local function tally(mission, field, change)
   if not t then t = {}; tallies[mission] = t end
   t[field] = (t[field] or 0) + change
 end
+local OPEN = { BLOCKED = true, READY = true, PENDING = true, REVIEW = true }
 local function write_counts(k)
+  local open = 0
   for mission, fields in pairs(tallies) do
     for field, change in pairs(fields) do
       if change ~= 0 then redis.call("HINCRBY", k.of_counts(mission), field, change) end
+      if OPEN[field] then open = open + change end
     end
   end
+  if open ~= 0 then redis.call("INCRBY", k.open, int(open)) end
   tallies = {}
 end
 -- One command with however many arguments, in pieces that Lua can unpack. Pairs stay together.
@@ -26,9 +30,11 @@ local function mission(k, id)
   local m = missions[id]
   if not m then
     local v = redis.call("HMGET", k.of_mission(id), "status", "state_version", "priority", "timeout_us",
-      "max_attempts", "planned_all", "refill")
+      "max_attempts", "planned_all", "slo_us", "submitted_at", "still_us", "paused_at", "refill")
     m = { status = v[1], version = v[2], priority = v[3], timeout_us = tonumber(v[4] or 0),
-          max_attempts = tonumber(v[5] or 1), planned_all = v[6] == "1", refill = tonumber(v[7] or nil) }
+          max_attempts = tonumber(v[5] or 1), planned_all = v[6] == "1", slo = tonumber(v[7] or nil),
+          submitted_at = tonumber(v[8] or 0), still = tonumber(v[9] or 0), paused_at = tonumber(v[10] or 0),
+          refill = tonumber(v[11] or nil) }
     missions[id] = m
   end
   return m
@@ -47,10 +53,36 @@ local function forget(k, id)
   redis.call("RPUSH", k.requests, cjson.encode({ ["do"] = "forget", task = id, round = round }))
 end
 
+-- Time to acceptance of high priority. A mission has a clock of its own, that stands still while it is paused or over.
+-- A task's time runs on it from the submit, or from when it could begin or was redriven, if that is later; what it
+-- waits for a human does not count.
+local function own_clock(m, now)
+  return (m.status == "PAUSED" and m.paused_at or now) - m.still
+end
+local function keep_time(k, id, mid, from, to)
+  local m = mission(k, mid)
+  if not m.slo then return end
+  local clock = own_clock(m, now_us())
+  if to == "ESCALATED" then
+    redis.call("HSET", k.of_task(id), "asked", int(clock))
+  elseif from == "ESCALATED" then
+    local asked = redis.call("HGET", k.of_task(id), "asked")
+    redis.call("HINCRBY", k.of_task(id), "aside", int(clock - tonumber(asked or clock)))
+    redis.call("HDEL", k.of_task(id), "asked")
+  else
+    redis.call("HSET", k.of_task(id), "since", int(clock))
+    redis.call("HDEL", k.of_task(id), "aside")
+  end
+end
+local BEGINS = { BLOCKED = true, FAILED = true }
+
 -- The only place where a task's status is written after its birth.
 local function move(k, task_id, mission_id, from, to, ...)
   redis.call("HSET", k.of_task(task_id), "status", to, ...)
   if to == "FAILED" then forget(k, task_id) end
+  if to == "ESCALATED" or from == "ESCALATED" or (to == "READY" and BEGINS[from]) then
+    keep_time(k, task_id, mission_id, from, to)
+  end
   tally(mission_id, from, -1)
   tally(mission_id, to, 1)
 end
