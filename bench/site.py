@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -111,6 +111,14 @@ class Site:
         """The process of the worker with the most in hand."""
         workers = (await self.workers()).values()
         return int(max(workers, key=lambda said: int(said.get("busy", 0)))["pid"])
+
+    def nodes(self) -> int:
+        """Ray nodes beside the head."""
+        raylets = 0
+        for process in tree(self.fleet.supervisor.pid):
+            with suppress(psutil.NoSuchProcess):
+                raylets += process.name() == "raylet"
+        return max(0, raylets - 1)
 
     async def leases(self) -> int:
         """The tenant's live leases, counted in Redis."""

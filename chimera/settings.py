@@ -189,6 +189,20 @@ class Settings(BaseSettings):
         description="A worker that leaves gives its attempts this long to end, seconds; then it hands "
         "them back.",
     )
+    preempt_s: float = Field(
+        5,
+        ge=0.1,
+        le=3_600,
+        description="A worker whose place another tenant waits for gives attempts that are not of high "
+        "priority at most this long, seconds; then it hands them back, uncounted.",
+    )
+    spares: int = Field(
+        1,
+        ge=0,
+        le=1_000,
+        description="Warm processes that belong to no tenant and are one's within milliseconds: so many "
+        "tenants at once wake without waiting for a worker's or a node's start. Each takes about 100 MiB.",
+    )
     plan_window: int = Field(
         2_000,
         ge=10,
@@ -279,6 +293,13 @@ class Settings(BaseSettings):
         ge=0,
         le=16,
         description="Ray nodes beside the head, which then run all workers; 0: the head runs them.",
+    )
+    node_idle_s: float = Field(
+        0,
+        ge=0,
+        le=86_400,
+        description="Above 0 these nodes come and go: Ray's own autoscaler starts one when a worker waits "
+        "for a place, and ends it when it ran none for so long, seconds. 0: all are there from the start.",
     )
     fsync: Literal["always", "everysec"] = Field(
         "always",
@@ -380,7 +401,7 @@ def is_secret(field: FieldInfo) -> bool:
     return SecretStr in (field.annotation, *get_args(field.annotation))
 
 
-NOT_SETTINGS = frozenset({"CHIMERA_FLEET_ID"})
+NOT_SETTINGS = frozenset({"CHIMERA_FLEET_ID", "CHIMERA_DOOR"})
 """What a local fleet tells its own processes."""
 
 

@@ -13,6 +13,7 @@ from chimera.chaos.deaths import dead_workers_tasks_are_claimed, nobody_alive_is
 from chimera.chaos.history import History, MissionEnd
 from chimera.chaos.hooks import effects_follow_verdicts
 from chimera.chaos.lives import steps_are_legal
+from chimera.chaos.rest import idle_reaches_zero_and_wakes
 from chimera.chaos.spend import every_hold_ends, never_over_a_limit
 from chimera.chaos.urgent import high_priority_is_in_time
 from chimera.core.mission import MISSION_FINAL, MissionStatus
@@ -182,5 +183,5 @@ CHECKS: tuple[tuple[str, str, Check | None], ...] = (
     ("I8", "high priority within 10 s at p99", high_priority_is_in_time),
     ("I9", "the recorder has no gap", no_gap),
     ("I9b", "the recorder's archive has no edit (hash chain)", no_edit),
-    ("I10", "an idle fleet reaches zero and wakes", None),
+    ("I10", "an idle fleet reaches zero and wakes", idle_reaches_zero_and_wakes),
 )

@@ -1,6 +1,6 @@
-"""The drill: load and faults on a fleet, then quiet, then the history of it all.
+"""The drill: load and faults on a fleet, then quiet, rest and waking, then the history of it all.
 
-tenants → load + nemesis → quiet → history
+tenants → load + nemesis → quiet → no worker → one mission each → history
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from chimera.chaos.history import History
 from chimera.chaos.journal import Journal
 from chimera.chaos.load import Lane
 from chimera.chaos.nemesis import Nemesis
+from chimera.chaos.rest import to_zero_and_back
 from chimera.chaos.site import Site
 from chimera.client import Client
 from chimera.errors import BackendError
@@ -67,6 +68,8 @@ async def drill(plan: Plan, site: Site, directory: Path, told: Callable[[str], N
         keys = await _tenants(redis, plan.tenants)
         acks = Journal(directory / "acknowledged.ndjson")
         opened.callback(acks.close)
+        rests = Journal(directory / "rests.ndjson")
+        opened.callback(rests.close)
         lanes = []
         for number, (tenant, key) in enumerate(
             (tenant, key) for tenant, key in keys.items() for _ in range(LANES)
@@ -76,6 +79,10 @@ async def drill(plan: Plan, site: Site, directory: Path, told: Callable[[str], N
             lanes.append(Lane(client, tenant, acks, chance, plan.tasks, site.endpoint))
         await _beside(site, _harmed(plan, site, directory, lanes, told))
         told("no more faults: waiting until everything is at rest")
+        await _beside(site, quiet(site.settings, tuple(keys), told))
+        clients = {lane.tenant: lane.client for lane in lanes}
+        told("at rest: waiting until no worker is left")
+        await _beside(site, to_zero_and_back(site.settings, clients, rests, acks, told))
         await _beside(site, quiet(site.settings, tuple(keys), told))
         history = await gather(site.settings, tuple(keys), directory)
     history.keep(directory / "history.json")

@@ -75,6 +75,7 @@ async def gather(settings: Settings, tenants: tuple[str, ...], directory: Path) 
             acknowledged=tuple(read(directory / "acknowledged.ndjson")),
             calls=tuple(read(directory / "calls.ndjson")),
             hooks=tuple(read(directory / "hooks.ndjson")),
+            rests=tuple(read(directory / "rests.ndjson")),
             faults=tuple(
                 {**fault, "at": fault.get("began", fault["at"])}
                 for fault in read(directory / "faults.ndjson")

@@ -59,6 +59,7 @@ class History(BaseModel):
         calls: the endpoint's journal: ``at, task, event`` (served | refused).
         hooks: what the webhook's receiver took: ``at, task, key``.
         faults: the nemesis' journal: ``at, fault, target, until``.
+        rests: who watched workers go: ``at, tenant, event`` (idle | zero); idle_s with the first.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,6 +69,7 @@ class History(BaseModel):
     calls: tuple[dict[str, Any], ...]
     faults: tuple[dict[str, Any], ...]
     hooks: tuple[dict[str, Any], ...] = ()
+    rests: tuple[dict[str, Any], ...] = ()
 
     def keep(self, path: Path) -> None:
         """Write it for `chimera chaos check`."""

@@ -123,7 +123,7 @@ class Lane:
 
     async def _submit(self, spec: dict[str, Any]) -> str:
         key = uuid.uuid4().hex
-        made = await _surely(lambda: self.client.submit(spec, idempotency_key=key))
+        made = await surely(lambda: self.client.submit(spec, idempotency_key=key))
         self.journal.write(tenant=self.tenant, mission_id=made.mission_id, tasks=made.total_tasks)
         self.acknowledged.append(made.mission_id)
         return made.mission_id
@@ -132,13 +132,13 @@ class Lane:
         """Take it, however often it must be said; a mission that is over by then is left as it is."""
         try:
             if turn is Turn.CANCEL:
-                await _surely(lambda: self.client.cancel(mission_id, "the drill"))
+                await surely(lambda: self.client.cancel(mission_id, "the drill"))
             elif turn is Turn.EDIT:
-                await _surely(lambda: self.client.edit(mission_id, goal="survive, edited"))
+                await surely(lambda: self.client.edit(mission_id, goal="survive, edited"))
             elif turn is Turn.PAUSE:
-                await _surely(lambda: self.client.pause(mission_id, "the drill"))
+                await surely(lambda: self.client.pause(mission_id, "the drill"))
                 await asyncio.sleep(self.chance.uniform(0.2, 2.0))
-                await _surely(lambda: self.client.resume(mission_id))
+                await surely(lambda: self.client.resume(mission_id))
         except Conflict:
             return
         except NotFound:
@@ -148,7 +148,7 @@ class Lane:
         """Wait until a mission is final; a hub that is away is asked again."""
         while True:
             try:
-                found: MissionView = await _surely(lambda: self.client.mission(mission_id))
+                found: MissionView = await surely(lambda: self.client.mission(mission_id))
             except NotFound:
                 return  # lost: the checker will say so
             if found.final:
@@ -157,7 +157,8 @@ class Lane:
             await asyncio.sleep(AGAIN_S)
 
 
-async def _surely(ask: Callable[[], Awaitable[T]]) -> T:
+async def surely(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until there is an answer: a hub that is away is asked again."""
     while True:
         try:
             return await ask()

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -181,10 +180,7 @@ class Nemesis:
             await asyncio.sleep(max(0.0, began + lasts_s - time.monotonic()))
 
     async def _redeploy(self, _: Planned) -> None:
-        fleet = self._victims.fleet
-        at = urlsplit(fleet.url)
-        arguments = ["--address", fleet.ray_address, "--app", "chimera.serving.app:build"]
-        arguments += ["--http-host", str(at.hostname), "--http-port", str(at.port)]
+        arguments = ["--address", self._victims.fleet.ray_address, "--app", "chimera.serving.app:build"]
         async with (
             asyncio.timeout(DEPLOY_S),
             self._running("redeploy.log", "-m", "chimera.serving.deploy", *arguments) as deploying,

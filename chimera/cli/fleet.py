@@ -1,24 +1,32 @@
-"""`chimera up`, `down`, `status`: the local fleet."""
+"""`chimera up`, `down`, `status`: the local fleet. `chimera fleet`: any fleet's workers, for the operator."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from chimera.cli import output
 from chimera.cli.exits import Exit
+from chimera.cli.hub import local_fleet, run
 from chimera.cli.output import Format, Output
 from chimera.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from chimera.runtime import drain
     from chimera.serving.local.fleet import FleetStatus
     from chimera.serving.local.stages import StageEvent
     from chimera.serving.local.state import Fleet
+    from chimera.store.connection import Redis
 
 LOCAL = "chimera-fleet[local]"
+
+
+T = TypeVar("T")
+
+app = output.group("fleet", "The fleet's workers, for the operator: workers, drain.")
 
 
 def up(
@@ -104,6 +112,106 @@ def status(output_format: Output = Format.TEXT) -> None:
     else:
         show(found.fleet, down=[name for name, alive in found.alive.items() if not alive])
         output.say(f"  memory      {found.memory_bytes / 2**20:,.0f} MiB in {found.processes} processes")
+
+
+@app.command()
+def workers(output_format: Output = Format.TEXT) -> None:
+    """Live workers of all tenants: whose each is, on which node, and how much it has under way.
+
+    \b
+    Example:
+      chimera fleet workers
+    """
+    from chimera.runtime import drain
+
+    found = at_store(drain.workers)
+    if output_format is Format.JSON:
+        return output.document([one._asdict() for one in found])
+    rows = [(one.worker, one.tenant, one.host, str(one.busy)) for one in found]
+    return output.table(("WORKER", "TENANT", "NODE", "BUSY"), rows)
+
+
+@app.command("drain")
+def drain_(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[WORKER|NODE]...", help="Workers, or nodes by host name.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every worker of every tenant, and the spares that wait.")
+    ] = False,
+    within_s: Annotated[
+        float | None,
+        typer.Option(
+            "--within", min=0, metavar="SECONDS", help="Then hand back; else CHIMERA_DRAIN_S decides."
+        ),
+    ] = None,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, metavar="SECONDS", help="Wait so long for them to leave.")
+    ] = 600,
+    output_format: Output = Format.TEXT,
+) -> None:
+    """Let workers finish what they hold, or hand it back uncounted, and leave. Exit 1 when some do not.
+
+    They take no more work at once. Where there is work the fleet starts others in their stead; of a node that
+    is to go, tell Ray or Kubernetes first that it takes no more. High-priority work is not handed back within
+    the time that --within gives, but within CHIMERA_DRAIN_S.
+
+    \b
+    Examples:
+      chimera fleet drain --all --within 30
+      chimera fleet drain acme-3f2a91c0
+      chimera fleet drain node-7.example.net --wait 0
+    """
+    from chimera.runtime import drain
+
+    if bool(names) == everything:
+        raise typer.BadParameter("name workers or nodes, or say --all", param_hint="WORKER|NODE")
+
+    async def send_away(redis: Redis) -> tuple[list[drain.Leaver], list[drain.Leaver]]:
+        asked = await drain.drain(redis, names or (), everything=everything, within_s=within_s)
+        return asked, await drain.gone(redis, asked, wait_s=wait_s) if wait_s else []
+
+    asked, left = at_store(send_away)
+    if output_format is Format.JSON:
+        output.document(
+            {"drained": [one._asdict() for one in asked], "still_there": [one.worker for one in left]}
+        )
+    else:
+        for one in asked:
+            output.say(f"{one.worker}: {'still there' if one in left else 'gone' if wait_s else 'asked'}")
+    if left:
+        output.leave(Exit.FAILED)
+
+
+def at_store(question: Callable[[Redis], Awaitable[T]]) -> T:
+    """Ask the fleet's Redis: that of CHIMERA_REDIS_URL, else the local fleet's.
+
+    Raises:
+        ConfigurationError: there is neither.
+    """
+    from pydantic import SecretStr
+
+    from chimera import settings
+    from chimera.store.connection import connect, prepare
+
+    environment = settings.load()
+    if environment.redis_url is None:
+        if (fleet := local_fleet(environment)) is None:
+            raise ConfigurationError(
+                "workers are in the fleet's Redis: set CHIMERA_REDIS_URL to it, or start a local fleet with "
+                "`chimera up`"
+            )
+        environment = environment.model_copy(update={"redis_url": SecretStr(fleet.redis_url)})
+
+    async def conversation() -> T:
+        redis = connect(environment)
+        try:
+            await prepare(redis)
+            return await question(redis)
+        finally:
+            await redis.aclose()
+
+    return run(conversation())
 
 
 def package() -> Any:

@@ -63,6 +63,7 @@ KINDS: dict[str, str] = {
     "action.failed": "given up, with the last answer",
     "worker.started": "a worker joined the tenant's swarm",
     "worker.ended": "a worker left",
+    "fleet.scaled": "the fleet controller changed how many workers the tenant has, and why",
     "limits.set": "the tenant's limits changed",
     "quota.set": "what the tenant may have at most changed",
     "recorder.epoch": "the store restarted, failed over or was restored: numbers go on in a new epoch",

@@ -90,6 +90,8 @@ class Renewal:
     Args:
         now_us: the store's clock.
         drain: the worker is asked to take no more work and leave.
+        hurry_s: when it drains, what is not of high priority may go on for so long; None for as long as the
+            worker's settings say.
         lost: lease → why it is gone (a `LeaseLost`).
         overdue: leases whose attempt has used up its time; not renewed.
     """
@@ -98,3 +100,4 @@ class Renewal:
     drain: bool
     lost: dict[Lease, Exception]
     overdue: tuple[Lease, ...]
+    hurry_s: float | None = None

@@ -107,10 +107,16 @@ class Slots:
         if now - slot.told_at > STRAY_AFTER_S:
             self._give_up(slot, slot.task)
 
-    def hand_back(self) -> list[Claim]:
-        """Cancel all attempts that still run. Their claims, each once: whoever takes them frees them."""
+    def hand_back(self, *, high: bool = True) -> list[Claim]:
+        """Cancel all attempts that still run. Their claims, each once: whoever takes them frees them.
+
+        Args:
+            high: those of high priority too.
+        """
         claims = []
         for slot in self:
+            if slot.high and not high:
+                continue
             if slot.task is not None and not slot.task.done() and not slot.handed_back:
                 slot.handed_back = True
                 slot.task.cancel()

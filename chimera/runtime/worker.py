@@ -93,11 +93,24 @@ class Worker:
         self._models = Models(settings)
         self._outcomes: asyncio.Queue[tuple[Claim, Done | Stopped]] = asyncio.Queue()
         self._drained = False
+        self._last_at = float("inf")
+        """From then on a drained worker keeps nothing, whatever its settings say."""
+        self._hurry_at = float("inf")
+        """From then on (this process's clock) a drained worker keeps only what is of high priority."""
         self._idle_since = time.monotonic()
 
-    def drain(self) -> None:
-        """Take no more work; `run` returns once what is under way is handed in, or back."""
+    def drain(self, within_s: float | None = None, last_s: float | None = None) -> None:
+        """Take no more work; `run` returns once what is under way is handed in, or back.
+
+        Args:
+            within_s: what is not of high priority is handed back after so long; None for `drain_s`.
+            last_s: everything is handed back after so long; None for `drain_s`.
+        """
         self._drained = True
+        if last_s is not None:
+            self._last_at = min(self._last_at, time.monotonic() + last_s)
+        if within_s is not None:
+            self._hurry_at = min(self._hurry_at, time.monotonic() + within_s)
         self._more.set()
 
     async def run(self) -> str:
@@ -144,9 +157,9 @@ class Worker:
     def _store_is_away(self) -> bool:
         return self.renewer.unheard_s > ORPHANED_AFTER * self._settings.idle_s
 
-    async def _wait(self) -> None:
+    async def _wait(self, most_s: float = SWEEP_S) -> None:
         try:
-            async with asyncio.timeout(SWEEP_S):
+            async with asyncio.timeout(max(0.01, min(SWEEP_S, most_s))):
                 await self._more.wait()
         except TimeoutError:
             return
@@ -283,18 +296,22 @@ class Worker:
                 await asyncio.sleep(backoff_s(failures))
 
     async def _finish(self) -> None:
-        """Let what is under way end, for `drain_s`; then hand it back. Leases are renewed all the while."""
-        until = time.monotonic() + self._settings.drain_s
+        """Let what is under way end, for `drain_s`; then hand it back. Leases are renewed all the while.
+
+        Where others wait for its place, what is not of high priority has less time.
+        """
+        begun = time.monotonic()
         while self._slots and not self._store_is_away():
-            if time.monotonic() >= until:
-                for claim in self._slots.hand_back():
+            now, until = time.monotonic(), min(self._last_at, begun + self._settings.drain_s)
+            if now >= min(until, self._hurry_at):
+                for claim in self._slots.hand_back(high=now >= until):
                     self._outcomes.put_nowait((claim, Stopped("return", "its worker had to end")))
             self._more.clear()
-            await self._wait()
+            await self._wait(min(at - now for at in (until, self._hurry_at, now + SWEEP_S) if at > now))
 
     def _heard(self, renewal: Renewal) -> None:
         if renewal.drain:
-            self.drain()
+            self.drain(renewal.hurry_s)
         for lease, why in renewal.lost.items():
             self._slots.stop(lease, "lease.lost", str(why))
         for lease in renewal.overdue:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,6 +19,7 @@ import uvloop
 
 from chimera import settings as configuration
 from chimera.agents.registry import Registry
+from chimera.runtime import spare
 from chimera.runtime.base import open_base
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
@@ -36,6 +39,7 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.error: str | None = None
 
     def run(self, main: Coroutine[Any, Any, Any], *, then: Any = None) -> None:
@@ -45,7 +49,13 @@ class LoopThread:
         )
         self._thread.start()
 
+    def soon(self, call: Callable[[], Any]) -> None:
+        """Call something on the loop, from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
     async def _to_its_end(self, main: Coroutine[Any, Any, Any], then: Any) -> None:
+        self._loop = asyncio.get_running_loop()
         try:
             await main
         except Exception as exc:
@@ -63,37 +73,28 @@ class LoopThread:
 
 
 class WorkerActor:
-    """One worker of one tenant."""
+    """One worker of one tenant.
+
+    Args:
+        tenant: whose it is, or "" for a spare: that learns it later, once (see `chimera.runtime.spare`).
+    """
 
     def __init__(self, tenant: str, worker_id: str) -> None:
         settings = configuration.load()
         configure(settings, role="worker", stream="stdout")
         self.tenant, self.worker_id = tenant, worker_id
+        self.worker: Worker | None = None
         self._loop = LoopThread(f"worker {worker_id}")
-        self._loop.run(self._main(settings), then=_leave)
+        # This is the main thread as long as no method is a coroutine: else Ray runs all on a loop of its own.
+        signal.signal(signal.SIGTERM, lambda *_: self._terminated(settings.preempt_s))
+        self._loop.run(_work(self, settings), then=_leave)
 
-    async def _main(self, settings: configuration.Settings) -> None:
-        bind(tenant=self.tenant, worker=self.worker_id)
-        redis, blocking = connect(settings), connect(settings, blocking=True)
-        sync = connect_sync(settings)
-        try:
-            registry = Registry.load(settings.agents)
-            limit_memory(settings.worker_memory_mb)
-            worker = Worker(
-                settings,
-                self.tenant,
-                self.worker_id,
-                registry,
-                redis=redis,
-                blocking=blocking,
-                sync=sync,
-                stuck=_leave,
-            )
-            await worker.run()
-        finally:
-            sync.close()
-            await redis.aclose()
-            await blocking.aclose()
+    def _terminated(self, within_s: float) -> None:
+        """Whoever ends this process (a container's end, a hand) gives it some seconds: use them."""
+        if self.worker is None:
+            _leave()  # it holds nothing
+        else:
+            self._loop.soon(partial(self.worker.drain, last_s=within_s))
 
     def ping(self) -> bool:
         """Whether its loop runs."""
@@ -101,6 +102,38 @@ class WorkerActor:
 
     def __repr__(self) -> str:
         return f"worker {self.tenant}/{self.worker_id}"
+
+
+async def _work(actor: WorkerActor, settings: configuration.Settings) -> None:
+    """The worker's life, on its own loop. A spare's begins with waiting."""
+    bind(worker=actor.worker_id)
+    redis, blocking = connect(settings), connect(settings, blocking=True)
+    sync = connect_sync(settings)
+    try:
+        registry = Registry.load(settings.agents)
+        if not actor.tenant:
+            spare.warm()
+            tenant = await spare.bound(redis, blocking, actor.worker_id)
+            if tenant is None:
+                return
+            actor.tenant = tenant
+        bind(tenant=actor.tenant)
+        limit_memory(settings.worker_memory_mb)
+        actor.worker = worker = Worker(
+            settings,
+            actor.tenant,
+            actor.worker_id,
+            registry,
+            redis=redis,
+            blocking=blocking,
+            sync=sync,
+            stuck=_leave,
+        )
+        await worker.run()
+    finally:
+        sync.close()
+        await redis.aclose()
+        await blocking.aclose()
 
 
 class GovernorActor:

@@ -38,19 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m chimera.serving.deploy")
     parser.add_argument("--address", required=True, help="host:port of Ray's GCS")
     parser.add_argument("--app", required=True, help="module:function that builds the application")
-    parser.add_argument("--http-host", default="127.0.0.1")
-    parser.add_argument("--http-port", type=int, default=8000)
     options = parser.parse_args(arguments)
     try:
         build = load(options.app)
         wait_for_node(options.address, HEAD_S)
         ray.init(address=options.address, namespace=NAME, log_to_driver=False, configure_logging=False)
         _say("connected")
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": options.http_host, "port": options.http_port},
-            logging_config=LOGGING,
-        )
+        # The gateway answers itself (chimera.serving.door): no proxy.
+        serve.start(proxy_location="Disabled", logging_config=LOGGING)
         serve.run(build({}), name=NAME, route_prefix="/", blocking=False, logging_config=LOGGING)
     except ChimeraError as exc:
         sys.stderr.write(f"{exc}\n")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from chimera.store import keys
 from chimera.store.connection import Redis, translated
 from chimera.store.scripts import Scripts
+
+READ_AGAIN_S = 1.0
+"""What `recent` gives is at most this old, seconds."""
 
 
 class Catalogue:
@@ -17,6 +22,10 @@ class Catalogue:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._scripts = Scripts(redis)
+        self._reading = asyncio.Lock()
+        self._read_at = float("-inf")
+        self._raw: dict[str, str] = {}
+        self._agents: dict[str, dict[str, Any]] = {}
 
     async def publish(self, agents: Mapping[str, Mapping[str, Any]]) -> None:
         """Make exactly these the registered agents."""
@@ -27,7 +36,23 @@ class Catalogue:
         )
 
     async def all(self) -> dict[str, dict[str, Any]]:
-        """Registered agents by name."""
+        """Registered agents by name. The same object as before while nothing has changed."""
+        async with self._reading:
+            await self._read()
+            return self._agents
+
+    async def recent(self) -> dict[str, dict[str, Any]]:
+        """The same, at most `READ_AGAIN_S` old: however many ask, Redis is asked once in that time."""
+        async with self._reading:
+            if time.monotonic() - self._read_at >= READ_AGAIN_S:
+                await self._read()
+            return self._agents
+
+    async def _read(self) -> None:
+        asked_at = time.monotonic()
         with translated():
-            found = await self._redis.hgetall(keys.AGENTS)
-            return {name: json.loads(about) for name, about in sorted(found.items())}
+            raw = await self._redis.hgetall(keys.AGENTS)
+            if raw != self._raw:
+                self._agents = {name: json.loads(about) for name, about in sorted(raw.items())}
+                self._raw = raw
+        self._read_at = asked_at

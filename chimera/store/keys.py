@@ -41,6 +41,7 @@ dirty         set     missions the hub should look at                    until l
 bell          list    one element for each worker worth waking           capped
 workers       zset    worker → heartbeat's end (µs)                      while alive
 worker        hash    a worker's slots, last claim, drain order          while alive, + 1 h
+wanted        string  workers the fleet controller last wanted           for ever
 suspects      zset    tasks a worker holds that died before → deaths     while any, 24 h
 pulse         hash    when the store was last in use; rescues held till  for ever
 requests      list    what the governor is asked to do                   until it is done
@@ -94,7 +95,14 @@ ARCHIVE = "chimera:archive"
 """Hash: tenant whose archive cannot be written → JSON: since when, how often, why."""
 RETENTION = "chimera:retention"
 """Hash: tenant whose finished missions cannot be archived → the same."""
+SPARES = "{chimera:spares}:tenants"
+"""Hash: spare (a warm process) → the tenant it belongs to for good, "" while it waits, "-" to end."""
 SCHEMA_VERSION = "1"
+
+
+def spare_bell(spare: str) -> str:
+    """List: what a spare waits at; the tenant whose it has become. It expires soon."""
+    return f"{{chimera:spares}}:bell:{spare}"
 
 
 def leader(role: str) -> str:
@@ -146,6 +154,7 @@ PLAIN = {
     "bell": "q:bell",
     "pulse": "q:pulse",
     "workers": "q:workers",
+    "wanted": "h:wanted",
     "requests": "q:requests",
     "sent": "q:sent",
     "inbox": "j:inbox",

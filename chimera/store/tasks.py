@@ -15,7 +15,7 @@ from chimera.errors import LeaseLost, NotFound
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.reach import Reach
-from chimera.store.scripts import Refusal, Scripts, SyncScripts, lease_lost
+from chimera.store.scripts import Refusal, Scripts, SyncScripts, lease_lost, under_term
 
 POISON_AFTER = 3
 """Workers that died with a task, and with no other suspect, before it counts as poisoned."""
@@ -245,8 +245,8 @@ class TaskStore:
         with translated():
             return str(await self._redis.hget(self.keys.of("worker", worker), "process") or "")
 
-    async def load(self) -> tuple[int, int]:
-        """(READY tasks of missions that may run now, tasks under lease).
+    async def load(self) -> tuple[int, int, int]:
+        """(READY tasks of missions that may run now, tasks under lease, of the READY those of high priority).
 
         Those that wait a moment for other company count: with one more worker they need not.
         """
@@ -262,11 +262,27 @@ class TaskStore:
                 pipe.zcount(self.keys.later, "-inf", soon_us)
                 for mission_id in (*high, *normal):
                     pipe.llen(self.keys.of("ready", mission_id))
-                return sum(await pipe.execute()), int(running)
+                soon, *ready = await pipe.execute()
+            return int(soon) + sum(ready), int(running), sum(ready[: len(high)])
 
-    async def drain(self, worker: str) -> None:
-        """Ask a worker to take no more work and leave; it hears so at its next heartbeat."""
-        await self._scripts.run("drain_worker", [self.keys.root], worker)
+    async def drain(self, worker: str, *, within_s: float | None = None) -> None:
+        """Ask a worker to take no more work and leave; it hears so at its next heartbeat.
+
+        Args:
+            within_s: what is not of high priority may go on for so long, and is then handed back; None for as
+                long as the worker's own settings say. Asked again it may only be sooner.
+        """
+        left = "" if within_s is None else round(within_s * 1e6)
+        await self._scripts.run("drain_worker", [self.keys.root], worker, left)
+
+    async def scaled(self, workers: int, *, why: dict[str, Any], term: int, by: str) -> bool:
+        """Record that the fleet controller wants so many workers; False when it wanted as many before.
+
+        Raises:
+            OldTerm: a newer leader acts.
+        """
+        answer = await self._scripts.run("scale_fleet", [self.keys.root], term, by, workers, json.dumps(why))
+        return bool(under_term(answer))
 
     async def results(self, task_ids: Sequence[str]) -> dict[str, Any]:
         """Accepted results by task id, in the order asked; those not accepted are left out."""
@@ -323,7 +339,7 @@ class Heartbeat:
         overdue: list[Lease] = []
         for first in range(0, max(1, len(leases)), MAX_BATCH):
             some = leases[first : first + MAX_BATCH]
-            now, drain, answers = self._scripts.run(
+            now, drain, answers, left = self._scripts.run(
                 "renew_leases",
                 [self._keys.root],
                 self.worker,
@@ -338,7 +354,8 @@ class Heartbeat:
                     overdue.append(lease)
                 elif answer[0] == Refusal.LOST:
                     lost[lease] = lease_lost(*lease, answer)
-        return Renewal(int(now), bool(drain), lost, tuple(overdue))
+        hurry_s = None if int(left) < 0 else int(left) / 1e6
+        return Renewal(int(now), bool(drain), lost, tuple(overdue), hurry_s)
 
     def end(self, ended: Sequence[Ended]) -> None:
         """End attempts from this thread: for those whose agent holds the event loop."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ from chimera.store import keys
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Scripts
+
+RECOGNISED_S = 1.0
+"""A key that was taken away may be let in for so long."""
+MOST_RECOGNISED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class TenantStore:
         self._redis = redis
         self._scripts = Scripts(redis)
         self._defaults = defaults or Quota()
+        self._recognised: dict[str, tuple[Principal, float]] = {}
 
     async def add(self, tenant: str) -> None:
         """Make a tenant; idempotent."""
@@ -127,6 +133,22 @@ class TenantStore:
         # The key is random, so one fast hash suffices: there is nothing to guess.
         record = json.dumps({"tenant": tenant, "key_id": _digest(key)[:8]})
         await self._scripts.run("set_key", [keys.API_KEYS], _digest(key), record)
+
+    async def recognise(self, key: str) -> Principal:
+        """Whose key this is, or was at most `RECOGNISED_S` ago: of a key in use, Redis is asked once in that.
+
+        Raises:
+            Unauthorized: nobody's; of that nothing is remembered.
+        """
+        digest = _digest(key)
+        principal, until = self._recognised.get(digest, (None, 0.0))
+        asked_at = time.monotonic()
+        if principal is None or asked_at >= until:
+            principal = await self.authenticate(key)
+            if len(self._recognised) >= MOST_RECOGNISED:
+                self._recognised.clear()
+            self._recognised[digest] = principal, asked_at + RECOGNISED_S
+        return principal
 
     async def authenticate(self, key: str) -> Principal:
         """Whose key this is.

@@ -39,6 +39,7 @@ async def world(redis: RedisServer, tmp_path: Path, nursery: Nursery) -> AsyncIt
         heartbeat_s=0.3,
         slots=16,
         express_slots=0,
+        spares=0,
         log_format="json",
     )
     base = await open_base(settings)

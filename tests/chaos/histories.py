@@ -33,15 +33,15 @@ class Drill:
     def __init__(self, base: Base, directory: Path) -> None:
         self.base, self.directory = base, directory
         self.stores: TenantStores = base.of(ACME)
-        names = ("acknowledged", "calls", "hooks", "faults")
+        names = ("acknowledged", "calls", "hooks", "faults", "rests")
         self.journals = {name: Journal(directory / f"{name}.ndjson") for name in names}
 
     async def submit(
-        self, mission_id: str, spec: MissionSpec, tenant: str = ACME, *, planned: bool = True
+        self, mission_id: str, spec: MissionSpec, tenant: str = ACME, *, planned: bool = True, **told: bool
     ) -> None:
         await drive.submit(self.base, tenant, spec, mission_id)
         tasks = (await self.base.of(tenant).missions.get(mission_id)).total_tasks
-        self.journals["acknowledged"].write(tenant=tenant, mission_id=mission_id, tasks=tasks)
+        self.journals["acknowledged"].write(tenant=tenant, mission_id=mission_id, tasks=tasks, **told)
         if planned:
             assert await drive.plan(self.base, tenant, spec, mission_id)
 
@@ -192,6 +192,18 @@ class Drill:
         await self.stores.reviews.answer(unsure.task_id, "op", verdict=verdict, by="eve", max_stale=5)
         await self.look("m5")
 
+    async def all_rests_and_wakes(self) -> None:
+        """m6: no worker is left, and one comes for new work."""
+        await self.stores.tasks.leave("w2", "idle")
+        self.journals["rests"].write(tenant=ACME, event="idle", idle_s=0.0)
+        self.journals["rests"].write(tenant=ACME, event="zero")
+        await self.submit("m6", drive.spec(inputs=[1]), wakes=True)
+        self.beat("w3")
+        (one,) = await drive.claim(self.stores, worker="w3")
+        assert await drive.hand_in(self.stores, one, worker="w3") is None
+        await self.accept()
+        await self.look("m6")
+
     async def run(self) -> History:
         """All of it, gathered as after a drill."""
         try:
@@ -202,6 +214,7 @@ class Drill:
             await self.a_budget_is_raised()
             await self.a_neighbour()
             await self.some_are_urgent()
+            await self.all_rests_and_wakes()
             await drive.archive(self.stores, "m1")  # as a store that was full does
         finally:
             for journal in self.journals.values():

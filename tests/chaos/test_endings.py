@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 import pytest
@@ -90,6 +91,47 @@ async def test_a_drained_worker_hands_back_what_does_not_end_in_time(world: Worl
     assert len(await world.events("task.returned")) == 3
     ended = await world.events("worker.ended")
     assert [event.details["reason"] for event in ended] == ["drained"]
+
+
+async def test_a_worker_that_is_told_to_end_hands_back_what_it_holds_and_no_lease_runs_out(
+    world: World,
+) -> None:
+    worker = await world.up("worker", preempt_s=0.5)
+    await world.up("planner-and-judge")
+    gated = drive.spec(agent="gated", inputs=[str(world.gate())] * 3, task_timeout_s=300, priority="high")
+    await world.submit(gated)
+    await world.mission(lambda one: one.counts["PENDING"] == 3, "all are under way")
+    worker.process.send(signal.SIGTERM)
+    await worker.ended()
+    mission = await world.stores.missions.get("m1")
+    assert (mission.counts["READY"], mission.tallies) == (3, {}), "uncounted"
+    assert await world.base.redis.zcard(world.stores.tasks.keys.leases) == 0
+    assert await world.events("task.rescued") == []
+    assert [event.details["reason"] for event in await world.events("worker.ended")] == ["drained"]
+    # What ends in time is finished, not handed back.
+    other = await world.up("worker", "other", preempt_s=30)
+    await world.mission(lambda one: one.counts["PENDING"] == 3, "all are under way again")
+    other.process.send(signal.SIGTERM)
+    world.gate().touch()
+    await other.ended()
+    assert (await world.final()).counts["ACCEPTED"] == 3
+    assert len(await world.events("task.returned")) == 3, "the first worker's"
+
+
+async def test_workers_of_a_node_that_goes_hand_their_work_to_others(world: World) -> None:
+    await world.up("planner-and-judge")
+    async with world.controlled(max_workers=1, preempt_s=0.5) as workers:
+        await world.submit(drive.spec(agent="gated", inputs=[str(world.gate())] * 3, task_timeout_s=300))
+        await world.mission(lambda one: one.counts["PENDING"] == 3, "all are under way")
+        (first,) = workers.started
+        workers.evacuated.add(first.name)
+        await first.ended()
+        await world.mission(lambda one: one.counts["PENDING"] == 3, "another has them")
+        world.gate().touch()
+        mission = await world.final()
+    assert mission.tallies == {}
+    assert await world.events("task.rescued") == []
+    assert len(await world.events("task.returned")) == 3
 
 
 async def test_a_worker_whose_store_stays_away_ends_itself(world: World, redis: RedisServer) -> None:

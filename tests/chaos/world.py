@@ -6,10 +6,12 @@ import asyncio
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -24,6 +26,7 @@ from chimera.settings import PREFIX, Settings, is_secret
 from chimera.store import keys
 from chimera.store.missions import MissionRecord
 from chimera.store.signals import Wakeups
+from chimera.store.spares import SpareStore
 from chimera.telemetry.logs import parse
 from chimera.telemetry.record import LogRecord
 from tests.runtime.nursery import Nursery
@@ -101,23 +104,23 @@ class World:
         self.stores: TenantStores = base.of(TENANT)
         self.parts: dict[str, Part] = {}
 
-    def begin(self, kind: str, name: str = "", **changes: object) -> Part:
-        """Start a process; `changes` are settings of its own."""
+    def begin(self, kind: str, name: str = "", *, tenant: str = TENANT, **changes: Any) -> Part:
+        """Start a process; `changes` are settings of its own. A worker without a tenant is a spare."""
         name = name or kind
         log = self.directory / f"{name}.log"
         environment = environment_of(self.settings.model_copy(update=changes))
-        process = self._nursery.start([kind, "--name", name, "--tenant", TENANT], environment, log)
+        process = self._nursery.start([kind, "--name", name, "--tenant", tenant], environment, log)
         part = self.parts[name] = Part(name, process, log)
         return part
 
-    async def up(self, kind: str, name: str = "", **changes: object) -> Part:
+    async def up(self, kind: str, name: str = "", **changes: Any) -> Part:
         """The same; returns once it is there."""
         part = self.begin(kind, name, **changes)
         await part.says(READY.get(kind, "part.ready"))
         return part
 
     @asynccontextmanager
-    async def controlled(self, **changes: object) -> AsyncIterator[Workers]:
+    async def controlled(self, **changes: Any) -> AsyncIterator[Workers]:
         """Workers are started as there is work, and replaced as they die, by the fleet's own controller."""
         workers = Workers(self, changes)
         base = replace(self.base, settings=self.settings.model_copy(update=changes))
@@ -141,9 +144,9 @@ class World:
         """A gate; `touch` it to open it."""
         return self.directory / name
 
-    async def submit(self, mission: MissionSpec, mission_id: str = "m1") -> str:
-        """A mission of the world's tenant."""
-        return await drive.submit(self.base, TENANT, mission, mission_id)
+    async def submit(self, mission: MissionSpec, mission_id: str = "m1", tenant: str = TENANT) -> str:
+        """A mission of the world's tenant, or of another."""
+        return await drive.submit(self.base, tenant, mission, mission_id)
 
     async def mission(
         self,
@@ -194,17 +197,49 @@ class World:
 class Workers:
     """Where the controller's workers live (see `chimera.runtime.controller.Backend`)."""
 
-    def __init__(self, world: World, changes: dict[str, object]) -> None:
+    def __init__(self, world: World, changes: dict[str, Any]) -> None:
         self._world, self._changes = world, changes
         self.started: list[Part] = []
+        self._tenants: dict[str, str] = {}
+        self.evacuated: set[str] = set()
+        self.most = 0
+        """Workers that lived at once, spares aside."""
+        self.closed = False
+        """There is no place for a worker that is not a spare: it is asked for, and does not come."""
+        self.refused: Counter[str] = Counter()
 
     async def start(self, tenant: str, worker_id: str) -> None:
         """Begin one."""
-        self.started.append(self._world.begin("worker", worker_id, **self._changes))
+        if self.closed and tenant:
+            self.refused[tenant] += 1
+            return
+        self._tenants[worker_id] = tenant
+        self.started.append(self._world.begin("worker", worker_id, tenant=tenant, **self._changes))
+        self.most = max(self.most, sum(map(bool, (await self.list()).values())))
+
+    async def ready_spares(self, count: int) -> list[Part]:
+        """So many spares that wait for a tenant."""
+        store, found = SpareStore(self._world.base.redis), list[Part]()
+
+        async def there() -> bool:
+            waiting = [name for name, tenant in (await store.all()).items() if not tenant]
+            found[:] = [self._world.parts[name] for name in waiting]
+            return len(found) == count
+
+        await until(there, f"{count} spares wait")
+        return found
 
     async def list(self) -> dict[str, str]:
         """Those that live."""
-        return {part.name: TENANT for part in self.started if part.process.is_alive()}
+        return {part.name: self._tenants[part.name] for part in self.started if part.process.is_alive()}
+
+    async def leaving(self) -> set[str]:
+        """Those that a test says are on a node that goes."""
+        return self.evacuated
+
+    async def spare_places(self) -> int:
+        """As many as anybody wants."""
+        return 100
 
     async def end(self, tenant: str, worker_id: str, process: str) -> None:
         """Kill one."""

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from hypothesis import given, strategies
+from dataclasses import replace
+from itertools import groupby
+from random import Random
 
-from chimera.core.scaling import FleetShape, Lately, TenantLoad, desired_workers, needed
+from hypothesis import given, settings, strategies
+
+from chimera.core.scaling import AHEAD, FleetShape, Lately, TenantLoad, Turns, desired_workers, needed
 
 SHAPE = FleetShape(places=4, slots=10)
 
 
 def load(
-    tenant: str = "a", backlog: int = 0, running: int = 0, workers: int = 0, lately: int = 0, weight: int = 1
+    tenant: str = "a",
+    backlog: int = 0,
+    running: int = 0,
+    workers: int = 0,
+    lately: int = 0,
+    weight: int = 1,
+    **more: int,
 ) -> TenantLoad:
-    return TenantLoad(tenant, backlog, running, workers, lately, weight)
+    return TenantLoad(tenant, backlog, running, workers, lately, weight, **more)
 
 
 def test_workers_follow_the_work() -> None:
@@ -60,6 +70,10 @@ loads_of_many = strategies.lists(
         workers=strategies.integers(0, 5),
         lately=strategies.integers(0, 9),
         weight=strategies.integers(1, 5),
+        most=strategies.one_of(strategies.just(1_000_000), strategies.integers(1, 4)),
+        high=strategies.integers(0, 5),
+        had=strategies.floats(0, 100),
+        held_s=strategies.floats(0, 100),
     ),
     max_size=12,
     unique_by=lambda one: one.tenant,
@@ -69,14 +83,98 @@ loads_of_many = strategies.lists(
 @given(loads=loads_of_many, places=strategies.integers(0, 20))
 def test_places_are_never_exceeded_and_never_wasted(loads: list[TenantLoad], places: int) -> None:
     given_out = desired_workers(loads, FleetShape(places, 10))
-    wants = {one.tenant: needed(one.backlog, one.running, 10) for one in loads}
-    keeps = {one.tenant: max(wants[one.tenant], min(one.workers, one.lately)) for one in loads}
+    wants = {one.tenant: min(one.most, needed(one.backlog, one.running, 10)) for one in loads}
+    keeps = {one.tenant: max(wants[one.tenant], min(one.workers, one.lately, one.most)) for one in loads}
     assert sum(given_out.values()) == min(places, sum(keeps.values()))
-    assert all(given_out[tenant] <= keeps[tenant] for tenant in keeps)
+    assert all(given_out[one.tenant] <= min(keeps[one.tenant], one.most) for one in loads), "the quota binds"
     if sum(wants.values()) >= places:
         assert all(given_out[tenant] <= wants[tenant] for tenant in wants), "what is kept takes nothing"
     if len([one for one in wants.values() if one]) <= places:
         assert all(given_out[tenant] >= 1 for tenant, want in wants.items() if want)
+
+
+saturated = strategies.lists(strategies.integers(1, 5), min_size=2, max_size=9).flatmap(
+    lambda weights: strategies.tuples(strategies.just(weights), strategies.integers(1, len(weights) - 1))
+)
+
+
+@given(saturated=saturated)
+def test_when_all_have_more_work_than_there_are_places_each_has_its_share_within_one(
+    saturated: tuple[list[int], int],
+) -> None:
+    weights, places = saturated
+    loads = [load(f"t{n}", backlog=1000, weight=weight) for n, weight in enumerate(weights)]
+    given_out = desired_workers(loads, FleetShape(places, 10))
+    for one in loads:
+        assert abs(given_out[one.tenant] - places * one.weight / sum(weights)) < 1
+
+
+@settings(max_examples=40)
+@given(saturated=saturated, chance=strategies.randoms(use_true_random=False))
+def test_everybody_with_work_gets_a_turn_and_in_the_long_run_its_share(
+    saturated: tuple[list[int], int], chance: Random
+) -> None:
+    weights, places = saturated
+    total, turn_s, step_s = sum(weights), 3.0, 1.0
+    loads = [load(f"t{n}", backlog=1000, weight=weight) for n, weight in enumerate(weights)]
+    always_high = {one.tenant for one in loads if chance.random() < 0.4}
+    turns, had = Turns(turn_s), dict.fromkeys((one.tenant for one in loads), 0.0)
+    bound = {
+        one.tenant: (AHEAD + 1) * turn_s * (total / one.weight + len(loads)) + 2 * turn_s for one in loads
+    }
+    span = 3 * max(bound.values())
+    now = 0.0
+    while now < span:
+        told = turns.note(loads, now)
+        assert all(one.waits_s <= bound[one.tenant] for one in told), "nobody waits for more than some turns"
+        given_out = desired_workers(told, FleetShape(places, 10, turn_s))
+        loads = [
+            replace(one, workers=given_out[one.tenant], high=int(one.tenant in always_high)) for one in loads
+        ]
+        for tenant, workers in given_out.items():
+            had[tenant] += workers * step_s
+        now += step_s
+    for one in loads:
+        # The places go round: what one is ahead of its share is some turns, however long it lasts.
+        off = had[one.tenant] - span * places * one.weight / total
+        assert abs(off) <= (AHEAD + 2) * turn_s * len(loads)
+
+
+def test_high_priority_work_that_waits_takes_a_place_at_once_and_not_for_ever() -> None:
+    holders = [load(f"h{n}", backlog=100, workers=1) for n in range(3)]
+    waiting = [load(f"w{n}", backlog=100) for n in range(6)]
+    shape, turns = FleetShape(places=3, slots=10, turn_s=10), Turns(10)
+    turns.note([*holders, *waiting], 0.0)
+    tenth = load("z", backlog=1, high=1)
+    told = turns.note([*holders, *waiting, tenth], 1.0)
+    given_out = desired_workers(told, shape)
+    assert given_out["z"] == 1
+    assert sum(given_out[f"h{n}"] for n in range(3)) == 2, "the others' turns go on"
+    # Far ahead of its share, it is one like all.
+    told = [replace(one, had=one.had + 1000.0 * (one.tenant == "z")) for one in told]
+    assert desired_workers(told, shape)["z"] == 0
+
+
+def test_a_turn_is_not_cut_short_by_ordinary_work() -> None:
+    turns, shape = Turns(10), FleetShape(places=1, slots=10, turn_s=10)
+    loads = [load("a", backlog=50, workers=1), load("b", backlog=50)]
+    seen = []
+    for now in range(0, 40, 2):
+        given_out = desired_workers(turns.note(loads, now), shape)
+        loads = [replace(one, workers=given_out[one.tenant]) for one in loads]
+        seen.append("a" if given_out["a"] else "b")
+    runs = [len(list(turn)) for _, turn in groupby(seen)]
+    assert len(runs) >= 3, "they take turns"
+    assert min(runs[:-1]) >= 5, "of ten seconds at least"
+
+
+def test_what_a_tenant_had_while_there_was_enough_is_not_held_against_it_for_long() -> None:
+    turns = Turns(10)
+    big, small = load("big", backlog=90, workers=3), load("small", backlog=5, workers=1)
+    turns.note([big, small], 0)
+    told = {one.tenant: one.had for one in turns.note([big, small, load("new", backlog=5)], 86_400)}
+    assert told["new"] == told["small"]
+    assert told["big"] - told["small"] <= 40
 
 
 @given(counts=strategies.lists(strategies.tuples(strategies.integers(0, 5), strategies.floats(0, 20))))

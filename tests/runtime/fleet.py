@@ -75,6 +75,12 @@ class Workers:
             await redis.aclose()
             await blocking.aclose()
 
+    async def leaving(self) -> set[str]:
+        return set()
+
+    async def spare_places(self) -> int:
+        return 0
+
     async def list(self) -> dict[str, str]:
         return {worker: tenant for worker, (tenant, task) in self.running.items() if not task.done()}
 
@@ -126,6 +132,12 @@ class Processes:
                 worker, said = await self.said.get()
                 if said == line:
                     return worker
+
+    async def leaving(self) -> set[str]:
+        return set()
+
+    async def spare_places(self) -> int:
+        return 0
 
     async def list(self) -> dict[str, str]:
         return {

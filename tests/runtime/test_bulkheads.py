@@ -158,6 +158,12 @@ async def test_workers_of_a_tenant_whose_load_cannot_be_told_keep_their_places(
         async def list(self) -> dict[str, str]:
             return dict.fromkeys(("w1", "w2"), damaged)
 
+        async def leaving(self) -> set[str]:
+            return set()
+
+        async def spare_places(self) -> int:
+            return 0
+
         async def start(self, tenant: str, worker_id: str) -> None:
             started.append(tenant)
 

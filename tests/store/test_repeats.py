@@ -32,6 +32,7 @@ from chimera.store.pruning import Mark
 from chimera.store.rates import Rates
 from chimera.store.scripts import SyncScripts
 from chimera.store.sinks import Cursor, Stand
+from chimera.store.spares import SpareStore
 from chimera.store.tasks import Ended, Heartbeat
 from tests.relay import Relay
 from tests.store import drive
@@ -492,6 +493,31 @@ async def answer_for_money(base: Base, tenant: str) -> Call:
 @case("drain_worker")
 async def drain(base: Base, tenant: str) -> Call:
     return lambda at, who: at.of(who).tasks.drain("w1")
+
+
+@case("drain_worker")
+async def drain_soon(base: Base, tenant: str) -> Call:
+    return lambda at, who: at.of(who).tasks.drain("w1", within_s=0)
+
+
+@case("scale_fleet")
+async def scale(base: Base, tenant: str) -> Call:
+    # Recorded once; asked again it tells that it was recorded before.
+    async def call(at: Base, who: str) -> None:
+        await at.of(who).tasks.scaled(2, why={"backlog": 3}, term=drive.TERM, by="c")
+
+    return call
+
+
+@case("bind_spare")
+async def bind(base: Base, tenant: str) -> Call:
+    spares = SpareStore(base.redis)
+    assert await spares.join(f"spare-{tenant}") == ""
+
+    async def call(at: Base, who: str) -> Any:
+        return (await SpareStore(at.redis).bind(f"spare-{who}", who)) == who
+
+    return call
 
 
 @case("add_tenant")

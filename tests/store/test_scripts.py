@@ -124,7 +124,7 @@ def test_every_kind_of_entry_is_tabled_and_written() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in (*LUA.glob("*.lua"), *PARTS))
     written = set(
         re.findall(
-            r'"((?:mission|task|review|spend|action|worker|limits|quota|slo|recorder)\.[a-z_]+)"', text
+            r'"((?:mission|task|review|spend|action|worker|fleet|limits|quota|slo|recorder)\.[a-z_]+)"', text
         )
     )
     built = {f"mission.{status}" for status in ("completed", "failed", "waiting_review", "running")}

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from chimera.core.views import Health
 from chimera.errors import ChimeraError, StoreTimeout
 from chimera.runtime.base import Base
+from chimera.serving.gateway.foundgood import FoundGood
 from chimera.serving.gateway.promises import Promises
 from chimera.store.connection import remarks
 from chimera.store.elections import Election
@@ -41,6 +42,7 @@ class Hub:
             two of these are well.
         metrics: the instruments; `/metrics` shows their registry.
         promises: how well high priority was served, as `/metrics` shows it.
+        found_good: what missions asked for and was checked already.
         max_streams: event streams open at once in this process.
         max_tenant_streams: of these, by one tenant.
     """
@@ -49,6 +51,7 @@ class Hub:
     probes: Mapping[str, Probe] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     promises: Promises = field(default_factory=Promises)
+    found_good: FoundGood = field(default_factory=FoundGood)
     max_streams: int = 512
     max_tenant_streams: int = 64
 

@@ -46,9 +46,14 @@ async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tu
     check_sizes(spec, settings)
     async with promptly():
         await base.room.require()  # before anything is stored for nothing
-        agents = await base.catalogue.all()
-    if problems := await asyncio.to_thread(checked, spec, agents):
-        raise InvalidRequest("the mission cannot be taken; nothing was submitted", tuple(problems))
+        agents = await base.catalogue.recent()
+        if any(agent not in agents for agent, _ in uses(spec).values()):
+            agents = await base.catalogue.all()  # it may have been registered just now
+    asked = caller.hub.found_good.digest(spec)
+    if not caller.hub.found_good.has(asked, agents):
+        if problems := await asyncio.to_thread(checked, spec, agents):
+            raise InvalidRequest("the mission cannot be taken; nothing was submitted", tuple(problems))
+        caller.hub.found_good.add(asked, agents)
     mission_id = new_mission_id()
     if spec.inputs:
         await base.blobs.write_inputs(caller.tenant, mission_id, spec.inputs)

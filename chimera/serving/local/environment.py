@@ -28,6 +28,9 @@ RAY = {
     # Off, Ray keeps 127.0.0.1 as it is instead of listening on the machine's outer address.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_worker_niceness": "0",
+    # The hub's services run in the replica's own loop, which is uvloop's; in a thread beside it they would
+    # run in asyncio's, and each call of Serve would cross over.
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
@@ -73,6 +76,7 @@ def of_hub(
         **({f"{PREFIX}MODEL_URL": model_url} if model_url else {}),
         **{f"{PREFIX}{name.upper()}_FILE": str(path) for name, path in files.items()},
         f"{PREFIX}STATE_DIR": str(state.path),
+        f"{PREFIX}DOOR": str(state.door),
         f"{PREFIX}URL": f"http://{settings.http_host}:{settings.http_port}",
         **RAY,
         "RAY_AUTH_TOKEN_PATH": str(state.ray_token),

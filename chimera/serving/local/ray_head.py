@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 
 from chimera.errors import BackendError
 from chimera.serving.local import child
@@ -32,7 +33,9 @@ class RayHead:
         port: of Ray's GCS.
         dashboard_port: of the dashboard and Jobs server.
         places: how many workers it may run itself; 0 leaves them to other nodes.
+        spares: how many spares it may run.
         env: the environment of the head and of all it starts.
+        autoscaling: configuration of Ray's autoscaler, which then adds and ends nodes; None for none.
         on_retry: called with a sentence before a further attempt.
     """
 
@@ -43,27 +46,28 @@ class RayHead:
         port: int,
         dashboard_port: int,
         places: int,
+        spares: int = 0,
         env: Mapping[str, str],
         on_retry: Callable[[str], None],
+        autoscaling: Path | None = None,
     ) -> None:
         self.address, self._state, self._env = f"{LOOPBACK}:{port}", state, env
         self.dashboard_url = f"http://{LOOPBACK}:{dashboard_port}"
         self._port, self._dashboard_port, self._places = port, dashboard_port, places
+        self._spares, self._autoscaling = spares, autoscaling
         self._on_retry = on_retry
         self.log, self.serve_log = state.logs / "ray.log", state.logs / "serve.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.deploying: asyncio.subprocess.Process | None = None
 
-    async def prepare_deploy(self, app: str, http_host: str, http_port: int) -> None:
+    async def prepare_deploy(self, app: str) -> None:
         """Start the process that deploys; it imports while the head comes up."""
-        arguments = ["--address", self.address, "--app", app]
-        arguments += ["--http-host", http_host, "--http-port", str(http_port)]
         with self.serve_log.open("ab") as log:
             self.deploying = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "chimera.serving.deploy",
-                *arguments,
+                *("--address", self.address, "--app", app),
                 env=dict(self._env),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -133,10 +137,12 @@ class RayHead:
 
     def _command(self) -> list[str]:
         metrics, agent = free_ports(2)
-        resources = {"hub": 1, **({"swarm": self._places} if self._places else {})}
+        offered = {"hub": 1, "swarm": self._places, "spare": self._spares}
+        resources = {name: count for name, count in offered.items() if count}
         return [
             *(sys.executable, "-c", "from ray.scripts.scripts import main; main()"),
-            *("start", "--head", "--block", "--no-monitor", "--disable-usage-stats"),
+            *("start", "--head", "--block", "--disable-usage-stats"),
+            f"--autoscaling-config={self._autoscaling}" if self._autoscaling else "--no-monitor",
             *(f"--port={self._port}", f"--node-ip-address={LOOPBACK}"),
             *(f"--dashboard-host={LOOPBACK}", f"--dashboard-port={self._dashboard_port}"),
             *("--include-dashboard=true", "--include-log-monitor=false"),

@@ -22,15 +22,24 @@ class RayNode:
         address: the head's GCS, host:port.
         places: how many workers it may run.
         env: the head's environment.
+        drain_s: how long it may take to go once it is told to: its workers hand back what they hold.
     """
 
     def __init__(
-        self, state: StateDir, number: int, *, address: str, places: int, env: Mapping[str, str]
+        self,
+        state: StateDir,
+        number: int,
+        *,
+        address: str,
+        places: int,
+        env: Mapping[str, str],
+        drain_s: float,
     ) -> None:
         self.name = f"node-{number}"
         self.log = state.logs / f"{self.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
-        self._address, self._places, self._env = address, places, env
+        self._address, self._places = address, places
+        self._env = {**env, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_s)}
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start it; it joins the head by itself, and dies with the thread that calls this."""
@@ -48,5 +57,5 @@ class RayNode:
         return self.process
 
     async def stop(self) -> None:
-        """End it; its workers follow or are swept. Twice is fine."""
-        await child.end(self.process, grace_s=2)
+        """End it with its fleet: its workers follow or are swept, their work is given back. Twice is fine."""
+        await child.end(self.process, grace_s=0)

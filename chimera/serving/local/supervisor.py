@@ -25,8 +25,9 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from chimera.errors import BackendError, ChimeraError, ConfigurationError, StoreUnavailable
-from chimera.serving.local import child, environment, remains
+from chimera.serving.local import autoscaling, child, environment, remains
 from chimera.serving.local.handback import give_back
+from chimera.serving.local.listener import Listener
 from chimera.serving.local.model_server import ModelServer
 from chimera.serving.local.ports import LOOPBACK, free_port, require_free
 from chimera.serving.local.process import ProcessId
@@ -48,6 +49,9 @@ DEATHS, DEATHS_S = 5, 60.0
 
 SPARE_PLACES = 1
 """Room for a worker's replacement beside the one that is going."""
+
+NODE_GOES_S = 5.0
+"""A node that is told to end takes this long beyond what its workers may."""
 
 STOP_S = 12.0
 """A whole stop takes less; `down` kills after this."""
@@ -105,6 +109,7 @@ class Supervisor:
         )
         self._ray = self._ray_head()
         self._ray_up = asyncio.Event()
+        self._listener = Listener(settings.http_host, settings.http_port, state.door)
         self._nodes = self._ray_nodes()
 
     def stop(self) -> None:
@@ -139,6 +144,7 @@ class Supervisor:
 
     async def _live(self) -> None:
         async with self._log.stage(Stage.FLEET) as note:
+            self._listener.open()
             self._record()
             await self._stage(Stage.REDIS, self._start_redis)
             model = [self._stage(Stage.MODEL, self._start_model)] if self._model else []
@@ -190,8 +196,7 @@ class Supervisor:
         return self._model.url
 
     async def _start_hub(self) -> None:
-        settings = self._settings
-        await self._ray.prepare_deploy(self._app, settings.http_host, settings.http_port)
+        await self._ray.prepare_deploy(self._app)
         await self._stage(Stage.RAY, self._start_ray)
         nodes = [self._stage(Stage.NODE, partial(self._start_node, node)) for node in self._nodes]
         await _together(self._stage(Stage.SERVE, self._start_serve), *nodes)
@@ -220,7 +225,7 @@ class Supervisor:
         spared = self._reaper | kept
         await asyncio.to_thread(remains.sweep, self._state, spare=spared)
         await self._give_back()
-        await self._ray.prepare_deploy(self._app, self._settings.http_host, self._settings.http_port)
+        await self._ray.prepare_deploy(self._app)
         await self._start_ray()
         return await self._start_serve()
 
@@ -272,6 +277,7 @@ class Supervisor:
     async def _end(self) -> None:
         """End everything; Redis last, for the others still write to it."""
         began = time.monotonic()
+        self._listener.close()
         await asyncio.gather(*(node.stop() for node in self._nodes))
         await self._ray.stop()
         if self._model:
@@ -290,25 +296,48 @@ class Supervisor:
         return f"http://{self._settings.http_host}:{self._settings.http_port}"
 
     def _ray_head(self) -> RayHead:
-        settings = self._settings
+        settings, port, env = self._settings, self._settings.ray_port or free_port(), self._hub_env
+        config = None
+        if settings.nodes and settings.node_idle_s:
+            env = {**env, **autoscaling.ENVIRONMENT}
+            config = autoscaling.write(
+                self._state.path / "autoscaling.json",
+                address=f"{LOOPBACK}:{port}",
+                nodes=settings.nodes,
+                places=self._places_of_a_node,
+                idle_s=settings.node_idle_s,
+            )
         return RayHead(
             self._state,
-            port=settings.ray_port or free_port(),
+            port=port,
+            autoscaling=config,
             dashboard_port=settings.dashboard_port or free_port(),
             places=0 if settings.nodes else self._places,
-            env=self._hub_env,
+            spares=settings.spares,
+            env=env,
             on_retry=lambda said: self._log.write(
                 StageEvent(stage=Stage.RAY, status=Status.STARTED, detail=said)
             ),
         )
 
     def _ray_nodes(self) -> list[RayNode]:
-        count = self._settings.nodes
-        places = -(-self._places // count) if count else 0
+        count = 0 if self._settings.node_idle_s else self._settings.nodes
+        places = self._places_of_a_node
         return [
-            RayNode(self._state, number, address=self._ray.address, places=places, env=self._hub_env)
+            RayNode(
+                self._state,
+                number,
+                address=self._ray.address,
+                places=places,
+                env=self._hub_env,
+                drain_s=self._settings.preempt_s + NODE_GOES_S,
+            )
             for number in range(1, count + 1)
         ]
+
+    @property
+    def _places_of_a_node(self) -> int:
+        return -(-self._places // self._settings.nodes) if self._settings.nodes else 0
 
     @property
     def _places(self) -> int:

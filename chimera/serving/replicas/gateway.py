@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from chimera.errors import BackendError
+from chimera.serving import door
 from chimera.serving.gateway import Hub, create_app, leads
 from chimera.serving.gateway.archive import RECORDER, RETENTION, archived, retained
 from chimera.serving.replicas.replica import Replica
@@ -17,9 +20,23 @@ class Gateway(Replica):
     async def __init__(self, *_together: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         Replica.__init__(self)
         await self.open()
+        self._api = self._make_api()
+        self._door: door.Door | None = None
+        # Where nobody lends a port, as on a cluster that is not ours, callers come through Serve's proxy.
+        if path := os.environ.get(door.DOOR):
+            self._door = await self._stack.enter_async_context(door.opened(self._api, path))
 
-    def __serve_build_asgi_app__(self) -> Any:
+    def _make_api(self) -> Any:
         roles = ("orchestrator", "governor", "judge")
         probes = {role: leads(self.base.election(role)) for role in roles}
         archives = {RECORDER: archived(self.base), RETENTION: retained(self.base)}
         return create_app(Hub(self.base, probes={**probes, **archives}))
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return self._api
+
+    async def check_health(self) -> None:
+        """As every replica's; and its own door must be open, if it has one."""
+        await super().check_health()
+        if self._door is not None and not self._door.is_open:
+            raise BackendError("the gateway's door has closed")

@@ -7,7 +7,8 @@
 -- ARGV[4]   its busy slots
 -- ARGV[5]   its process: id@host
 -- ARGV[6..] stride 2: task id, token
--- Returns   {now_us, drain (0/1), answers}; an answer is {1, expires_us} renewed ·
+-- Returns   {now_us, drain (0/1), answers, µs after which it hands back what is not of high priority, or -1};
+--           an answer is {1, expires_us} renewed ·
 --           {-1, holder, since_ms, status} the lease is lost · {-3} the attempt's time is up
 --- include keys
 --- include clock
@@ -44,4 +45,6 @@ end
 all("ZADD", k.leases, leases)
 write_counts(k)
 write_log(k, worker, now)
-return { int(now), redis.call("HGET", k.of_worker(worker), "drain") == "1" and 1 or 0, answers }
+local order = redis.call("HMGET", k.of_worker(worker), "drain", "drain_by")
+local left = order[2] and math.max(0, tonumber(order[2]) - now) or -1
+return { int(now), order[1] == "1" and 1 or 0, answers, int(left) }

@@ -62,8 +62,8 @@ def running(settings: Settings, events: list[StageEvent]) -> Iterator[Fleet]:
             fleet.down(settings)
 
 
-def answer(found: Fleet) -> dict[str, Any]:
-    with urllib.request.urlopen(found.url + "/anything", timeout=30) as response:
+def answer(found: Fleet, *, timeout: float = 30) -> dict[str, Any]:
+    with urllib.request.urlopen(found.url + "/anything", timeout=timeout) as response:
         body: dict[str, Any] = json.load(response)
     return body
 
@@ -155,6 +155,28 @@ def test_killed_model_comes_back_at_its_address(settings: Settings, running: Fle
     assert eventually(lambda: recorded(settings, "model") != running.processes["model"])
     assert fleet.status(settings).alive["model"]
     assert fleet.find(settings) is not None
+
+
+def test_a_call_waits_for_whoever_replaces_a_killed_replica(settings: Settings, running: Fleet) -> None:
+    killed = answer(running)["pid"]
+    os.kill(killed, signal.SIGKILL)
+    assert answer(running, timeout=120)["pid"] != killed
+
+
+def test_a_call_waits_for_the_next_head(settings: Settings, running: Fleet) -> None:
+    before, head = answer(running)["pid"], recorded(settings, "ray")
+    head.send(signal.SIGKILL)
+    head.wait(10)
+    assert eventually(lambda: recorded(settings, "ray") != head, seconds=120)
+    assert answer(running, timeout=180)["pid"] != before
+    assert eventually(lambda: fleet.find(settings) is not None, seconds=60)
+    assert listeners(processes(settings)) == {ip_address("127.0.0.1")}
+
+
+def test_no_proxy_of_serve_runs(settings: Settings, running: Fleet) -> None:
+    lines = {psutil.Process(pid).cmdline()[0] for pid in processes(settings)}
+    assert any(line.startswith("ray::ServeController") for line in lines), lines
+    assert not [line for line in lines if "Proxy" in line]
 
 
 def recorded(settings: Settings, name: str) -> Any:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
+from contextlib import AsyncExitStack
 from typing import Any
 
 from ray import serve
-from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from chimera.serving import door
 from chimera.serving.loopback import bind_loopback
 
 
 class TinyHub:
-    """Answers every path with the names of the CHIMERA_ and secret-looking variables it sees."""
+    """Answers every path, at the fleet's door, with its pid and the whole environment that it sees."""
 
-    def __init__(self) -> None:
+    async def __init__(self) -> None:  # type: ignore[misc]  # Serve awaits it
         bind_loopback()
+        self._stack = AsyncExitStack()
+        await self._stack.enter_async_context(door.opened(answer, os.environ[door.DOOR]))
 
-    async def __call__(self, request: Request) -> JSONResponse:
-        return JSONResponse({"pid": os.getpid(), "environment": dict(os.environ)})
+    async def __del__(self) -> None:
+        await self._stack.aclose()
+
+
+async def answer(scope: Any, receive: Any, send: Any) -> None:
+    """The ASGI application."""
+    await JSONResponse({"pid": os.getpid(), "environment": dict(os.environ)})(scope, receive, send)
 
 
 def build(_: dict[str, Any]) -> serve.Application:

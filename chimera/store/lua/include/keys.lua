@@ -8,6 +8,7 @@ local function keys(root)
     open = "q:open", review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
     bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",
     inbox = "j:inbox", outbox = "j:outbox", slo = "j:slo", limits = "g:limits", ledger = "g:ledger", holds = "g:holds",
+    wanted = "h:wanted",
     sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
   }
   local owned = {

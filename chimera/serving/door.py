@@ -1,0 +1,109 @@
+"""The gateway's own HTTP server, on a socket that the fleet's supervisor lends.
+
+A call that comes through Serve's proxy is unpacked, pickled, sent on, and packed again, by two processes:
+that alone costs several times what the gateway does for it. So a local fleet runs no proxy; its gateway
+answers itself. Serve still starts the replica, asks for its health and replaces it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import uvicorn
+
+from chimera.errors import BackendError
+
+DOOR = "CHIMERA_DOOR"
+"""The variable that names the Unix socket which lends the fleet's port; a local fleet sets it."""
+
+BORROW_S = 5.0
+KEEP_ALIVE_S = 75
+"""An idle connection is kept this long: longer than clients do, so that they close first."""
+GRACE_S = 5
+"""Requests under way have this long when the door closes; streams are cut then, and taken up elsewhere."""
+
+
+class Door:
+    """An HTTP server that answers for an app.
+
+    Args:
+        listening: the socket; closed with the door.
+    """
+
+    def __init__(self, app: Any, listening: socket.socket) -> None:
+        self._listening = listening
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                lifespan="off",  # Serve runs the app's, if it has one
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Answer from now on, in the running event loop."""
+        self._serving = asyncio.create_task(self._server.serve([self._listening]))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether callers are answered."""
+        return self._serving is not None and not self._serving.done()
+
+    async def close(self) -> None:
+        """Take no more callers, and let requests under way end within `GRACE_S`. Twice is fine."""
+        if self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+
+
+class _Server(uvicorn.Server):
+    """One that leaves the process' signals to Ray."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def opened(app: Any, path: str) -> AsyncIterator[Door]:
+    """A door on the socket that is lent at `path`, closed at the end.
+
+    Raises:
+        BackendError: none is lent there.
+    """
+    door = Door(app, await asyncio.to_thread(borrow, path))
+    door.open()
+    try:
+        yield door
+    finally:
+        await door.close()
+
+
+def borrow(path: str) -> socket.socket:
+    """The listening socket that is lent at a Unix socket.
+
+    Raises:
+        BackendError: none is.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+            asking.settimeout(BORROW_S)
+            asking.connect(path)
+            _, descriptors, _, _ = socket.recv_fds(asking, 1, 1)
+    except OSError as exc:
+        raise BackendError(f"nobody lends the fleet's port at {path} ({exc}): the fleet is going") from exc
+    if not descriptors:
+        raise BackendError(f"nobody lends the fleet's port at {path} any more: the fleet is going")
+    os.set_inheritable(descriptors[0], False)
+    return socket.socket(fileno=descriptors[0])
