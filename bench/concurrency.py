@@ -17,10 +17,9 @@ BARS = {1_000: 1.15, 10_000: 1.6}
 async def run() -> AsyncIterator[Figure]:
     """Makespan over ideal, peak concurrency, memory of an agent that waits."""
     for agents, bar in BARS.items():
-        slots = str(-(-agents // WORKERS) + 2)
-        async with site(max_workers=str(WORKERS), slots=slots, plan_window="20000") as fleet:
-            # As many as fill all workers: then all are there.
-            await fleet.done(await fleet.submit("bench-wait", [0.5] * agents))
+        slots = -(-agents // WORKERS) + 2
+        async with site(max_workers=str(WORKERS), slots=str(slots), plan_window="20000") as fleet:
+            await fleet.fill(WORKERS, slots)
             async for figure in _measured(fleet, agents, bar):
                 yield figure
 

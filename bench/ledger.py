@@ -16,7 +16,7 @@ WORKERS, SLOTS = 2, 1_000
 async def run() -> AsyncIterator[Figure]:
     """The ledger alone, and tasks with and without a call."""
     async with site(max_workers=str(WORKERS), slots=str(SLOTS)) as fleet:
-        await fleet.warm("bench-wait", WORKERS * SLOTS)
+        await fleet.fill(WORKERS, SLOTS)
         rates, cpu = {}, {}
         for agent in ("bench-noop", "bench-pay-here"):
             await fleet.warm(agent)

@@ -70,6 +70,11 @@ class Site:
         """Have workers there, with their imports done: as many as so many tasks at once need."""
         await self.done(await self.submit(agent, [0.5] * tasks))
 
+    async def fill(self, workers: int, slots: int) -> None:
+        """Have so many workers there: the first must not do all of the work before the last have started."""
+        while len(await self.workers()) < workers:
+            await self.warm("bench-wait", workers * slots)
+
     async def under_way(self, mission_id: str) -> None:
         """Wait until some of its tasks are under lease."""
         async for mission in self.client.watch(mission_id):

@@ -17,8 +17,7 @@ WORKERS, SLOTS = 2, 1_000
 async def run() -> AsyncIterator[Figure]:
     """tasks/s, CPU a task, peak memory."""
     async with site(max_workers=str(WORKERS), slots=str(SLOTS)) as fleet:
-        # As many as fill all workers: then all are there. What a start costs is B5's.
-        await fleet.warm("bench-wait", WORKERS * SLOTS)
+        await fleet.fill(WORKERS, SLOTS)  # what a start costs is B5's
         meter = fleet.meter()
         began = time.time()
         mission_id = await fleet.submit("bench-noop", list(range(TASKS)))

@@ -24,9 +24,8 @@ from chimera.cli.exits import Exit, of_error, of_mission
 from chimera.cli.progress import Lines
 from chimera.cli.watching import Watch
 from chimera.client import Client
-from chimera.core.mission import MissionSpec
 from chimera.errors import ChimeraError
-from chimera.missionfile import read_mission
+from chimera.missionfile import OpenMission, open_mission
 from chimera.telemetry.logs import configure
 
 CANCEL_S = 2.5
@@ -41,12 +40,14 @@ class Job:
     """
 
     def __init__(
-        self, client: Client, spec: MissionSpec, *, detach: bool = False, strict: bool = False
+        self, client: Client, mission: OpenMission, *, detach: bool = False, strict: bool = False
     ) -> None:
-        self._client, self._spec, self._detach, self._strict = client, spec, detach, strict
+        self._client, self._detach, self._strict = client, detach, strict
         self._stopped = asyncio.Event()
         # One key for the job: a submit that is tried again makes no second mission.
-        self._submitting = asyncio.create_task(client.submit(spec, idempotency_key=uuid.uuid4().hex))
+        self._submitting = asyncio.create_task(
+            client.submit(mission.spec, inputs=mission.inputs, idempotency_key=uuid.uuid4().hex)
+        )
 
     def stop(self) -> None:
         """Ray asks the job to end."""
@@ -88,10 +89,12 @@ async def perform(file: Path, *, detach: bool, strict: bool) -> Exit:
     """Read the file, submit it, watch it."""
     environment = settings_module.load()
     configure(environment, role="job", capture_print=False)
-    spec = read_mission(file, max_input_bytes=environment.max_input_bytes, max_inputs=environment.max_inputs)
+    mission = open_mission(
+        file, max_input_bytes=environment.max_input_bytes, max_inputs=environment.max_inputs
+    )
     key = environment.api_key.get_secret_value() if environment.api_key else ""
     async with Client(environment.address, key) as client:
-        job = Job(client, spec, detach=detach, strict=strict)
+        job = Job(client, mission, detach=detach, strict=strict)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, job.stop)

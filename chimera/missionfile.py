@@ -1,4 +1,4 @@
-"""Mission files: YAML or JSON → a `MissionSpec` with its inputs read, or every problem at once.
+"""Mission files: YAML or JSON → a mission with its inputs, or every problem at once.
 
 Each problem names its line and field, lists what is allowed and suggests the nearest. Nothing is
 submitted from a file that has one.
@@ -21,10 +21,17 @@ from pydantic.fields import FieldInfo
 from chimera import missioninputs
 from chimera.core.mission import InputFiles, InputItems, MissionBase, MissionFile, MissionSpec
 from chimera.errors import InvalidRequest
+from chimera.missioninputs import FileItems
 
 MAX_FILE_BYTES = 268_435_456
 DEFAULT_MAX_INPUT_BYTES = 262_144
 DEFAULT_MAX_INPUTS = 1_000_000
+AT_HAND = 1_000
+"""So many inputs from files are kept in memory; more are read again when they are sent."""
+LINE_SHARE = 6
+"""A line of JSON may have so many times the characters that its value has bytes: one may stand as six."""
+MAX_WRONG = 50
+"""Items that are named, of those that cannot be sent."""
 
 Place = tuple[str | int, ...]
 """Where in the document: keys and list positions."""
@@ -107,13 +114,28 @@ def shown(place: Place) -> str:
     return text
 
 
-def read_mission(
+@dataclass(frozen=True)
+class OpenMission:
+    """A mission file that was read and found good, with its inputs.
+
+    Attributes:
+        spec: the mission but for its inputs.
+        inputs: can be gone through more than once; few are at hand, many are read from their files each time.
+        count: how many they are.
+    """
+
+    spec: MissionBase
+    inputs: tuple[Any, ...] | FileItems
+    count: int
+
+
+def open_mission(
     path: Path,
     *,
     max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES,
     max_inputs: int = DEFAULT_MAX_INPUTS,
-) -> MissionSpec:
-    """Read a mission file and the inputs it names.
+) -> OpenMission:
+    """Read a mission file, and go through the inputs it names once: one item at a time is in memory.
 
     Args:
         path: YAML, or JSON where it ends in ``.json``.
@@ -126,13 +148,26 @@ def read_mission(
     mission = validate(document)
     if mission is None:
         raise InvalidRequest(f"{path} is no mission; nothing was submitted:", document.problems)
-    items = _items(mission, document, path.parent, max_input_bytes, max_inputs)
+    inputs, count = _checked(mission, document, path.parent, max_input_bytes, max_inputs)
     if document.problems:
         raise InvalidRequest(
             f"the inputs of {path} cannot be used; nothing was submitted:", document.problems
         )
     shared = {name: getattr(mission, name) for name in MissionBase.model_fields}
-    return MissionSpec(**shared, inputs=tuple(items))
+    few = inputs if isinstance(inputs, tuple) or count > AT_HAND else tuple(inputs)
+    return OpenMission(MissionBase(**shared), few, count)
+
+
+def read_mission(
+    path: Path,
+    *,
+    max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES,
+    max_inputs: int = DEFAULT_MAX_INPUTS,
+) -> MissionSpec:
+    """The same with all inputs in memory. Raises as `open_mission` does."""
+    opened = open_mission(path, max_input_bytes=max_input_bytes, max_inputs=max_inputs)
+    shared = {name: getattr(opened.spec, name) for name in MissionBase.model_fields}
+    return MissionSpec(**shared, inputs=tuple(opened.inputs))
 
 
 def parse(path: Path) -> Document:
@@ -371,29 +406,47 @@ def _is_tagged(model: type[BaseModel], tag: str) -> bool:
     )
 
 
-def _items(
+def _checked(
     mission: MissionFile, document: Document, folder: Path, max_input_bytes: int, max_inputs: int
-) -> list[Any]:
-    """The input items, read where they are files. Problems go to the document."""
+) -> tuple[tuple[Any, ...] | FileItems, int]:
+    """The inputs, gone through once, and how many they are. Problems go to the document."""
+    inputs: tuple[Any, ...] | FileItems
     if isinstance(mission.inputs, InputFiles):
-        found = missioninputs.read_files(mission.inputs, folder)
-        for index, message in found.problems:
-            document.add(("inputs",) if index is None else ("inputs", "files", index), message)
-        pairs = found.items
+        inputs, missing = missioninputs.find(mission.inputs, folder, LINE_SHARE * max_input_bytes)
+        for index, message in missing:
+            document.add(("inputs", "files", index), message)
+        named = _from_files(inputs, document)
     else:
-        listed = mission.inputs.items if isinstance(mission.inputs, InputItems) else mission.inputs
+        inputs = mission.inputs.items if isinstance(mission.inputs, InputItems) else mission.inputs
         base: Place = ("inputs", "items") if isinstance(mission.inputs, InputItems) else ("inputs",)
-        pairs = [(shown((*base, index)), item) for index, item in enumerate(listed)]
-    for name, item in pairs:
+        named = ((shown((*base, index)), item) for index, item in enumerate(inputs))
+    count = wrong = 0
+    for name, item in named:
+        count += 1
         if problem := missioninputs.problem_of(item, max_input_bytes):
-            document.add(("inputs",), f"{name} {problem}")
-    if len(pairs) > max_inputs:
+            wrong += 1
+            if wrong <= MAX_WRONG:
+                document.add(("inputs",), f"{name} {problem}")
+    if wrong > MAX_WRONG:
+        document.add(("inputs",), f"and {wrong - MAX_WRONG:,} more items like these")
+    if isinstance(inputs, FileItems) and not count and not document.problems:
+        document.add(("inputs",), "hold no item: the files are empty")
+    if count > max_inputs:
         document.add(
             ("inputs",),
-            f"{len(pairs):,} items are over the limit of {max_inputs:,}: "
+            f"{count:,} items are over the limit of {max_inputs:,}: "
             "split the mission, or raise CHIMERA_MAX_INPUTS",
         )
-    return [item for _, item in pairs]
+    return inputs, count
+
+
+def _from_files(inputs: FileItems, document: Document) -> Iterator[tuple[str, Any]]:
+    """Every item with where it came from; a file that gives none any more is a problem of its pattern."""
+    for source in inputs.sources:
+        try:
+            yield from inputs.read(source)
+        except missioninputs.Unusable as exc:
+            document.add(("inputs", "files", source.pattern), f"{source.name} {exc}")
 
 
 def schema_text() -> str:

@@ -229,7 +229,15 @@ class Settings(BaseSettings):
         description="Replies kept for a re-run of one task, together, bytes. One beyond it is not kept: a "
         "re-run pays for it again.",
     )
-    max_request_bytes: int = Field(268_435_456, ge=1_024, description="One HTTP request, bytes.")
+    max_request_bytes: int = Field(
+        33_554_432,
+        ge=1_024,
+        description="One HTTP request, bytes, but for a mission that comes as lines. A document is read in "
+        "one go, which holds up the gateway for some 8 ms a MiB.",
+    )
+    max_stream_bytes: int = Field(
+        17_179_869_184, ge=1_024, description="A mission that comes as lines (NDJSON), bytes."
+    )
 
     # The flight recorder
     recorder_live: int = Field(

@@ -55,9 +55,11 @@ class Relay:
 
     async def drop(self) -> None:
         """Break every connection that is open now."""
-        for end in set(self._ends):
+        ends = set(self._ends)
+        for end in ends:
             end.transport.abort()
-        while self._ends:  # noqa: ASYNC110 (nothing tells of it)
+        # Not for those that come meanwhile: whoever connects anew at once would never let it end.
+        while self._ends & ends:  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0)  # each connection's task notices, and takes its ends away
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

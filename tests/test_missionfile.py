@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from chimera.core.mission import MissionSpec
 from chimera.errors import InvalidRequest
-from chimera.missionfile import read_mission, schema_text
+from chimera.missionfile import open_mission, read_mission, schema_text
 
 ROOT = Path(__file__).parents[1]
 HEAD = "goal: Count\nbudget_usd: 0.10\n"
@@ -231,3 +232,45 @@ def test_the_published_schema_is_the_mission_file() -> None:
 )
 def test_every_example_is_a_mission(file: Path) -> None:
     assert read_mission(file).inputs
+
+
+def test_many_lines_are_gone_through_one_at_a_time(tmp_path: Path) -> None:
+    """Twice: once to check them, once to send them; 8 MB of lines, and not a tenth of it in memory."""
+    with (tmp_path / "many.jsonl").open("w") as file:
+        for number in range(100_000):
+            file.write(json.dumps({"n": number, "text": "x" * 60}) + "\n")
+    (tmp_path / "m.yaml").write_text(inputs(files=["many.jsonl"], format="jsonl"))
+    tracemalloc.start()
+    try:
+        mission = open_mission(tmp_path / "m.yaml")
+        assert mission.count == 100_000
+        for _ in range(2):
+            assert sum(item["n"] for item in mission.inputs) == 100_000 * 99_999 // 2
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 800_000
+    assert (mission.spec.goal, mission.spec.budget_microusd) == ("Count", 100_000)
+
+
+def test_each_wrong_line_of_many_is_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(f'"{"x" * (90 if n % 2 else 9)}"\n' for n in range(200)))
+    told = problems(tmp_path, inputs(files=["a.jsonl"], format="jsonl"), max_input_bytes=64)
+    assert "a.jsonl:2 has 92 bytes, over the limit of 64" in told
+    assert "and 50 more items like these" in told
+    assert len(told.splitlines()) == 1 + 51
+
+
+def test_a_line_without_an_end_is_not_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('1\n"' + "x" * 100_000 + '"\n')
+    told = problems(tmp_path, inputs(files=["a.jsonl"], format="jsonl"), max_input_bytes=1_000)
+    assert "line 2 has more than 6,000 characters" in told
+
+
+def test_a_file_that_changes_before_it_is_sent_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("1\n" * 2_000)
+    (tmp_path / "m.yaml").write_text(inputs(files=["a.jsonl"], format="jsonl"))
+    mission = open_mission(tmp_path / "m.yaml")
+    (tmp_path / "a.jsonl").write_text("1\n" * 1_999 + "{\n")
+    with pytest.raises(InvalidRequest, match=r"a.jsonl changed while it was read: it line 2000 is no JSON"):
+        list(mission.inputs)

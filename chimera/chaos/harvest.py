@@ -22,6 +22,7 @@ from chimera.store.ledger import Ledger
 from chimera.store.missions import MissionRecord, MissionStore
 from chimera.store.readings import Readings
 from chimera.store.recorder import Recorder
+from chimera.store.shelves import Shelf
 from chimera.store.tasks import TaskStore
 
 QUIET_S = 240.0
@@ -90,7 +91,8 @@ async def _end_of(redis: Redis, blobs: Blobs, tenant: str) -> TenantEnd:
     archived, breaks = await archive.verify()
     missions, ledger = MissionStore(redis, tenant), Ledger(redis, tenant)
     dossiers = Dossiers(blobs, tenant)
-    readings = Readings(missions, TaskStore(redis, tenant), ActionStore(redis, tenant), dossiers)
+    tasks = TaskStore(redis, tenant, Shelf(redis, blobs, tenant))
+    readings = Readings(missions, tasks, ActionStore(redis, tenant), dossiers)
     # A store that was full may have archived some of them already.
     there_are = {*await missions.list_ids(most=EVERY), *await dossiers.ids(most=EVERY)}
     records: list[MissionRecord] = []

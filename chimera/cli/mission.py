@@ -12,7 +12,7 @@ import typer
 from chimera.cli import output
 from chimera.cli.hub import ask, connect, locate, run
 from chimera.cli.output import Format, Key, Output, Url
-from chimera.cli.run import MissionFileArgument, Strict, follow, read
+from chimera.cli.run import MissionFileArgument, Strict, follow, read, send
 
 if TYPE_CHECKING:
     from chimera.core.views import MissionView
@@ -28,14 +28,14 @@ MissionId = Annotated[str, typer.Argument(metavar="MISSION")]
 def submit(
     file: MissionFileArgument, output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key = ""
 ) -> None:
-    """Submit a mission and return at once; prints its id.
+    """Submit a mission and return at once; prints its id. Inputs from files are sent as they are read.
 
     \b
     Example:
       chimera mission submit examples/missions/digest.yaml
     """
-    spec, operation = read(file), uuid.uuid4().hex
-    mission = ask(url, api_key_file, lambda client: client.submit(spec, idempotency_key=operation))
+    opened, operation = read(file), uuid.uuid4().hex
+    mission = ask(url, api_key_file, lambda client: send(client, opened, operation))
     if output_format is Format.JSON:
         return output.document(mission)
     output.say(mission.mission_id)
@@ -138,20 +138,27 @@ def watch(
 
 @app.command()
 def results(
-    mission_id: MissionId, output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key = ""
+    mission_id: MissionId,
+    after: Annotated[
+        str, typer.Option(help="Go on behind this: `next` of the last result there is.", metavar="N")
+    ] = "",
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
 ) -> None:
     """What is accepted so far; with -o json one result a line.
 
     \b
-    Example:
+    Examples:
       chimera mission results MISSION -o json > results.ndjson
+      chimera mission results MISSION -o json --after 500000 >> results.ndjson
     """
     from chimera.cli.progress import told
 
     async def stream() -> None:
         async with (
             connect(locate(url, api_key_file)) as client,
-            aclosing(client.results(mission_id)) as found,
+            aclosing(client.results(mission_id, after=after)) as found,
         ):
             mission = await client.mission(mission_id)
             async for result in found:

@@ -209,6 +209,20 @@ class Lines:
         output.say(totals(mission, self._clock() - self._began, failures))
 
 
+class Sending:
+    """How many inputs are on their way, on stderr, at most once a second; silent where that is quick."""
+
+    def __init__(self, count: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._count, self._clock = count, clock
+        self._said_at = clock()
+
+    def __call__(self, sent: int) -> None:
+        now = self._clock()
+        if now - self._said_at >= LINE_EVERY_S:
+            self._said_at = now
+            output.note(f"sent {sent:,} of {self._count:,} inputs")
+
+
 BAR = 30
 COLOURS = {
     TaskStatus.ACCEPTED: "green",

@@ -15,7 +15,9 @@ from chimera.cli.hub import run as run_async
 from chimera.cli.output import Format, Key, Output, Url
 
 if TYPE_CHECKING:
-    from chimera.core.mission import MissionSpec
+    from chimera.client import Client
+    from chimera.core.views import MissionView
+    from chimera.missionfile import OpenMission
 
 MissionFileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="A mission file, YAML or JSON: see `chimera mission schema`.")
@@ -39,23 +41,37 @@ def run(
       chimera run examples/missions/digest.yaml
       chimera run m.yaml --strict -o json
     """
-    spec = read(file)
+    mission = read(file)
     # One key for this run: whatever is tried again, the mission is made once.
     operation = uuid.uuid4().hex
-    output.leave(follow(url, api_key_file, output_format, spec=spec, operation=operation, strict=strict))
+    output.leave(
+        follow(url, api_key_file, output_format, mission=mission, operation=operation, strict=strict)
+    )
 
 
-def read(file: Path) -> MissionSpec:
+def read(file: Path) -> OpenMission:
     """The mission in the file, under the limits of the environment.
 
     Raises:
         InvalidRequest: every problem of the file and its inputs.
     """
     from chimera import settings
-    from chimera.missionfile import read_mission
+    from chimera.missionfile import open_mission
 
     limits = settings.load()
-    return read_mission(file, max_input_bytes=limits.max_input_bytes, max_inputs=limits.max_inputs)
+    return open_mission(file, max_input_bytes=limits.max_input_bytes, max_inputs=limits.max_inputs)
+
+
+async def send(client: Client, mission: OpenMission, operation: str) -> MissionView:
+    """Submit it; how far it is, on stderr, where there are many inputs."""
+    from chimera.cli.progress import Sending
+
+    return await client.submit(
+        mission.spec,
+        inputs=mission.inputs,
+        idempotency_key=operation,
+        sent=Sending(mission.count),
+    )
 
 
 def follow(
@@ -64,11 +80,11 @@ def follow(
     output_format: Format,
     *,
     mission_id: str = "",
-    spec: MissionSpec | None = None,
+    mission: OpenMission | None = None,
     operation: str = "",
     strict: bool = False,
 ) -> Exit:
-    """Watch a mission, submitted first where a spec is given. Ctrl-C leaves it going on."""
+    """Watch a mission, submitted first where one is given. Ctrl-C leaves it going on."""
     from chimera.cli.progress import choose
     from chimera.cli.watching import Watch
 
@@ -77,8 +93,8 @@ def follow(
     async def go() -> Exit:
         nonlocal known
         async with connect(locate(url, api_key_file)) as client:
-            if spec is not None:
-                known = (await client.submit(spec, idempotency_key=operation)).mission_id
+            if mission is not None:
+                known = (await send(client, mission, operation)).mission_id
                 output.note(f"mission {known} is submitted")
             return of_mission(await Watch(client, known, choose(output_format)).run(), strict=strict)
 

@@ -42,7 +42,11 @@ class Watch:
         self._client, self.mission_id, self._progress = client, mission_id, progress
         self._show_results = show_results
         self._fleet: FleetView | None = None
-        self._shown: set[str] = set()
+        self._told = 0
+        self._behind = 0
+        """Every result of the tasks before this position was told."""
+        self._ahead: set[int] = set()
+        """Positions, beyond it, whose results were told."""
         self._read_again_at = 0.0
         self.first_result_at: float | None = None
         """When the first accepted result was told (monotonic)."""
@@ -74,17 +78,28 @@ class Watch:
 
     async def _tell_results(self, mission: MissionView, *, last: bool = False) -> None:
         began = time.monotonic()
-        new = self._show_results and mission.accepted > len(self._shown)
+        new = self._show_results and mission.accepted > self._told
         if not new or (began < self._read_again_at and not last):
             return
-        async with aclosing(self._client.results(self.mission_id)) as results:
+        # Results that follow on one another need not be asked for again, nor remembered: a watch of a large
+        # mission stays small as long as no task of it fails.
+        async with aclosing(self._client.results(self.mission_id, after=str(self._behind))) as results:
             async for result in results:
-                if result.task_id not in self._shown:
-                    self._shown.add(result.task_id)
+                if self._is_new(int(result.next) - 1):
+                    self._told += 1
                     self.first_result_at = self.first_result_at or time.monotonic()
                     self._progress.accepted(result, mission)
         now = time.monotonic()
         self._read_again_at = now + RESULTS_SHARE * (now - began)
+
+    def _is_new(self, position: int) -> bool:
+        new = position not in self._ahead
+        if position == self._behind:
+            self._behind += 1
+            self._ahead.discard(position)
+        else:
+            self._ahead.add(position)
+        return new
 
     async def _failures(self, mission: MissionView) -> list[Failure]:
         """Why tasks failed; of very many, the first ones."""

@@ -15,7 +15,7 @@ refused with 429 is sent again after the time the hub names, if that is short.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from decimal import Decimal
 from typing import Any, Self
@@ -25,9 +25,11 @@ from pydantic import ValidationError
 
 from chimera import settings
 from chimera.client.connection import Connection, parse, part
+from chimera.client.lines import Inputs, again
+from chimera.client.lines import body as as_lines
 from chimera.core.action import ActionStatus
 from chimera.core.event import Event
-from chimera.core.mission import MissionSpec, MissionStatus
+from chimera.core.mission import MissionBase, MissionStatus
 from chimera.core.task import TaskStatus
 from chimera.core.views import (
     ActionView,
@@ -44,6 +46,9 @@ from chimera.core.views import (
     VersionView,
     WhyView,
 )
+
+FEW = 1_000
+"""A mission of more inputs is sent as lines."""
 
 
 class Client:
@@ -96,24 +101,41 @@ class Client:
     # Missions
 
     async def submit(
-        self, spec: MissionSpec | Mapping[str, Any], *, idempotency_key: str | None = None
+        self,
+        spec: MissionBase | Mapping[str, Any],
+        *,
+        inputs: Inputs | None = None,
+        idempotency_key: str | None = None,
+        sent: Callable[[int], None] | None = None,
     ) -> MissionView:
         """Submit a mission. When this returns, it is stored and will be done.
 
         Args:
+            spec: the mission; with its inputs, or without.
+            inputs: what it is to work on, if `spec` does not have them; sent as they come, so that they
+                need not fit into memory. What can be gone through only once, such as a generator, is sent
+                once: a broken connection is then an error at once.
             idempotency_key: the same key with the same mission gives the mission that it made
                 before (24 h). Without one, a fresh key makes this call's own retries safe.
+            sent: told how many inputs are on their way, where there are many.
         Raises:
             InvalidRequest: with every problem and its place; nothing was submitted.
             PayloadTooLarge: an input or the whole is over a limit.
             QueueFull, RateLimited: there is no room now; `retry_after_s` says when.
             AlreadyExists: the key came before with another mission.
         """
-        if isinstance(spec, MissionSpec):
-            body: Any = spec.model_dump(mode="json", by_alias=True)
-        else:
-            body = dict(spec)
-        return await self._hub.write(MissionView, "POST", "/v1/missions", body, idempotency_key)
+        if inputs is None:
+            inputs = getattr(spec, "inputs", None) if isinstance(spec, MissionBase) else spec.get("inputs")
+        if inputs is None or (isinstance(inputs, list | tuple) and len(inputs) <= FEW):
+            body = _plain(spec) if inputs is None else {**_plain(spec), "inputs": inputs}
+            return await self._hub.write(MissionView, "POST", "/v1/missions", body, idempotency_key)
+        return await self._hub.write_lines(
+            MissionView,
+            "/v1/missions",
+            as_lines(_plain(spec, exclude={"inputs"}), inputs, sent),
+            idempotency_key,
+            again=again(inputs),
+        )
 
     async def mission(self, mission_id: str) -> MissionView:
         """One mission as it stands now. Raises NotFound."""
@@ -169,14 +191,20 @@ class Client:
             async for event in stream:
                 yield event.id, parse(Event, event.data)
 
-    async def results(self, mission_id: str) -> AsyncGenerator[ResultView, None]:
-        """What is accepted so far, in the order planned. Raises NotFound."""
-        with self._hub.reachable():
-            async with self._hub.http.stream("GET", f"/v1/missions/{part(mission_id)}/results") as response:
-                await self._hub.check(response)
-                async for line in response.aiter_lines():
-                    if line:
-                        yield parse(ResultView, line)
+    async def results(self, mission_id: str, *, after: str = "") -> AsyncGenerator[ResultView, None]:
+        """What is accepted so far, in the order planned; one is in memory at a time.
+
+        A stream that breaks off is taken up behind the last result that came.
+
+        Args:
+            after: go on behind this: `next` of a result.
+        Raises:
+            NotFound: there is no such mission.
+        """
+        stream = self._hub.lines(f"/v1/missions/{part(mission_id)}/results", ResultView, after)
+        async with aclosing(stream):
+            async for result in stream:
+                yield result
 
     async def cancel(self, mission_id: str, reason: str = "") -> MissionView:
         """End a mission; what is accepted stays. Raises NotFound; InvalidTransition when it is over."""
@@ -301,3 +329,9 @@ class Client:
         except ValidationError:
             await self._hub.check(response)
             raise
+
+
+def _plain(spec: MissionBase | Mapping[str, Any], exclude: set[str] | None = None) -> dict[str, Any]:
+    if isinstance(spec, MissionBase):
+        return spec.model_dump(mode="json", by_alias=True, exclude=exclude)
+    return {name: value for name, value in spec.items() if name not in (exclude or ())}

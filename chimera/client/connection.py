@@ -7,7 +7,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from httpx_sse import EventSource, ServerSentEvent, SSEError
 from pydantic import BaseModel, ValidationError
 
 from chimera.client.problems import error_of
-from chimera.core.views import Page, Problem
+from chimera.core.views import Page, Problem, ResultView
 from chimera.errors import (
     BackendError,
     ChimeraError,
@@ -32,11 +32,15 @@ from chimera.errors import (
 from chimera.version import __version__
 
 V = TypeVar("V", bound=BaseModel)
+R = TypeVar("R", bound=ResultView)
+T = TypeVar("T")
 
 SILENCE_S = 45.0
 """A stream that says nothing for this long, three heartbeats, is broken."""
 PATIENCE_S = 60.0
 """A stream that was once connected is taken up again for this long."""
+ANSWER_S = 300.0
+"""What was sent as lines is answered within this time of the last one: the hub stores them first."""
 
 AWAY = (FleetUnavailable, StoreUnavailable, StoreTimeout)
 """What may be over in a moment: worth another try."""
@@ -106,6 +110,30 @@ class Connection:
         headers = {"Idempotency-Key": operation or uuid.uuid4().hex}
         return parse(view, await self._call(method, path, json=body, headers=headers))
 
+    async def write_lines(
+        self,
+        view: type[V],
+        path: str,
+        lines: Callable[[], AsyncIterator[bytes]],
+        operation: str | None = None,
+        *,
+        again: bool = True,
+    ) -> V:
+        """A change whose body is sent as it is made, under an operation id that its repetitions share.
+
+        Args:
+            lines: makes the body, from its beginning.
+            again: it can be made more than once.
+        """
+        headers = {"Idempotency-Key": operation or uuid.uuid4().hex, "Content-Type": "application/x-ndjson"}
+        tries = self._retries if again else 0
+
+        async def send() -> httpx.Response:
+            timeout = httpx.Timeout(self.http.timeout.write, read=ANSWER_S, connect=self.http.timeout.connect)
+            return await self.http.post(path, content=lines(), headers=headers, timeout=timeout)
+
+        return parse(view, await self._tried(send, tries))
+
     async def pages(
         self, item: type[V], path: str, params: Mapping[str, str], most: int | None
     ) -> AsyncGenerator[V, None]:
@@ -125,17 +153,20 @@ class Connection:
 
     async def _call(self, method: str, path: str, **request: Any) -> bytes:
         """One call, tried again while the connection breaks or the hub answers 503, or 429 for a moment."""
+        return await self._tried(lambda: self.http.request(method, path, **request), self._retries)
+
+    async def _tried(self, send: Callable[[], Awaitable[httpx.Response]], most: int) -> bytes:
         tries = 0
         while True:
             tries += 1
             try:
                 with self.reachable():
-                    response = await self.http.request(method, path, **request)
+                    response = await send()
                 await self.check(response)
                 return response.content
             except (*AWAY, *TOO_MUCH) as exc:
                 pause_s = _pause_s(exc, tries)
-                if tries > self._retries or pause_s is None:
+                if tries > most or pause_s is None:
                     raise
             await asyncio.sleep(pause_s)
 
@@ -146,30 +177,66 @@ class Connection:
 
         The hub says `end` when there is no more; a stream that stops without it was cut.
         """
+
+        async def read() -> AsyncGenerator[ServerSentEvent | None, None]:
+            nonlocal last_id
+            headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
+            timeout = httpx.Timeout(10.0, read=SILENCE_S)
+            async with self.http.stream(
+                "GET", path, params=params, headers=headers, timeout=timeout
+            ) as response:
+                await self.check(response)
+                yield None
+                async with aclosing(EventSource(response).aiter_sse()) as stream:
+                    async for event in stream:
+                        if event.event == "end":
+                            return
+                        last_id = event.id or last_id
+                        yield event
+            raise self.gone("the stream was cut")
+
+        async with aclosing(self._taken_up(read)) as events:
+            async for event in events:
+                if event.data:
+                    yield event
+
+    async def lines(self, path: str, view: type[R], after: str = "") -> AsyncGenerator[R, None]:
+        """A stream of documents, one a line, each of which says where to go on when the connection drops."""
+
+        async def read() -> AsyncGenerator[R | None, None]:
+            nonlocal after
+            params = {"after": after} if after else None
+            async with self.http.stream("GET", path, params=params) as response:
+                await self.check(response)
+                yield None
+                async for line in response.aiter_lines():
+                    if line:
+                        found = parse(view, line)
+                        after = found.next
+                        yield found
+
+        async with aclosing(self._taken_up(read)) as found:
+            async for one in found:
+                yield one
+
+    async def _taken_up(self, read: Callable[[], AsyncGenerator[T | None, None]]) -> AsyncGenerator[T, None]:
+        """A stream, begun again whenever it breaks off.
+
+        Args:
+            read: gives None once it is connected, then what comes; it ends when there is no more.
+        """
         connected, tries, lost_at = False, 0, 0.0
         while True:
-            failure: ChimeraError = self.gone("the stream was cut")
             try:
                 with self.reachable():
-                    async with self.http.stream(
-                        "GET",
-                        path,
-                        params=params,
-                        headers={
-                            "Accept": "text/event-stream",
-                            **({"Last-Event-ID": last_id} if last_id else {}),
-                        },
-                        timeout=httpx.Timeout(10.0, read=SILENCE_S),
-                    ) as response:
-                        await self.check(response)
-                        connected = True
-                        async with aclosing(EventSource(response).aiter_sse()) as stream:
-                            async for event in stream:
-                                if event.event == "end":
-                                    return
-                                tries, last_id = 0, event.id or last_id
-                                if event.data:
-                                    yield event
+                    async with aclosing(read()) as stream:
+                        async for one in stream:
+                            if one is None:
+                                connected = True
+                            else:
+                                tries = 0
+                                yield one
+                        return
             except (*AWAY, *TOO_MUCH) as exc:
                 failure = exc
             tries += 1

@@ -29,6 +29,7 @@ KINDS: dict[str, str] = {
     "mission.paused": "an operator holds it",
     "mission.resumed": "it goes on, from a pause or under a larger budget",
     "mission.edited": "goal or context changed: state_version grew",
+    "mission.shelved": "accepted tasks of it are in files in the blob store, and leave Redis",
     "mission.archived": "it is in a file of its own in the blob store, and leaves Redis",
     "task.unblocked": "everything it depends on is there",
     "task.claimed": "a worker took it under a lease",

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from chimera.core.mission import DagPlan, MapReducePlan, MissionBase
+from chimera.core.mission import DagPlan, MapPlan, MapReducePlan, MissionBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,16 @@ def total_tasks(spec: MissionBase, inputs: int, width: int) -> int:
             total += below
         return total
     return inputs
+
+
+LARGE = 25_000
+"""A map of so many inputs is a large mission: its accepted tasks leave Redis while it is under way. Of a
+smaller one they take some 25 MiB there, with small results: not worth what moving them costs."""
+
+
+def is_large(spec: MissionBase, inputs: int) -> bool:
+    """Whether its accepted tasks leave Redis early: they are numbered, and no other task needs them."""
+    return isinstance(spec.plan, MapPlan) and inputs >= LARGE
 
 
 def next_window(spec: MissionBase, items: tuple[Any, ...], *, cursor: int, inputs: int, width: int) -> Window:

@@ -211,6 +211,7 @@ class ResultView(View):
     attempts: int
     spent_microusd: int
     finished_at: datetime | None
+    next: str = Field("", description="Give it as `after` to go on behind this result.")
 
 
 class ReviewView(View):

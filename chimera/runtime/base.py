@@ -23,6 +23,7 @@ from chimera.store.recorder import Recorder
 from chimera.store.requests import Requests
 from chimera.store.reviews import ReviewStore
 from chimera.store.room import Room
+from chimera.store.shelves import Shelf
 from chimera.store.sinks import Sink, Troubles
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
@@ -49,6 +50,8 @@ class TenantStores:
     pruning: Pruning
     waiting: Waiting
     """Why tasks wait."""
+    shelf: Shelf
+    """Accepted tasks of large missions, out of Redis."""
     readings: Readings
     """Missions, tasks and actions for whoever only reads them: also those that were pruned."""
 
@@ -77,7 +80,8 @@ class Base:
         if tenant not in self._stores:
             archive, dossiers = Archive(self.blobs, tenant), Dossiers(self.blobs, tenant)
             missions = MissionStore(self.redis, tenant, self.room)
-            tasks, actions = TaskStore(self.redis, tenant), ActionStore(self.redis, tenant)
+            shelf = Shelf(self.redis, self.blobs, tenant)
+            tasks, actions = TaskStore(self.redis, tenant, shelf), ActionStore(self.redis, tenant)
             self._stores[tenant] = TenantStores(
                 missions,
                 tasks,
@@ -91,6 +95,7 @@ class Base:
                 dossiers,
                 Pruning(self.redis, tenant),
                 Waiting(self.redis, tenant),
+                shelf,
                 Readings(missions, tasks, actions, dossiers),
             )
         return self._stores[tenant]

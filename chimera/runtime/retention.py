@@ -13,6 +13,7 @@ sooner, by age still: until there is room again, and never within `early_s` afte
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -31,11 +32,14 @@ from chimera.store.missions import MissionRecord
 from chimera.store.pruning import Mark
 from chimera.store.room import FULL_AT
 from chimera.store.scripts import OldTerm
+from chimera.store.uploads import LONGEST_S, clear, unfinished
 
 log = structlog.get_logger(__name__)
 
 WINDOW = 50
 """Tasks read into memory at once."""
+CLEAR_S = 3_600.0
+"""How often it is looked for uploads that were left behind."""
 PAGE = 50
 """Missions looked up at once."""
 ROOM_AT = FULL_AT - 0.05
@@ -62,6 +66,7 @@ class Retention(Service):
         self._bulkhead = Bulkhead(self.name)
         self._troubles = TroubleBook(base.retention_troubles)
         self._cleared: set[str] = set()
+        self._clear_at = float("-inf")
 
     async def run_once(self) -> None:
         term = self._elector.term
@@ -70,10 +75,12 @@ class Retention(Service):
         if term != self._term:
             # What another leader did meanwhile is not known here.
             self._cleared.clear()
+            self._clear_at = float("-inf")
             await self._troubles.read()
             self._term = term
         tenants = await self._base.tenants.names()
         await self._troubles.forget_all_but(tenants)
+        await self._clear_uploads(tenants)
         keep_s = self._base.settings.keep_missions_s
         try:
             await self.retire(tenants, age_s=keep_s, term=term)
@@ -81,6 +88,24 @@ class Retention(Service):
                 await self.make_room(tenants, age_s=min(self.early_s, keep_s), term=term)
         except OldTerm:
             log.warning("retention.superseded", term=term)
+
+    async def _clear_uploads(self, tenants: Sequence[str]) -> None:
+        """Now and then: inputs whose writer died before their mission was acknowledged."""
+        if time.monotonic() < self._clear_at:
+            return
+        self._clear_at = time.monotonic() + CLEAR_S
+        for tenant in tenants:
+            with self._bulkhead.of(tenant):
+                stores = self._base.of(tenant)
+                before_us = await stores.missions.now_us() - round(2e6 * LONGEST_S)
+                for mission_id in await unfinished(self._base.blobs, tenant, before_us=before_us):
+                    try:
+                        await stores.readings.open(mission_id)
+                        stands = True
+                    except NotFound:
+                        stands = False
+                    await clear(self._base.blobs, tenant, mission_id, stands=stands)
+                    log.info("upload.cleared", tenant=tenant, mission_id=mission_id, stands=stands)
 
     async def make_room(self, tenants: Sequence[str], *, age_s: float, term: int) -> int:
         """Retire missions that are old enough until the store has room again. Returns how many.
@@ -163,7 +188,11 @@ class Retention(Service):
                 sha256 = await self._write(tenant, stores, mission_id, mark, age_s, term)
             except (Changed, NotFound):
                 return False  # somebody changed it, or a newer leader prunes it: looked at again
-        left: int | None = 1
+        left = await stores.pruning.prune(
+            mission_id, mark, sha256=sha256, term=term, by=self._elector.replica
+        )
+        if left:
+            await stores.shelf.clear(mission_id)  # its dossier is what counts from here on
         while left:
             left = await stores.pruning.prune(
                 mission_id, mark, sha256=sha256, term=term, by=self._elector.replica

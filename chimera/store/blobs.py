@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -55,6 +55,15 @@ class Blobs:
         """
         await asyncio.to_thread(self._write_file, f"{self._root}/{path}", body)
 
+    async def draft(self, path: str) -> Writing:
+        """Begin a file that is written piece by piece, and ended by its `commit` or `discard`.
+
+        Raises:
+            BlobsUnavailable: the place cannot be written; what was there is there still.
+        """
+        place = f"{self._root}/{path}"
+        return Writing(place, await asyncio.to_thread(_named(place, self._draft), place))
+
     @asynccontextmanager
     async def writing(self, path: str) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
         """Store a file piece by piece; it is there, whole and durable, once the block has ended well.
@@ -62,13 +71,12 @@ class Blobs:
         Raises:
             BlobsUnavailable: the place cannot be written; what was there is there still.
         """
-        place = f"{self._root}/{path}"
-        draft = await asyncio.to_thread(_named(place, self._draft), place)
+        writing = await self.draft(path)
         try:
-            yield lambda body: asyncio.to_thread(_named(place, draft.write), body)
-            await asyncio.to_thread(_named(place, draft.commit))
+            yield writing.write
+            await writing.commit()
         except BaseException:
-            await asyncio.to_thread(draft.discard)
+            await writing.discard()
             raise
 
     async def tail(self, path: str, most: int) -> bytes | None:
@@ -107,13 +115,17 @@ class Blobs:
         """Remove what writers that died left behind. Idempotent."""
         await asyncio.to_thread(self._clear_unfinished, f"{self._root}/{folder}")
 
-    async def write_inputs(self, tenant: str, mission_id: str, items: Sequence[Any]) -> None:
-        """Write all inputs of a mission; writing the same again changes nothing.
+    async def remove(self, path: str) -> None:
+        """Remove a file. Idempotent.
 
         Raises:
-            BlobsUnavailable: the place cannot be written; nothing was acknowledged.
+            BlobsUnavailable: the place cannot be changed.
         """
-        await asyncio.to_thread(self._write_inputs, tenant, mission_id, items)
+        await asyncio.to_thread(self._remove, f"{self._root}/{path}")
+
+    def inputs_path(self, tenant: str, mission_id: str, segment: int) -> str:
+        """Where a segment of a mission's inputs lies."""
+        return f"{tenant}/{mission_id}/inputs-{segment:06d}.ndjson"
 
     async def delete_inputs(self, tenant: str, mission_id: str) -> None:
         """Forget a mission's inputs: it was never acknowledged under this id. Idempotent."""
@@ -135,20 +147,13 @@ class Blobs:
             for item in await self.read_inputs(tenant, mission_id, start, SEGMENT):
                 yield item
 
-    def _path(self, tenant: str, mission_id: str, segment: int) -> str:
-        return f"{self._root}/{tenant}/{mission_id}/inputs-{segment:06d}.ndjson"
-
-    def _write_inputs(self, tenant: str, mission_id: str, items: Sequence[Any]) -> None:
-        for start in range(0, len(items), SEGMENT):
-            body = b"".join(
-                orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE)
-                for item in items[start : start + SEGMENT]
-            )
-            self._write_file(self._path(tenant, mission_id, start // SEGMENT), body)
+    def _remove(self, path: str) -> None:
+        with _unavailable(path), suppress(FileNotFoundError):
+            self._fs.rm_file(path)
 
     def _read(self, tenant: str, mission_id: str, start: int, end: int) -> Iterator[Any]:
         for segment in range(start // SEGMENT, -(-end // SEGMENT)):
-            path = self._path(tenant, mission_id, segment)
+            path = f"{self._root}/{self.inputs_path(tenant, mission_id, segment)}"
             try:
                 lines = self._fs.cat_file(path).splitlines()
             except FileNotFoundError:
@@ -206,6 +211,29 @@ class Blobs:
             if name.startswith(UNFINISHED):
                 with suppress(FileNotFoundError):
                     self._fs.rm_file(f"{folder}/{name}")
+
+
+class Writing:
+    """A file that is being written, in threads; whatever fails names it.
+
+    Raises:
+        BlobsUnavailable: by `write` and `commit`, when the place cannot be written.
+    """
+
+    def __init__(self, place: str, draft: Draft) -> None:
+        self._place, self._draft = place, draft
+
+    async def write(self, body: bytes) -> None:
+        """Append."""
+        await asyncio.to_thread(_named(self._place, self._draft.write), body)
+
+    async def commit(self) -> None:
+        """Let it be seen, whole and durable."""
+        await asyncio.to_thread(_named(self._place, self._draft.commit))
+
+    async def discard(self) -> None:
+        """Leave nothing of it."""
+        await asyncio.to_thread(self._draft.discard)
 
 
 class LocalDraft:

@@ -21,7 +21,10 @@ sweep         set     final missions whose open tasks must still end     until s
 revive        set     missions whose swept tasks must come back          until revived
 quota         hash    the tenant's own bounds, where it has any         for ever
 bucket        hash    requests that passed, by the rate; last takes      while any, + 10 s
-ids           list    task ids of a mission, as planned                  with the mission
+large         set     missions whose accepted tasks leave Redis early    until pruned
+ids           list    task ids of a mission, as planned; of none large   with the mission
+shelf         zset    file of a large mission's accepted tasks → number  with the mission
+                      of the first task of its block
 spec          hash    a task's stage, input, dependencies                with the mission
 submitted     string  mission made under an idempotency key              24 h
 operation     string  what a person's or program's operation answered    24 h
@@ -142,6 +145,7 @@ PLAIN = {
     "revive": "h:revive",
     "quota": "h:quota",
     "bucket": "h:bucket",
+    "large": "h:large",
     "high": "q:high",
     "normal": "q:normal",
     "later": "q:later",
@@ -172,6 +176,7 @@ OWNED = {
     "mission": "h:m:",
     "ids": "h:ids:",
     "spec": "h:t:",
+    "shelf": "h:shelf:",
     "submitted": "h:idem:",
     "operation": "h:op:",
     "term": "h:term:",

@@ -119,6 +119,7 @@ class MissionStore:
         inputs_digest: str = "",
         max_ready: int = 0,
         slo_s: float = 10.0,
+        large: bool = False,
     ) -> tuple[str, bool]:
         """Acknowledge a mission whose inputs are already in the blob store.
 
@@ -126,6 +127,7 @@ class MissionStore:
 
         Args:
             slo_s: of high priority, the time to acceptance beyond which a task is a breach.
+            large: its accepted tasks are to leave Redis early (`chimera.core.plan.is_large`).
 
         Raises:
             AlreadyExists: the key came before with another request.
@@ -155,6 +157,7 @@ class MissionStore:
             *("total_tasks", total_tasks),
             *("on_task_failure", spec.on_task_failure),
             *("min_accepted", spec.min_accepted),
+            *(("large", 1) if large else ()),
         )
         if code == Refusal.LOST:
             raise AlreadyExists(
@@ -406,7 +409,13 @@ class MissionStore:
     async def task_ids(self, mission_id: str, *, offset: int = 0, most: int = 100) -> list[str]:
         """Ids of its tasks in the order planned."""
         with translated():
-            return list(await self._redis.lrange(self.keys.of("ids", mission_id), offset, offset + most - 1))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.lrange(self.keys.of("ids", mission_id), offset, offset + most - 1)
+                pipe.hmget(self.keys.of("mission", mission_id), "large", "planned")
+                listed, (large, planned) = await pipe.execute()
+            if large is None:
+                return list(listed)
+            return [f"{mission_id}.{number}" for number in range(offset, min(offset + most, int(planned)))]
 
     async def active(self) -> list[str]:
         """Missions that are not final."""

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from chimera.errors import InvalidTransition, NotFound
+from chimera.errors import CorruptRecord, InvalidTransition, NotFound
 from chimera.store.actions import ActionRecord, ActionStore
 from chimera.store.dossiers import Dossier, Dossiers, Filed
 from chimera.store.missions import MissionRecord, MissionStore
@@ -136,10 +136,11 @@ class Reading:
 
     async def _read(self, here: Callable[[], Awaitable[T]], there: Callable[[Dossier], Awaitable[T]]) -> T:
         if self._dossier is None:
-            mission_id, missing = self.mission.mission_id, None
+            mission_id = self.mission.mission_id
+            missing: NotFound | CorruptRecord | None = None
             try:
                 found = await here()
-            except NotFound as exc:
+            except (NotFound, CorruptRecord) as exc:  # pruned meanwhile, or what it says
                 missing = exc
             if await self._readings.missions.stands(mission_id):
                 if missing is not None:

@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from chimera.core.action import Action, parse_actions
 from chimera.core.lease import Claim, Lease, Renewal
@@ -50,6 +50,29 @@ class Ended:
     delay_s: float = 0.0
 
 
+class Raw(NamedTuple):
+    """A task's fields as they stand in Redis."""
+
+    spec: dict[str, str]
+    task: dict[str, str]
+    commit: dict[str, str]
+    verdicts: list[str]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was taken out of Redis before it was read, or while it was."""
+        return bool(self.task) and (
+            self.task.get("status") != "ACCEPTED" or (bool(self.commit) and bool(self.verdicts))
+        )
+
+
+class Elsewhere(Protocol):
+    """Where tasks are that are not in Redis any more (see `chimera.store.shelves`)."""
+
+    async def find(self, task_ids: Sequence[str]) -> dict[str, Raw]:
+        """Those of them that are there, by id."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
     """A task as stored, for people to read."""
@@ -84,10 +107,15 @@ class TaskRecord:
 
 
 class TaskStore:
-    """One tenant's tasks."""
+    """One tenant's tasks.
 
-    def __init__(self, redis: Redis, tenant: str) -> None:
+    Args:
+        elsewhere: for readers: where those are that left Redis.
+    """
+
+    def __init__(self, redis: Redis, tenant: str, elsewhere: Elsewhere | None = None) -> None:
         self._redis = redis
+        self._elsewhere = elsewhere
         self._scripts = Scripts(redis)
         self.keys = TenantKeys(tenant)
 
@@ -311,6 +339,17 @@ class TaskStore:
         Raises:
             NotFound: one of them does not exist.
         """
+        raw = await self.fetch(task_ids)
+        gone = [task_id for task_id, one in zip(task_ids, raw, strict=True) if not one.whole]
+        # What leaves Redis is found elsewhere from that instant: so it is looked for there behind here.
+        found = await self._elsewhere.find(gone) if gone and self._elsewhere else {}
+        with translated():
+            return [
+                _record(task_id, found.get(task_id, one)) for task_id, one in zip(task_ids, raw, strict=True)
+            ]
+
+    async def fetch(self, task_ids: Sequence[str]) -> list[Raw]:
+        """Tasks as they are in Redis, in the order asked; empty ones where there is nothing."""
         with translated():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for task_id in task_ids:
@@ -319,9 +358,7 @@ class TaskStore:
                     pipe.hgetall(self.keys.of("commit", task_id))
                     pipe.lrange(self.keys.of("verdicts", task_id), 0, -1)
                 rows = await pipe.execute()
-            return [
-                _record(task_id, *rows[4 * index : 4 * index + 4]) for index, task_id in enumerate(task_ids)
-            ]
+        return [Raw(*rows[at : at + 4]) for at in range(0, len(rows), 4)]
 
 
 class Heartbeat:
@@ -378,13 +415,8 @@ def mission_of(task_id: str) -> str:
 _TALLIES = ("crashes", "lapses", "errors", "timeouts", "rejections", "stale", "judge_errors")
 
 
-def _record(
-    task_id: str,
-    spec: dict[str, str],
-    task: dict[str, str],
-    commit: dict[str, str],
-    verdicts: list[str],
-) -> TaskRecord:
+def _record(task_id: str, raw: Raw) -> TaskRecord:
+    spec, task, commit, verdicts = raw
     if not task:
         raise NotFound(f"there is no task {task_id!r}")
     result = commit.get("result", task.get("result"))

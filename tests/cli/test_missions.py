@@ -359,3 +359,26 @@ async def test_doctor_ends_with_the_code_of_what_is_wrong(hub: Shell) -> None:
     assert mistyped.code == 2
     assert "CHIMERA_TENANT_LIMIT is no setting" in mistyped.out
     assert "did you mean CHIMERA_TENANT_LIMITS?" in mistyped.out
+
+
+async def test_many_inputs_from_a_file_are_sent_as_they_are_read(hub: Shell, base: Base, tenant: str) -> None:
+    hub.write("many.jsonl", "".join(f"{number}\n" for number in range(3_000)))
+    hub.write("m.json", mission(inputs={"files": ["many.jsonl"], "format": "jsonl"}))
+    submitted = await hub("mission", "submit", "m.json")
+    assert submitted.code == 0, submitted.err
+    assert "3,000 tasks" in submitted.err
+    mission_id = submitted.out.strip()
+    found = [item async for item in base.blobs.iter_inputs(tenant, mission_id, 3_000)]
+    assert found == list(range(3_000))
+    assert (await hub("mission", "cancel", mission_id)).code == 0
+
+
+async def test_results_go_on_behind_the_last_that_came(hub: Shell) -> None:
+    hub.write("m.json", mission(inputs=[1, 2, 3, 4]))
+    ran = await hub("run", "m.json", "-o", "json")
+    mission_id = ran.lines[-1]["mission"]["mission_id"]
+    whole = (await hub("mission", "results", mission_id, "-o", "json")).lines
+    assert [one["next"] for one in whole] == ["1", "2", "3", "4"]
+    rest = await hub("mission", "results", mission_id, "-o", "json", "--after", whole[1]["next"])
+    assert rest.lines == whole[2:]
+    assert (await hub("mission", "results", mission_id, "--after", "x")).code == 2

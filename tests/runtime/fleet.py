@@ -25,6 +25,7 @@ from chimera.runtime.governor import Governor
 from chimera.runtime.judge import Judge
 from chimera.runtime.orchestrator import Orchestrator, Rescuer
 from chimera.runtime.retention import Retention
+from chimera.runtime.shelver import Shelver
 from chimera.runtime.worker import Worker
 from chimera.settings import Settings
 from chimera.store import keys
@@ -244,6 +245,7 @@ async def running(
             FleetController(base, elector, backend or workers, for_fleet),
             fleet.archivist,
             fleet.retention,
+            Shelver(base, elector),
         )
         for service in services:
             service.start()

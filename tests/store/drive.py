@@ -21,6 +21,7 @@ from chimera.store.actions import Errand, Report
 from chimera.store.pruning import Mark
 from chimera.store.scripts import Refusal
 from chimera.store.tasks import HandedIn
+from chimera.store.uploads import upload
 
 DAY = Window.DAY
 LEASE_S = 0.6
@@ -40,7 +41,7 @@ def spec(**fields: Any) -> MissionSpec:
 
 async def submit(base: Base, tenant: str, mission: MissionSpec, mission_id: str = "m1", **more: Any) -> str:
     """Submit; the mission's id."""
-    await base.blobs.write_inputs(tenant, mission_id, mission.inputs)
+    await (await upload(base.blobs, tenant, mission_id, mission.inputs)).acknowledged()
     made, _ = await base.of(tenant).missions.submit(
         mission_id,
         mission,

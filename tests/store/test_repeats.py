@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
@@ -647,6 +648,50 @@ async def prune_what_changed(base: Base, tenant: str) -> Call:
     assert mark
     await stores.missions.redrive("m1", ["m1.0"], "o1", by="t")
     return lambda at, who: at.of(who).pruning.prune("m1", mark, term=drive.TERM, by="hub")
+
+
+@case("check_block")
+async def check(base: Base, tenant: str) -> Call:
+    await drive.over(base, tenant)
+    return lambda at, who: at.of(who).shelf.ready("m1", 0, 3, quiet_s=0)
+
+
+@case("read_tasks")
+async def read(base: Base, tenant: str) -> Call:
+    stores = await drive.over(base, tenant)
+    ids = ["m1.0", "m1.2", "m1.9"]
+    assert await stores.shelf.read(ids) == await stores.tasks.fetch(ids)
+    return lambda at, who: at.of(who).shelf.read(ids[2:])
+
+
+@case("shelve_tasks")
+async def shelve(base: Base, tenant: str) -> Call:
+    mission = drive.spec(inputs=[1, 2])
+    await drive.submit(base, tenant, mission, large=True)
+    assert await drive.plan(base, tenant, mission)
+    stores = base.of(tenant)
+    await drive.finish(stores, 2)
+    ids = ["m1.0", "m1.1"]
+    written = stores.shelf.writing("m1", 0)
+    for task_id, raw in zip(ids, await stores.tasks.fetch(ids), strict=True):
+        await written.add(task_id, raw)
+    await written.end()
+    # Its name is made of times and tokens, which differ between the tenants of a case.
+    written.names, written._all = ["tasks-0000000-x.ndjson.zst"], sha256()
+    return lambda at, who: at.of(who).shelf.shelve("m1", 0, written, term=drive.TERM, by="hub")
+
+
+@case("shelve_tasks")
+async def shelve_what_changed(base: Base, tenant: str) -> Call:
+    mission = drive.spec(inputs=[1])
+    await drive.submit(base, tenant, mission, large=True)
+    assert await drive.plan(base, tenant, mission)
+    stores = base.of(tenant)
+    written = stores.shelf.writing("m1", 0)
+    (raw,) = await stores.tasks.fetch(["m1.0"])
+    await written.add("m1.0", raw)
+    written.names = ["tasks-0000000-x.ndjson.zst"]
+    return lambda at, who: at.of(who).shelf.shelve("m1", 0, written, term=drive.TERM, by="hub")
 
 
 @pytest.mark.parametrize("one", CASES, ids=lambda one: f"{one.script}-{one.name}")

@@ -13,12 +13,13 @@ Limit = Annotated[int, Query(ge=1, le=100, description="Most items of the page."
 After = Annotated[str, Query(max_length=64, description="`next` of the page before.")]
 POSITION_DIGITS = 15
 """No list is as long as that; the store counts no further than 19."""
+MAX_OPERATION = 255
 Operation = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         min_length=1,
-        max_length=255,
+        max_length=MAX_OPERATION,
         description="The same key again changes nothing and gives the same answer.",
     ),
 ]

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from chimera.serving.gateway import problems
 from chimera.serving.gateway.envelope import Envelope
 from chimera.serving.gateway.hub import Hub
-from chimera.serving.gateway.routes import actions, missions, probes, streams, tasks
+from chimera.serving.gateway.routes import actions, missions, probes, streams, submissions, tasks
 from chimera.serving.gateway.routes import hub as hub_routes
 from chimera.serving.gateway.streams import Streams
 from chimera.serving.gateway.throttle import Throttle
@@ -29,6 +29,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.add_middleware(Envelope, metrics=hub.metrics)
     for router in (
         probes.router,
+        submissions.router,
         missions.router,
         actions.router,
         streams.router,

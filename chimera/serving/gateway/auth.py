@@ -44,14 +44,19 @@ def hub_of(request: Request) -> Hub:
     return hub
 
 
+def caller_of(request: Request) -> Caller:
+    """Whom `Guarded` recognised."""
+    caller: Caller = request.state.caller
+    return caller
+
+
 # FastAPI runs what is no coroutine in a thread, which costs more than both of these.
 async def _hub(request: Request) -> Hub:
     return hub_of(request)
 
 
 async def _caller(request: Request) -> Caller:
-    caller: Caller = request.state.caller  # whom `Guarded` recognised
-    return caller
+    return caller_of(request)
 
 
 FromHub = Annotated[Hub, Depends(_hub)]
@@ -101,6 +106,8 @@ class Guarded(APIRoute):
 
         async def handle(request: Request) -> Response:
             request.state.caller = await recognise(request)
+            if (answered := await self.streamed(request)) is not None:
+                return answered
             bounded = JsonRequest(request.scope, request.receive)
             settings = hub_of(request).base.settings
             await bounded.take_body(settings.max_request_bytes)
@@ -108,6 +115,10 @@ class Guarded(APIRoute):
             return await handler(bounded)
 
         return handle
+
+    async def streamed(self, request: Request) -> Response | None:
+        """The answer to a body that is read as it comes; None where it is read whole first."""
+        return None
 
 
 class JsonRequest(Request):

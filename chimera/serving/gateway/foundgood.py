@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from chimera.core.mission import MissionSpec
+from chimera.core.mission import MissionBase
 
 MOST = 1_024
 """Verdicts kept, the last used ones: a digest of 32 bytes each."""
@@ -29,7 +29,7 @@ class FoundGood:
         self._digests: OrderedDict[bytes, None] = OrderedDict()
 
     @staticmethod
-    def digest(spec: MissionSpec) -> bytes:
+    def digest(spec: MissionBase) -> bytes:
         """Of all in a mission that is checked."""
         return sha256(spec.model_dump_json(include=ASKED).encode()).digest()
 

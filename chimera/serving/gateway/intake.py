@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from hashlib import sha256
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,8 +14,8 @@ from referencing import Registry
 
 from chimera.agents.registry import Registry as Agents
 from chimera.core.judge import JudgePolicy, RulesPolicy, SchemaPolicy
-from chimera.core.mission import DagPlan, MapReducePlan, MissionSpec
-from chimera.core.plan import total_tasks
+from chimera.core.mission import DagPlan, MapReducePlan, MissionBase
+from chimera.core.plan import is_large, total_tasks
 from chimera.errors import AlreadyExists, InvalidRequest, PayloadTooLarge, QueueFull
 from chimera.judging.patterns import compiled
 from chimera.judging.schema import check_schema
@@ -24,15 +23,24 @@ from chimera.serving.gateway.auth import Caller
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.ids import new_mission_id
 from chimera.settings import Settings
+from chimera.store.uploads import BATCH_BYTES, Upload
 
 BUILT_IN = Agents.built_in()
 ITEM_SETTING = "CHIMERA_MAX_INPUT_BYTES"
+ITEM_COST = 32
+"""What one more input of a batch counts for beside its bytes: small ones take time too."""
 CHECK_S = 5.0
 """A mission's options and policies are checked within this time."""
 
 
-async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tuple[str, bool]:
+async def take_in(
+    spec: MissionBase, inputs: AsyncIterator[Sequence[bytes]], caller: Caller, idempotency_key: str
+) -> tuple[str, bool]:
     """Submit a mission. Returns its id, and whether it is new (else the key made it before).
+
+    Args:
+        inputs: lines of JSON in batches, each line checked; stored as they come, so that no more than a
+            piece of them is in memory (`chimera.store.uploads`).
 
     Raises:
         InvalidRequest: with every problem; nothing was stored.
@@ -42,83 +50,123 @@ async def take_in(spec: MissionSpec, caller: Caller, idempotency_key: str) -> tu
         StoreError: not acknowledged; with an idempotency key it may safely be sent again.
     """
     base = caller.hub.base
-    settings = base.settings
-    check_sizes(spec, settings)
+    for where, value in documents(spec):
+        check_size(where, value, base.settings.max_input_bytes)
     async with promptly():
         await base.room.require()  # before anything is stored for nothing
         agents = await base.catalogue.recent()
         if any(agent not in agents for agent, _ in uses(spec).values()):
             agents = await base.catalogue.all()  # it may have been registered just now
+        now_us = await caller.stores.missions.now_us()
     asked = caller.hub.found_good.digest(spec)
     if not caller.hub.found_good.has(asked, agents):
         if problems := await asyncio.to_thread(checked, spec, agents):
             raise InvalidRequest("the mission cannot be taken; nothing was submitted", tuple(problems))
         caller.hub.found_good.add(asked, agents)
     mission_id = new_mission_id()
-    if spec.inputs:
-        await base.blobs.write_inputs(caller.tenant, mission_id, spec.inputs)
+    upload = Upload(base.blobs, caller.tenant, mission_id, at_us=now_us)
     try:
-        async with promptly():
-            made, new = await caller.stores.missions.submit(
-                mission_id,
-                spec,
-                inputs=len(spec.inputs),
-                total_tasks=total_tasks(spec, len(spec.inputs), settings.reduce_width),
-                timeout_s=spec.task_timeout_s or settings.task_timeout_s,
-                max_attempts=spec.max_attempts or settings.max_attempts,
-                by=str(caller.principal),
-                idempotency_key=idempotency_key,
-                max_ready=settings.tenant_max_ready,
-                slo_s=settings.slo_s,
-                inputs_digest=sha256(orjson.dumps(spec.inputs)).hexdigest() if idempotency_key else "",
-            )
-    except (AlreadyExists, QueueFull):
-        await base.blobs.delete_inputs(caller.tenant, mission_id)
+        async for lines in inputs:
+            await upload.add(lines)
+        await upload.end()
+    except BaseException:
+        await upload.discard()
         raise
-    if not new:
-        await base.blobs.delete_inputs(caller.tenant, mission_id)
+    try:
+        made, new = await _acknowledge(mission_id, spec, upload, caller, idempotency_key)
+    except (AlreadyExists, QueueFull):
+        await upload.discard()
+        raise
+    # Whatever else went wrong, the mission may stand: its inputs stay, and are looked at later by their note.
+    if new:
+        await upload.acknowledged()
+    else:
+        await upload.discard()
     return made, new
 
 
-def check_sizes(spec: MissionSpec, settings: Settings) -> None:
-    """Refuse too many inputs, or one that is too large.
+async def _acknowledge(
+    mission_id: str, spec: MissionBase, upload: Upload, caller: Caller, idempotency_key: str
+) -> tuple[str, bool]:
+    settings = caller.hub.base.settings
+    async with promptly():
+        return await caller.stores.missions.submit(
+            mission_id,
+            spec,
+            inputs=upload.count,
+            total_tasks=total_tasks(spec, upload.count, settings.reduce_width),
+            timeout_s=spec.task_timeout_s or settings.task_timeout_s,
+            max_attempts=spec.max_attempts or settings.max_attempts,
+            by=str(caller.principal),
+            idempotency_key=idempotency_key,
+            inputs_digest=upload.digest if idempotency_key else "",
+            max_ready=settings.tenant_max_ready,
+            slo_s=settings.slo_s,
+            large=is_large(spec, upload.count),
+        )
+
+
+async def listed(items: Sequence[Any], settings: Settings) -> AsyncIterator[Sequence[bytes]]:
+    """Inputs that came with their mission in one document: checked, a batch at a time, others let in between.
 
     Raises:
-        InvalidRequest, PayloadTooLarge: see `take_in`.
+        InvalidRequest: there are too many.
+        PayloadTooLarge, InvalidRequest: naming the first that is too large, or that cannot be stored.
     """
-    if len(spec.inputs) > settings.max_inputs:
+    check_count(len(items), settings.max_inputs)
+    at = 0
+    while at < len(items):
+        batch: list[bytes] = []
+        size = 0
+        while at < len(items) and size < BATCH_BYTES:
+            batch.append(stored(f"inputs[{at}]", items[at], settings.max_input_bytes))
+            size += len(batch[-1]) + ITEM_COST
+            at += 1
+        yield batch
+        await asyncio.sleep(0)
+
+
+def check_count(count: int, most: int) -> None:
+    """Refuse too many inputs.
+
+    Raises:
+        InvalidRequest: naming how many there are.
+    """
+    if count > most:
         raise InvalidRequest(
             "the mission cannot be taken; nothing was submitted",
             (
-                f"inputs: {len(spec.inputs):,} items, over the limit of {settings.max_inputs:,}: "
+                f"inputs: {count:,} items, over the limit of {most:,}: "
                 "split the mission, or raise CHIMERA_MAX_INPUTS",
             ),
         )
-    for where, value in documents(spec):
-        check_size(where, value, settings.max_input_bytes)
 
 
 def check_size(where: str, value: Any, limit: int) -> None:
-    """Refuse one document that is over the limit or that cannot be stored as JSON.
+    """Refuse a document that is over the limit or cannot be stored as JSON. Raises as `stored` does."""
+    stored(where, value, limit)
+
+
+def stored(where: str, value: Any, limit: int) -> bytes:
+    """A document as a line of JSON.
 
     Raises:
         PayloadTooLarge, InvalidRequest: naming the place.
     """
     try:
-        size = len(orjson.dumps(value))
+        line = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError as exc:
         raise InvalidRequest(
             "the request cannot be taken; nothing was changed",
             (f"{where}: it cannot be stored as JSON ({exc}): make it flatter or simpler",),
         ) from exc
-    if size > limit:
-        raise PayloadTooLarge(where, size, limit, ITEM_SETTING)
+    if len(line) - 1 > limit:
+        raise PayloadTooLarge(where, len(line) - 1, limit, ITEM_SETTING)
+    return line
 
 
-def documents(spec: MissionSpec) -> Iterator[tuple[str, Any]]:
-    """Everything of free size in a mission, with its place."""
-    for index, item in enumerate(spec.inputs):
-        yield f"inputs[{index}]", item
+def documents(spec: MissionBase) -> Iterator[tuple[str, Any]]:
+    """Everything of free size in a mission beside its inputs, with its place."""
     yield "context", spec.context
     yield "options", spec.options
     if isinstance(spec.plan, MapReducePlan):
@@ -129,7 +177,7 @@ def documents(spec: MissionSpec) -> Iterator[tuple[str, Any]]:
             yield f"plan.nodes[{index}].options", node.options
 
 
-def checked(spec: MissionSpec, agents: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def checked(spec: MissionBase, agents: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What no agent or judge could take. For a thread: a tenant's schemas are checked here, some for long.
 
     Raises:
@@ -148,7 +196,7 @@ def checked(spec: MissionSpec, agents: Mapping[str, Mapping[str, Any]]) -> list[
     return problems
 
 
-def agent_problems(spec: MissionSpec, agents: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
+def agent_problems(spec: MissionBase, agents: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
     """Agents that are not registered, and options that do not fit those that are; place by place."""
     for where, (agent, options) in uses(spec).items():
         if agent not in agents:
@@ -177,7 +225,7 @@ def _own_problems(where: str, agent: str, options: Mapping[str, Any]) -> Iterato
         yield from (f"{where}{problem}" for problem in exc.problems)
 
 
-def uses(spec: MissionSpec) -> dict[str, tuple[str, Mapping[str, Any]]]:
+def uses(spec: MissionBase) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """Each agent a mission names, with its options, by the place that names it."""
     if isinstance(spec.plan, DagPlan):
         # The mission's own agent matters only where a node does not name another.
@@ -194,7 +242,7 @@ def uses(spec: MissionSpec) -> dict[str, tuple[str, Mapping[str, Any]]]:
     return found
 
 
-def judge_problems(spec: MissionSpec) -> Iterator[list[str]]:
+def judge_problems(spec: MissionBase) -> Iterator[list[str]]:
     """Policies that no judge could apply; one policy after the other."""
     places = {"judge": spec.judge}
     if isinstance(spec.plan, MapReducePlan) and spec.plan.reduce.judge:

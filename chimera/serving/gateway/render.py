@@ -197,8 +197,8 @@ def task_view(
     )
 
 
-def result_view(record: TaskRecord, spec: MissionBase) -> ResultView:
-    """An accepted task's result."""
+def result_view(record: TaskRecord, spec: MissionBase, position: int) -> ResultView:
+    """An accepted task's result; `position` is the task's, in the order planned."""
     accepting = [verdict for verdict in record.verdicts if verdict.decision is Decision.ACCEPT]
     verdict = accepting[-1] if accepting else None
     return ResultView(
@@ -213,6 +213,7 @@ def result_view(record: TaskRecord, spec: MissionBase) -> ResultView:
         attempts=record.attempt,
         spent_microusd=record.spent_microusd,
         finished_at=maybe(record.finished_at_us),
+        next=str(position + 1),
     )
 
 

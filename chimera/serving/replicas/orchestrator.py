@@ -1,4 +1,4 @@
-"""The orchestrator, with fleet controller, rescuer, courier, archivist and retention, as a deployment."""
+"""The orchestrator, with controller, rescuer, courier, archivist, retention, shelver, as a deployment."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from chimera.runtime.elector import Elector
 from chimera.runtime.orchestrator import Orchestrator as OrchestratorService
 from chimera.runtime.orchestrator import Rescuer
 from chimera.runtime.retention import Retention
+from chimera.runtime.shelver import Shelver
 from chimera.serving.backend import RayBackend
 from chimera.serving.keepers import GovernorKeeper, publish_catalogue
 from chimera.serving.replicas.replica import Replica
@@ -18,7 +19,7 @@ from chimera.store import keys
 
 
 class Orchestrator(Replica):
-    """Plans, watches, rescues, scales, carries out actions; keeps the governor and both archives."""
+    """Plans, watches, rescues, scales, carries out actions; keeps the governor, archives and shelves."""
 
     role = "orchestrator"
 
@@ -37,5 +38,6 @@ class Orchestrator(Replica):
             FleetController(self.base, elector, RayBackend(), await self.wakeups(keys.LOAD)),
             Archivist(self.base, elector),
             Retention(self.base, elector),
+            Shelver(self.base, elector),
         )
         await catalogue

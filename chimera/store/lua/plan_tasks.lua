@@ -23,6 +23,7 @@ if not hold_term(k, "orchestrator", tonumber(ARGV[2])) then return -5 end
 local m = mission(k, mid)
 if not m.status or FINAL_MISSION[m.status] then return -2 end
 if m.status == "PAUSED" then return 0 end
+local large = redis.call("HGET", k.of_mission(mid), "large") -- its tasks are numbered: see ids.lua
 local planned = redis.call("HGET", k.of_mission(mid), "planned")
 if planned ~= ARGV[3] then return planned == ARGV[4] and 1 or 0 end
 if m.status == "PLANNING" then
@@ -42,7 +43,7 @@ for i = 8, #ARGV, 7 do
   if waits == 0 then ready[#ready + 1] = id end
   tally(mid, status, 1)
 end
-all("RPUSH", k.of_ids(mid), ids)
+if not large then all("RPUSH", k.of_ids(mid), ids) end
 all("RPUSH", k.of_ready(mid), ready)
 redis.call("HSET", k.of_mission(mid), "planned", ARGV[4], "planned_all", ARGV[5], "refill", ARGV[7])
 note("mission.planned", mid, "", { tasks = #ids, cursor = tonumber(ARGV[4]) })

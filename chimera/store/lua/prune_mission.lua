@@ -17,13 +17,14 @@
 --- include record
 --- include work
 --- include term
+--- include ids
 local k = keys(KEYS[1])
 local mid = ARGV[1]
 if not hold_term(k, "orchestrator", tonumber(ARGV[2])) then return -5 end
 local m = redis.call("HMGET", k.of_mission(mid), "status", "marked", "archived_at", "pruned")
 if not m[1] then return 0 end
 if m[2] ~= ARGV[3] then return -1 end
-local tasks, actions = redis.call("LLEN", k.of_ids(mid)), redis.call("LLEN", k.of_actions(mid))
+local tasks, actions = count_ids(k, mid), redis.call("LLEN", k.of_actions(mid))
 if not m[3] then
   redis.call("HSET", k.of_mission(mid), "archived_at", m[2])
   note("mission.archived", mid, "", { tasks = tasks, actions = actions, sha256 = ARGV[6] })
@@ -31,7 +32,7 @@ if not m[3] then
 end
 local from, most = tonumber(m[4] or 0), tonumber(ARGV[4])
 local done = 0
-for _, id in ipairs(redis.call("LRANGE", k.of_ids(mid), from, from + most - 1)) do
+for _, id in ipairs(ids_of(k, mid, from, most)) do
   local t = redis.call("HMGET", k.of_task(id), "kept", "round")
   if t[1] then redis.call("UNLINK", k.of_kept(id .. "/" .. (t[2] or "0"))) end
   redis.call("UNLINK", k.of_spec(id), k.of_task(id), k.of_verdicts(id), k.of_commit(id))
@@ -50,7 +51,7 @@ if left > 0 then
   return left
 end
 redis.call("UNLINK", k.of_mission(mid), k.of_ids(mid), k.of_counts(mid), k.of_ready(mid), k.of_parked(mid),
-  k.of_actions(mid), k.of_outcomes(mid), k.of_spend(mid))
+  k.of_actions(mid), k.of_outcomes(mid), k.of_spend(mid), k.of_shelf(mid))
 for _, index in ipairs({ k.missions, k.finished, k.active, k.high, k.normal }) do redis.call("ZREM", index, mid) end
-for _, set in ipairs({ k.sweep, k.revive, k.dirty }) do redis.call("SREM", set, mid) end
+for _, set in ipairs({ k.sweep, k.revive, k.dirty, k.large }) do redis.call("SREM", set, mid) end
 return 0

@@ -13,13 +13,14 @@
 --- include term
 --- include revive
 --- include depend
+--- include ids
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
 if not hold_term(k, "orchestrator", tonumber(ARGV[2])) then return -5 end
 if FINAL_MISSION[mission(k, mid).status or "FAILED"] then redis.call("SREM", k.revive, mid); return 0 end
 local from = tonumber(redis.call("HGET", k.of_mission(mid), "revived") or 0)
-local ids = redis.call("LRANGE", k.of_ids(mid), from, from + tonumber(ARGV[3]) - 1)
+local ids = ids_of(k, mid, from, tonumber(ARGV[3]))
 for _, id in ipairs(ids) do
   local t = redis.call("HMGET", k.of_task(id), "status", "reason")
   if t[1] == "CANCELLED" and string.sub(t[2] or "", 1, 8) == "mission_" then
@@ -36,7 +37,7 @@ for _, id in ipairs(ids) do
     end
   end
 end
-local left = redis.call("LLEN", k.of_ids(mid)) - from - #ids
+local left = count_ids(k, mid) - from - #ids
 redis.call("HSET", k.of_mission(mid), "revived", from + #ids)
 if left <= 0 then
   redis.call("SREM", k.revive, mid)

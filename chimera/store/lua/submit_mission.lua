@@ -37,6 +37,7 @@ end
 local deadline = ARGV[5] ~= "" and now + tonumber(ARGV[5]) or nil
 redis.call("HSET", k.of_mission(id), "status", "PLANNING", "state_version", 1, "planned", 0,
   "planned_all", 0, "submitted_at", int(now), "deadline", deadline and int(deadline) or "", unpack(fields))
+if redis.call("HEXISTS", k.of_mission(id), "large") == 1 then redis.call("SADD", k.large, id) end
 redis.call("ZADD", k.missions, int(now), id)
 redis.call("ZADD", k.active, deadline and int(deadline) or "+inf", id)
 mark_dirty(k, id)

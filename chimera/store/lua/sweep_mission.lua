@@ -12,6 +12,7 @@
 --- include work
 --- include term
 --- include suspect
+--- include ids
 -- It may come back before the sweep is through: what stayed in a list would stand there twice. Lists are
 -- in the order of ids but for second attempts, so that each is found near the front.
 local function leave_queues(k, id, mid, status)
@@ -31,7 +32,7 @@ if not hold_term(k, "orchestrator", tonumber(ARGV[2])) then return -5 end
 local m = mission(k, mid)
 if not FINAL_MISSION[m.status] then redis.call("SREM", k.sweep, mid); return { 0, 0 } end
 local from = tonumber(redis.call("HGET", k.of_mission(mid), "swept") or 0)
-local ids = redis.call("LRANGE", k.of_ids(mid), from, from + tonumber(ARGV[3]) - 1)
+local ids = ids_of(k, mid, from, tonumber(ARGV[3]))
 local cancelled = 0
 for _, id in ipairs(ids) do
   local t = redis.call("HMGET", k.of_task(id), "status", "worker")
@@ -47,7 +48,7 @@ for _, id in ipairs(ids) do
     cancelled = cancelled + 1
   end
 end
-local left = redis.call("LLEN", k.of_ids(mid)) - from - #ids
+local left = count_ids(k, mid) - from - #ids
 redis.call("HSET", k.of_mission(mid), "swept", from + #ids)
 if left <= 0 then redis.call("SREM", k.sweep, mid) end
 write_counts(k)

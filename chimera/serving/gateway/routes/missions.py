@@ -11,20 +11,25 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from chimera.core.mission import MissionSpec
 from chimera.core.money import MAX_USD, microusd
 from chimera.core.task import TaskStatus
 from chimera.core.views import MissionView, Page, RedriveView, TaskView
 from chimera.serving.gateway.answers import After, Limit, Operation, answer, position
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
 from chimera.serving.gateway.hub import promptly
-from chimera.serving.gateway.intake import check_size, take_in
-from chimera.serving.gateway.pages import SCAN, scan
+from chimera.serving.gateway.intake import check_size
+from chimera.serving.gateway.pages import scan
 from chimera.serving.gateway.render import mission_view, result_view, task_view
 from chimera.store.missions import MissionRecord
 from chimera.store.readings import Reading
 
 router = APIRouter(prefix="/v1/missions", tags=["missions"], route_class=Guarded, dependencies=[KEY])
+
+WINDOW = 50
+"""Results that are in memory at once, of one stream."""
+AfterResult = Annotated[
+    str, Query(max_length=64, description="Go on behind this: `next` of the last result that came.")
+]
 
 
 class Cancellation(BaseModel):
@@ -83,14 +88,6 @@ class Edit(BaseModel):
 async def _view(caller: Caller, mission_id: str) -> MissionView:
     async with promptly():
         return mission_view(await caller.stores.readings.mission(mission_id), caller.tenant)
-
-
-@router.post("", status_code=201, response_model=MissionView)
-async def submit(spec: MissionSpec, caller: ByCaller, operation: Operation = None) -> Response:
-    """Submit a mission. 201: it is stored and will be done. 200: this Idempotency-Key made it before."""
-    mission_id, new = await take_in(spec, caller, operation or "")
-    view = await _view(caller, mission_id)
-    return answer(view, 201 if new else 200, {"Location": f"/v1/missions/{mission_id}"})
 
 
 @router.get("", response_model=Page[MissionView])
@@ -212,28 +209,29 @@ async def tasks(
 
 
 @router.get("/{mission_id}/results", response_class=StreamingResponse)
-async def results(mission_id: str, caller: ByCaller) -> StreamingResponse:
+async def results(mission_id: str, caller: ByCaller, after: AfterResult = "") -> StreamingResponse:
     """What is accepted so far, in the order planned: one ResultView a line (NDJSON).
 
-    A connection that closes without its end means that the store went away: ask again.
+    A connection that closes without its end means that the store went away: ask again, after `next` of the
+    last line.
     """
+    start = position(after)
     async with promptly():
         reading = await caller.stores.readings.open(mission_id)
-    return StreamingResponse(_results(reading), media_type="application/x-ndjson")
+    return StreamingResponse(_results(reading, start), media_type="application/x-ndjson")
 
 
-async def _results(reading: Reading) -> AsyncGenerator[bytes, None]:
-    start = 0
+async def _results(reading: Reading, start: int) -> AsyncGenerator[bytes, None]:
     while True:
         async with promptly():
-            records = await reading.tasks(start, SCAN)
+            records = await reading.tasks(start, WINDOW)
         lines = [
-            result_view(record, reading.mission.spec).model_dump_json()
-            for record in records
+            result_view(record, reading.mission.spec, at).model_dump_json()
+            for at, record in enumerate(records, start)
             if record.status == TaskStatus.ACCEPTED
         ]
         if lines:
             yield ("\n".join(lines) + "\n").encode()
-        if len(records) < SCAN:
+        if len(records) < WINDOW:
             return
-        start += SCAN
+        start += WINDOW

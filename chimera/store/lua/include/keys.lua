@@ -3,7 +3,7 @@
 local function keys(root)
   local plain = {
     missions = "h:missions", active = "h:active", finished = "h:finished", sweep = "h:sweep", revive = "h:revive",
-    quota = "h:quota", bucket = "h:bucket",
+    quota = "h:quota", bucket = "h:bucket", large = "h:large",
     high = "q:high", normal = "q:normal", later = "q:later", leases = "q:leases",
     open = "q:open", review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
     bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",
@@ -12,7 +12,7 @@ local function keys(root)
     sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
   }
   local owned = {
-    mission = "h:m:", ids = "h:ids:", spec = "h:t:", submitted = "h:idem:", operation = "h:op:", term = "h:term:",
+    mission = "h:m:", ids = "h:ids:", spec = "h:t:", shelf = "h:shelf:", submitted = "h:idem:", operation = "h:op:", term = "h:term:",
     task = "q:t:", counts = "q:m:", ready = "q:ready:", parked = "q:parked:", worker = "q:w:", suspects = "q:suspects:", answers = "q:answers:",
     verdicts = "j:v:", commit = "j:t:", action = "j:a:", actions = "j:al:", outcomes = "j:am:", spend = "g:m:", hold = "g:hold:", kept = "g:kept:",
   }

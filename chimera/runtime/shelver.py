@@ -1,0 +1,139 @@
+"""The shelver: accepted tasks of large missions leave Redis for the blob store, while their missions go on.
+
+Block by block, each once: when nothing of a block is under way any more, and one lease has passed since, so
+that whoever repeats a call about one of its tasks in that time hears the same answer. Files first, whole and
+durable; then one step that takes the tasks out of Redis and notes the files. A crash between leaves files
+that nobody knows of, to be written again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import structlog
+
+from chimera.runtime.base import Base, TenantStores
+from chimera.runtime.bulkhead import Bulkhead
+from chimera.runtime.elector import Elector
+from chimera.runtime.service import Service
+from chimera.store.scripts import OldTerm
+from chimera.store.shelves import BLOCK, WINDOW, Standing
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 4
+"""Blocks that are shelved side by side: each mostly waits, for Redis and for its disk."""
+
+
+@dataclass
+class _Progress:
+    """What this leader knows of a mission.
+
+    Attributes:
+        done: blocks that are shelved, or have nothing for the shelf.
+        seen: how many were accepted when last nothing was found to be shelved.
+    """
+
+    done: set[int] = field(default_factory=set)
+    seen: int = -1
+
+
+class Shelver(Service):
+    """The leader's: every tenant's large missions in turn."""
+
+    name = "shelver"
+    sweep_s = 0.5
+
+    def __init__(self, base: Base, elector: Elector) -> None:
+        super().__init__()
+        self._base = base
+        self._elector = elector
+        self._term = 0
+        self._bulkhead = Bulkhead(self.name)
+        self._progress: dict[tuple[str, str], _Progress] = {}
+
+    async def run_once(self) -> None:
+        term = self._elector.term
+        if term is None:
+            return
+        if term != self._term:
+            self._progress.clear()  # another may have led meanwhile
+            self._term = term
+        try:
+            for tenant in await self._base.tenants.names():
+                with self._bulkhead.of(tenant):
+                    await self.tend(tenant, term=term)
+        except OldTerm:
+            log.warning("shelver.superseded", term=term)
+
+    async def tend(self, tenant: str, *, term: int) -> None:
+        """Shelve what is ready of one tenant's missions.
+
+        Raises:
+            OldTerm: a newer leader acts.
+        """
+        stores = self._base.of(tenant)
+        standings = await stores.shelf.standings()
+        here = {standing.mission_id for standing in standings}
+        for key in [key for key in self._progress if key[0] == tenant and key[1] not in here]:
+            del self._progress[key]
+        for standing in standings:
+            with self._bulkhead.of(tenant, standing.mission_id):
+                await self._shelve(tenant, stores, standing, term)
+
+    async def _shelve(self, tenant: str, stores: TenantStores, standing: Standing, term: int) -> None:
+        """Shelve a mission's blocks, if there may be one that is ready."""
+        mission_id = standing.mission_id
+        if standing.accepted - standing.shelved < BLOCK:
+            return
+        progress = self._progress.get((tenant, mission_id))
+        if progress is None:
+            progress = _Progress(await stores.shelf.blocks(mission_id))
+            self._progress[tenant, mission_id] = progress
+        if progress.seen == standing.accepted:
+            return
+        waits = False
+        end = standing.planned if standing.planned_all else standing.planned // BLOCK * BLOCK
+        left = [first for first in range(0, end, BLOCK) if first not in progress.done]
+        for start in range(0, len(left), AT_ONCE):
+            some = left[start : start + AT_ONCE]
+            for first, done in zip(
+                some,
+                await asyncio.gather(
+                    *(self._block(stores, mission_id, one, min(one + BLOCK, end), term) for one in some),
+                    return_exceptions=True,
+                ),
+                strict=True,
+            ):
+                if isinstance(done, BaseException):
+                    raise done
+                if done is None:
+                    waits = True
+                else:
+                    progress.done.add(first)
+        if not waits:
+            progress.seen = standing.accepted
+
+    async def _block(
+        self, stores: TenantStores, mission_id: str, first: int, last: int, term: int
+    ) -> int | None:
+        """Shelve one block. Returns how many tasks; None: not yet."""
+        ids = await stores.shelf.ready(mission_id, first, last, quiet_s=self._base.settings.lease_s)
+        if ids is None:
+            return None
+        if not ids:
+            return 0
+        fetched = stores.shelf.writing(mission_id, first)
+        for start in range(0, len(ids), WINDOW):
+            window = ids[start : start + WINDOW]
+            for task_id, raw in zip(window, await stores.shelf.read(window), strict=True):
+                if not raw.whole or raw.task["status"] != "ACCEPTED":
+                    return None  # it is pruned, or a newer leader shelves it
+                await fetched.add(task_id, raw)
+        await fetched.end()
+        by = self._elector.replica
+        if not await stores.shelf.shelve(mission_id, first, fetched, term=term, by=by):
+            return None
+        log.debug("mission.shelved", mission_id=mission_id, first=first, tasks=len(ids))
+        return len(ids)

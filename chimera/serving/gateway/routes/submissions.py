@@ -1,0 +1,67 @@
+"""Submitting a mission: as one JSON document, or as lines that are stored as they come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from chimera.core.mission import MissionBase, MissionSpec
+from chimera.core.views import MissionView
+from chimera.errors import InvalidRequest
+from chimera.serving.gateway.answers import MAX_OPERATION, Operation, answer
+from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, caller_of
+from chimera.serving.gateway.hub import promptly
+from chimera.serving.gateway.intake import listed, take_in
+from chimera.serving.gateway.lines import MEDIA_TYPES, Lines, are_lines
+from chimera.serving.gateway.render import mission_view
+
+LINES: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            MEDIA_TYPES[0]: {
+                "schema": {
+                    "type": "string",
+                    "description": "The mission without `inputs` on the first line, then an input a line.",
+                }
+            }
+        }
+    }
+}
+
+
+class Submitted(Guarded):
+    """A route that takes lines too."""
+
+    async def streamed(self, request: Request) -> Response | None:
+        if not are_lines(request.headers.get("content-type", "")):
+            return None
+        caller = caller_of(request)
+        operation = request.headers.get("idempotency-key")
+        if operation is not None and not 1 <= len(operation) <= MAX_OPERATION:
+            raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_OPERATION} characters")
+        lines = Lines(request, caller.hub.base.settings)
+        mission = await lines.mission()
+        return await _answer(*await take_in(mission, lines.inputs(mission), caller, operation or ""), caller)
+
+
+router = APIRouter(prefix="/v1/missions", tags=["missions"], route_class=Submitted, dependencies=[KEY])
+
+
+@router.post("", status_code=201, response_model=MissionView, openapi_extra=LINES)
+async def submit(spec: MissionSpec, caller: ByCaller, operation: Operation = None) -> Response:
+    """Submit a mission. 201: it is stored and will be done. 200: this Idempotency-Key made it before.
+
+    As `application/x-ndjson` it is a stream: the mission without `inputs` on the first line, then an input a
+    line; so a million of them are taken in bounded memory.
+    """
+    mission = MissionBase.model_construct(**{name: getattr(spec, name) for name in MissionBase.model_fields})
+    inputs = listed(spec.inputs, caller.hub.base.settings)
+    return await _answer(*await take_in(mission, inputs, caller, operation or ""), caller)
+
+
+async def _answer(mission_id: str, new: bool, caller: Caller) -> Response:
+    async with promptly():
+        record = await caller.stores.readings.mission(mission_id)
+    view = mission_view(record, caller.tenant)
+    return answer(view, 201 if new else 200, {"Location": f"/v1/missions/{mission_id}"})
