@@ -15,6 +15,8 @@ pytestmark = pytest.mark.chaos
 async def test_a_sleeper_a_hoarder_and_one_that_ends_the_process_cost_their_neighbours_nothing(
     world: World,
 ) -> None:
+    # The default lease: a busy machine must not be taken for a sleeper.
+    world.settings = world.settings.model_copy(update={"lease_s": 3.0, "heartbeat_s": 0.75})
     culprits = [{"block_s": 2.5 * world.settings.lease_s}, {"hoard": True}, {"exit": True}]
     await world.up("planner-and-judge")
     inputs = [*culprits, *range(61)]
