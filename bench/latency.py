@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from bench.figure import Figure, percentile
 from bench.site import Site, site
+from chimera.errors import InvalidTransition
 
 RATE, FOR_S, WORK_S = 100, 20, 0.01
 LOW, LOW_S = 10_000, 0.5
@@ -25,7 +27,7 @@ async def run() -> AsyncIterator[Figure]:
         await fleet.under_way(backlog)
         for figure in _figures(f"high, {LOW:,} low ones wait", await _trickle(fleet, "high"), p99=100):
             yield figure
-        await fleet.client.cancel(backlog)
+        await _over(fleet, backlog)
     async with (
         site(max_workers="2", slots="200", express_slots="50") as fleet,
         fleet.tenant("noisy") as noisy,
@@ -35,7 +37,13 @@ async def run() -> AsyncIterator[Figure]:
         await noisy.under_way(backlog)
         for figure in _figures("high, beside a noisy tenant", await _trickle(fleet, "high"), p99=100):
             yield figure
-        await noisy.client.cancel(backlog)
+        await _over(noisy, backlog)
+
+
+async def _over(fleet: Site, mission_id: str) -> None:
+    """End what is left of a backlog."""
+    with suppress(InvalidTransition):  # it may have ended by itself
+        await fleet.client.cancel(mission_id)
 
 
 async def _trickle(fleet: Site, priority: str) -> list[float]:

@@ -171,6 +171,8 @@ async def site(**chosen: str) -> AsyncIterator[Site]:
             "CHIMERA_HTTP_PORT": str(free_port()),
             "CHIMERA_AGENTS": "bench.agents",
             "CHIMERA_FSYNC": "everysec",
+            # A spare that starts amid a measurement is none of its cost.
+            "CHIMERA_SPARES": "0",
             # No embedded model is started: an address stands for one that nobody asks.
             "CHIMERA_MODEL": "metered",
             "CHIMERA_MODEL_URL": "http://127.0.0.1:9/v1",
