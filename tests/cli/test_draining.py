@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 import pytest
+from structlog.testing import capture_logs
 
 from chimera.runtime.base import Base
 from chimera.runtime.spare import bound
@@ -73,12 +74,13 @@ async def test_a_drained_fleet_sends_its_waiting_spares_away_and_keeps_bound_one
 ) -> None:
     spares = SpareStore(base.redis)
     waits, serves = f"spare-{tenant}-1", f"spare-{tenant}-2"
-    waiting = asyncio.create_task(bound(base.redis, base.blocking, waits))
-    assert await spares.join(serves) == ""
-    assert await spares.bind(serves, tenant) == tenant
-    while waits not in await spares.all():  # noqa: ASYNC110 (the store tells nobody)
-        await asyncio.sleep(0.01)
-    done = await operator("fleet", "drain", "--all", "--wait", "0", "-o", "json")
+    with capture_logs():  # the spare lives in this process, and the command prints here
+        waiting = asyncio.create_task(bound(base.redis, base.blocking, waits))
+        assert await spares.join(serves) == ""
+        assert await spares.bind(serves, tenant) == tenant
+        while waits not in await spares.all():  # noqa: ASYNC110 (the store tells nobody)
+            await asyncio.sleep(0.01)
+        done = await operator("fleet", "drain", "--all", "--wait", "0", "-o", "json")
     assert [one["worker"] for one in done.document["drained"] if one["worker"].startswith("spare")] == [waits]
     assert await asyncio.wait_for(waiting, 10) is None
     assert await spares.bind(waits, tenant) != tenant, "it is nobody's any more"
