@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from chimera.cli import output
 from chimera.cli.exits import Exit
-from chimera.cli.hub import local_fleet, run
 from chimera.cli.output import Format, Output
+from chimera.cli.store import at_store
 from chimera.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from chimera.serving.local.fleet import FleetStatus
     from chimera.serving.local.stages import StageEvent
     from chimera.serving.local.state import Fleet
+    from chimera.settings import Settings
     from chimera.store.connection import Redis
 
 LOCAL = "chimera-fleet[local]"
 
-
-T = TypeVar("T")
 
 app = output.group("fleet", "The fleet's workers, for the operator: workers, drain.")
 
@@ -124,7 +123,7 @@ def workers(output_format: Output = Format.TEXT) -> None:
     """
     from chimera.runtime import drain
 
-    found = at_store(drain.workers)
+    found = at_store(lambda redis, _: drain.workers(redis))
     if output_format is Format.JSON:
         return output.document([one._asdict() for one in found])
     rows = [(one.worker, one.tenant, one.host, str(one.busy)) for one in found]
@@ -167,7 +166,7 @@ def drain_(
     if bool(names) == everything:
         raise typer.BadParameter("name workers or nodes, or say --all", param_hint="WORKER|NODE")
 
-    async def send_away(redis: Redis) -> tuple[list[drain.Leaver], list[drain.Leaver]]:
+    async def send_away(redis: Redis, _: Settings) -> tuple[list[drain.Leaver], list[drain.Leaver]]:
         asked = await drain.drain(redis, names or (), everything=everything, within_s=within_s)
         return asked, await drain.gone(redis, asked, wait_s=wait_s) if wait_s else []
 
@@ -181,37 +180,6 @@ def drain_(
             output.say(f"{one.worker}: {'still there' if one in left else 'gone' if wait_s else 'asked'}")
     if left:
         output.leave(Exit.FAILED)
-
-
-def at_store(question: Callable[[Redis], Awaitable[T]]) -> T:
-    """Ask the fleet's Redis: that of CHIMERA_REDIS_URL, else the local fleet's.
-
-    Raises:
-        ConfigurationError: there is neither.
-    """
-    from pydantic import SecretStr
-
-    from chimera import settings
-    from chimera.store.connection import connect, prepare
-
-    environment = settings.load()
-    if environment.redis_url is None:
-        if (fleet := local_fleet(environment)) is None:
-            raise ConfigurationError(
-                "workers are in the fleet's Redis: set CHIMERA_REDIS_URL to it, or start a local fleet with "
-                "`chimera up`"
-            )
-        environment = environment.model_copy(update={"redis_url": SecretStr(fleet.redis_url)})
-
-    async def conversation() -> T:
-        redis = connect(environment)
-        try:
-            await prepare(redis)
-            return await question(redis)
-        finally:
-            await redis.aclose()
-
-    return run(conversation())
 
 
 def package() -> Any:

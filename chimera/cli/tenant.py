@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from chimera.cli import output
-from chimera.cli.hub import local_fleet, run
 from chimera.cli.output import Format, Output
-from chimera.errors import ConfigurationError
+from chimera.cli.store import at_store
 
 if TYPE_CHECKING:
     from chimera.core.tenant import Quota
@@ -24,35 +23,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 
 def ask(question: Callable[[TenantStore], Awaitable[T]]) -> T:
-    """Ask the fleet's Redis one thing: that of CHIMERA_REDIS_URL, else the local fleet's.
-
-    Raises:
-        ConfigurationError: there is neither.
-    """
-    from pydantic import SecretStr
-
-    from chimera import settings
-    from chimera.store.connection import connect, prepare
+    """Ask one thing of the tenants. Raises as `at_store` does."""
     from chimera.store.tenants import TenantStore
 
-    environment = settings.load()
-    if environment.redis_url is None:
-        if (fleet := local_fleet(environment)) is None:
-            raise ConfigurationError(
-                "tenants are in the fleet's Redis: set CHIMERA_REDIS_URL to it, or start a local fleet with "
-                "`chimera up`"
-            )
-        environment = environment.model_copy(update={"redis_url": SecretStr(fleet.redis_url)})
-
-    async def conversation() -> T:
-        redis = connect(environment)
-        try:
-            await prepare(redis)
-            return await question(TenantStore(redis, environment.tenant_quota))
-        finally:
-            await redis.aclose()
-
-    return run(conversation())
+    return at_store(lambda redis, settings: question(TenantStore(redis, settings.tenant_quota)))
 
 
 @app.command("list")
