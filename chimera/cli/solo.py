@@ -18,7 +18,7 @@ from chimera.agents.context import Context
 from chimera.agents.models import embedded
 from chimera.agents.models.client import ModelClient, Models
 from chimera.agents.models.endpoint import Endpoint
-from chimera.agents.models.providers import open_endpoint
+from chimera.agents.models.opening import open_endpoint
 from chimera.agents.proposals import Proposals
 from chimera.agents.purse import Charge, LocalPurse
 from chimera.agents.registry import Registered, Registry

@@ -7,13 +7,12 @@ only its status counts; the beginning of its body is kept for people.
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
 from chimera.core.action import MAX_RETRY_AFTER_S, Answer, HttpAction
+from chimera.core.retryafter import retry_after_s
 from chimera.version import __version__
 
 KEPT_BYTES = 1_000
@@ -75,23 +74,8 @@ def _answer(response: httpx.Response, body: bytes) -> Answer:
         to = response.headers.get("location", "")[:200]
         return Answer(response.status_code, f"redirects to {to}, which is not followed: propose that address")
     text = " ".join(body.decode("utf-8", "replace").split())
-    return Answer(response.status_code, text, _retry_after_s(response.headers))
-
-
-def _retry_after_s(headers: httpx.Headers) -> float:
-    """Seconds, or an HTTP date, which is read by the receiver's own clock; what is neither says nothing."""
-    text = headers.get("retry-after", "").strip()
-    if text.isdecimal():
-        seconds = float(text)
-    else:
-        try:
-            at, now = (parsedate_to_datetime(value) for value in (text, headers.get("date", "")))
-        except (ValueError, OverflowError):
-            return 0.0
-        seconds = (
-            at.replace(tzinfo=at.tzinfo or UTC) - now.replace(tzinfo=now.tzinfo or UTC)
-        ).total_seconds()
-    return min(max(0.0, seconds), MAX_RETRY_AFTER_S)
+    asked = retry_after_s(response.headers.get("retry-after", ""), response.headers.get("date", ""))
+    return Answer(response.status_code, text, min(asked or 0.0, MAX_RETRY_AFTER_S))
 
 
 def _cause(exc: Exception) -> str:

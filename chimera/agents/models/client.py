@@ -28,6 +28,7 @@ from pydantic import BaseModel, ValidationError
 from chimera.agents.models.embedded import MODEL_NAME
 from chimera.agents.models.endpoint import NEXT_STEP, Ask, CallFailed, Endpoint, Reply
 from chimera.agents.models.kept import UNUSABLE, Kept, call_id, load, request_name
+from chimera.agents.models.opening import open_endpoint
 from chimera.agents.models.prices import Price, PriceList, Tokens
 from chimera.agents.models.retry import pause_s
 from chimera.agents.purse import Charge, Keep, Purse
@@ -46,13 +47,6 @@ Read = Callable[[str, Reply], T]
 """Takes a model's name and its reply, and gives what was asked for, or raises."""
 
 
-def open_provider(model: str, url: str, api_key: str) -> Endpoint:
-    """See `providers.open_endpoint`, imported when the first model is opened."""
-    from chimera.agents.models.providers import open_endpoint  # noqa: PLC0415 (it takes seconds)
-
-    return open_endpoint(model, url, api_key)
-
-
 class Models:
     """The endpoints and prices of one event loop, opened when first used and shared by all attempts.
 
@@ -62,7 +56,7 @@ class Models:
     def __init__(self, settings: Settings, open_: Callable[[str, str, str], Endpoint] | None = None) -> None:
         self.settings = settings
         self._prices = PriceList(settings)
-        self._open = open_ or open_provider
+        self._open = open_ or open_endpoint
         self._opened: dict[str, tuple[Endpoint, Price]] = {}
         self._opening = asyncio.Lock()
 

@@ -14,61 +14,40 @@ from typing import Any
 from pydantic_ai import direct, exceptions
 from pydantic_ai.messages import ModelRequest, ModelResponse, SystemPromptPart, TextPart, UserPromptPart
 from pydantic_ai.models import Model, ModelRequestParameters, infer_model
-from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.output import OutputObjectDefinition
-from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers import infer_provider_class
-from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
 from chimera.agents.models.endpoint import NEXT_STEP, Ask, CallFailed, Reply
 from chimera.agents.models.prices import Tokens
 from chimera.errors import ModelUnavailable
 
-NO_KEY = "unset"  # an endpoint without keys still gets a header: the SDK insists
 
-
-def open_endpoint(model: str, url: str, api_key: str) -> LibraryEndpoint:
-    """The endpoint of a model.
+def open_provider(model: str, api_key: str) -> LibraryEndpoint | None:
+    """The endpoint of `provider:name`, or None where the library knows no such provider.
 
     Args:
-        model: `provider:name`, or a name that is served at `url`.
-        url: an OpenAI-compatible endpoint; a known `provider:` wins over it.
-        api_key: empty takes the provider's own variable (OPENAI_API_KEY, …), or no key.
+        api_key: empty takes the provider's own variable (OPENAI_API_KEY, …).
     Raises:
-        ModelUnavailable: there is no such provider, or it lacks its key.
+        ModelUnavailable: it lacks its key.
     """
-    provider, separator, name = model.partition(":")
+    provider, _, name = model.partition(":")
     try:
-        provider_class = infer_provider_class(provider) if separator else None
+        provider_class = infer_provider_class(provider)
     except ValueError:
-        provider_class = None
-    try:
-        if provider_class is not None:
-            # Every provider takes api_key; their common base class does not say so.
-            def make(_name: str) -> Any:
-                return provider_class(api_key=api_key) if api_key else provider_class()  # type: ignore[call-arg]  # (each provider has its own)
-
-            library = infer_model(model, make)
-            return LibraryEndpoint(library, name, provider, str(library.base_url or ""))
-        if not url:
-            raise ModelUnavailable(
-                f"model {model!r} has no endpoint: write provider:name (for example openai:gpt-5-mini) in "
-                "CHIMERA_MODEL, or set CHIMERA_MODEL_URL to an OpenAI-compatible endpoint"
-            )
-        return LibraryEndpoint(compatible(model, url, api_key), model, "", url)
-    except (exceptions.UserError, ImportError) as exc:
+        return None
+    except ImportError as exc:
         raise ModelUnavailable(f"model {model!r} cannot be used ({exc}): {NEXT_STEP}") from exc
 
+    # Every provider takes api_key; their common base class does not say so.
+    def make(_name: str) -> Any:
+        return provider_class(api_key=api_key) if api_key else provider_class()  # type: ignore[call-arg]  # (each provider has its own)
 
-def compatible(model: str, url: str, api_key: str) -> OpenAIChatModel:
-    """A model at any endpoint that speaks OpenAI's chat completions."""
-    profile = OpenAIModelProfile(
-        supports_json_schema_output=True,
-        json_schema_transformer=None,  # patterns and lengths reach the endpoint's grammar untouched
-        openai_chat_supports_max_completion_tokens=False,  # `max_tokens` is what all of them know
-    )
-    return OpenAIChatModel(model, provider=OpenAIProvider(url, api_key or NO_KEY), profile=profile)
+    try:
+        library = infer_model(model, make)
+    except (exceptions.UserError, ImportError) as exc:
+        raise ModelUnavailable(f"model {model!r} cannot be used ({exc}): {NEXT_STEP}") from exc
+    return LibraryEndpoint(library, name, provider, str(library.base_url or ""))
 
 
 class LibraryEndpoint:
