@@ -20,7 +20,7 @@ from redis.retry import Retry
 from chimera.errors import BackendError
 from chimera.serving.local.ports import free_port, is_free
 from chimera.serving.local.process import ProcessId
-from chimera.serving.local.redis_server import RedisServer, ping
+from chimera.serving.local.redis_server import RedisServer, ping, with_allocator
 
 
 @pytest.fixture
@@ -131,3 +131,14 @@ def test_server_dies_with_a_killed_parent(tmp_path: Path) -> None:
 def test_importing_the_server_imports_no_ray() -> None:
     code = "import sys, chimera.serving.local.redis_server; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the library comes with Ray's wheel for Linux")
+def test_the_server_allocates_by_jemalloc_beside_what_else_is_preloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "libc.so.6")
+    with RedisServer(tmp_path) as server:
+        mapped = Path(f"/proc/{server.process.pid}/maps").read_text(encoding="utf-8")
+    assert "libjemalloc" in mapped
+    assert with_allocator({"LD_PRELOAD": "x"})["LD_PRELOAD"].endswith(" x")
