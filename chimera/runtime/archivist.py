@@ -126,10 +126,10 @@ class Archivist(Service):
     async def _archive(
         self, tenant: str, stores: TenantStores, stand: Stand, cursor: Cursor, term: int
     ) -> bool:
-        lines = await stores.sink.take(stand, cursor, events=SEGMENT_EVENTS, size=SEGMENT_BYTES)
-        if not lines:
-            return lines is None
-        contents = await stores.archive.write(lines, cursor.link)
+        entries = await stores.sink.take(stand, cursor, events=SEGMENT_EVENTS, size=SEGMENT_BYTES)
+        if not entries:
+            return entries is None
+        contents = await stores.archive.write(entries, cursor.link)
         to = Cursor(contents.last, contents.after)
         moved = await stores.sink.advance(cursor, to, term=term)
         if moved:

@@ -34,6 +34,7 @@ from chimera.store.epochs import order
 from chimera.store.segments import (
     HEAD_BYTES,
     Contents,
+    Entry,
     Line,
     contents_of,
     decode,
@@ -88,13 +89,13 @@ class Archive:
         self._folder = f"{tenant}/recorder"
         self._heads: dict[Segment, Contents] = {}
 
-    async def write(self, lines: Sequence[Line], before: str) -> Contents:
+    async def write(self, entries: Sequence[Entry], before: str) -> Contents:
         """Store a segment, durably; the same again changes nothing. See `segments.encode`.
 
         Raises:
             BlobsUnavailable: there is no room, or no way to the place; nothing of it is there.
         """
-        contents, body = await asyncio.to_thread(encode, lines, before)
+        contents, body = await asyncio.to_thread(encode, entries, before)
         segment = Segment(contents.first.epoch, contents.first.seq, contents.last.seq)
         await self._blobs.write(self._path(segment), body)
         return contents

@@ -17,8 +17,9 @@ import hashlib
 import json
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from chimera.core.event import Event, Position
@@ -60,24 +61,48 @@ class Contents:
     missions: frozenset[str]
 
 
-def encode(lines: Sequence[Line], before: str) -> tuple[Contents, bytes]:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the recorder's stream, as it was read: a segment is written of these, an event a line.
+
+    Attributes:
+        epoch: it was written in.
+        name: its id in the stream.
+        fields: see `chimera.core.event.expand`.
+    """
+
+    epoch: int
+    name: str
+    fields: Mapping[str, str]
+
+    @property
+    def last(self) -> Position:
+        """Behind its last event."""
+        return Position(self.epoch, int(self.fields["seq"]), self.name)
+
+
+def encode(entries: Sequence[Entry], before: str) -> tuple[Contents, bytes]:
     """A segment's contents and its bytes.
 
     Args:
-        lines: at least one; all of one epoch, their numbers without a gap.
+        entries: at least one; their events' numbers without a gap.
         before: the chain's hash of the line before.
     """
-    written = [_line(position, event) for position, event in lines]
+    lines: list[bytes] = []
+    missions: set[str] = set()
+    for entry in entries:
+        lines += _lines(entry, missions)
+    first, last = entries[0], entries[-1].last
     contents = Contents(
-        first=lines[0][0],
-        last=lines[-1][0],
+        first=Position(first.epoch, last.seq - len(lines) + 1, first.name),
+        last=last,
         lines=len(lines),
         before=before,
-        after=_chain(before, written),
-        missions=frozenset(event.mission_id for _, event in lines if event.mission_id),
+        after=_chain(before, lines),
+        missions=frozenset(missions),
     )
     head = zstd.compress(_head(contents), options=OPTIONS)
-    body = zstd.compress(b"".join(written), options=OPTIONS)
+    body = zstd.compress(b"".join(lines), options=OPTIONS)
     return contents, _FRAME.pack(SKIPPABLE, len(head)) + head + body
 
 
@@ -147,16 +172,28 @@ def _events(lines: Iterable[bytes], mission_id: str) -> Iterable[Line]:
 
 
 _compact = json.JSONEncoder(separators=(",", ":")).encode
+_quoted = json.encoder.encode_basestring_ascii
 
 
-def _line(position: Position, event: Event) -> bytes:
-    # ASCII, so that a text which is no valid Unicode, as JSON's escapes allow, does not stop the archive.
-    said = {
-        **event.__dict__,  # as `model_dump` gives it: nothing within is a model
-        "at": event.at.isoformat(timespec="microseconds"),
-        "entry": position.entry,
-    }
-    return _compact(said).encode() + b"\n"
+def _lines(entry: Entry, missions: set[str]) -> Iterable[bytes]:
+    """An entry's events as lines, each as `Event` in JSON; their missions are added.
+
+    Put together by hand: a quarter of a million events a minute pass here. ASCII, so that a text which is no
+    valid Unicode, as JSON's escapes allow, does not stop the archive.
+    """
+    events = json.loads(entry.fields["events"])
+    seq = int(entry.fields["seq"]) - len(events)
+    at = datetime.fromtimestamp(int(entry.fields["at"]) / 1_000_000, UTC).isoformat(timespec="microseconds")
+    by, name = _quoted(entry.fields["by"]), _quoted(entry.name)
+    for kind, mission_id, task_id, details in events:
+        seq += 1
+        if mission_id:
+            missions.add(mission_id)
+        yield (
+            f'{{"epoch":{entry.epoch},"seq":{seq},"at":"{at}","kind":{_quoted(kind)},"by":{by},'
+            f'"mission_id":{_quoted(mission_id)},"task_id":{_quoted(task_id)},'
+            f'"details":{_compact(details) if details else "{}"},"entry":{name}}}\n'
+        ).encode()
 
 
 def _head(contents: Contents) -> bytes:

@@ -20,7 +20,7 @@ from chimera.store.connection import Redis, translated
 from chimera.store.epochs import Epochs
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Refusal, Scripts
-from chimera.store.segments import Line
+from chimera.store.segments import Entry
 
 ARCHIVE = "archive"
 """The sink that writes segments to the blob store."""
@@ -100,28 +100,29 @@ class Sink:
             found = await self._redis.xrange(self.keys.log, min=f"({cursor.at.entry}", count=1)
             return int(found[0][1]["at"]) if found else None
 
-    async def take(self, stand: Stand, cursor: Cursor, *, events: int, size: int) -> list[Line] | None:
+    async def take(self, stand: Stand, cursor: Cursor, *, events: int, size: int) -> list[Entry] | None:
         """What follows the cursor, in whole entries, up to about so many events and bytes.
 
         None: the store became another process meanwhile, so they may be of two histories.
         """
-        lines: list[Line] = []
-        entry, taken = cursor.at.entry, 0
-        while len(lines) < events and taken < size:
+        entries: list[Entry] = []
+        taken = 0
+        reached = cursor.at
+        while reached.seq - cursor.at.seq < events and taken < size:
             with translated():
-                page = await self._redis.xrange(self.keys.log, min=f"({entry}", count=PAGE)
-                for entry, fields in page:
+                page = await self._redis.xrange(self.keys.log, min=f"({reached.entry}", count=PAGE)
+                for name, fields in page:
+                    entries.append(Entry(stand.epochs.of(name), name, fields))
+                    reached = entries[-1].last
                     taken += len(fields["events"])
-                    epoch = stand.epochs.of(entry)
-                    lines += [(Position(epoch, event.seq, entry), event) for event in expand(fields, epoch)]
-                    if len(lines) >= events or taken >= size:
+                    if reached.seq - cursor.at.seq >= events or taken >= size:
                         break
             if len(page) < PAGE:
                 break
         with translated():
             # A process never comes back under its old id: still the same means the same all along.
             run = str((await self._redis.info("server"))["run_id"])
-        return lines if run == stand.run else None
+        return entries if run == stand.run else None
 
     async def holds(self, at: Position) -> bool:
         """Whether the stream holds this event, in this entry."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from chimera.core.event import Event, Position
@@ -9,7 +10,7 @@ from chimera.core.money import Window
 from chimera.runtime.archivist import Archivist
 from chimera.runtime.base import Base
 from chimera.runtime.elector import Elector
-from chimera.store.segments import Line
+from chimera.store.segments import Entry, Line
 from tests.store import drive
 
 LIMITS = (Window.MINUTE, Window.HOUR, Window.DAY)
@@ -68,4 +69,21 @@ def events(count: int, *, epoch: int = 1, first: int = 1, missions: int = 1) -> 
             ),
         )
         for seq in range(first, first + count)
+    ]
+
+
+def written(lines: Sequence[Line]) -> list[Entry]:
+    """The entries of the stream that these events came in, each of them one event."""
+    return [
+        Entry(
+            at.epoch,
+            at.entry,
+            {
+                "seq": str(event.seq),
+                "at": str(round(event.at.timestamp() * 1e6)),
+                "by": event.by,
+                "events": json.dumps([[event.kind, event.mission_id, event.task_id, event.details]]),
+            },
+        )
+        for at, event in lines
     ]

@@ -16,7 +16,7 @@ from chimera.store import archive as archive_module
 from chimera.store.archive import Archive, Segment, following
 from chimera.store.blobs import Blobs
 from chimera.store.segments import Line
-from tests.store.history import events, numbers
+from tests.store.history import events, numbers, written
 
 
 class Counted(Blobs):
@@ -36,7 +36,9 @@ async def filled(blobs: Blobs, *cuts: int, epoch: int = 1, missions: int = 1, fi
     """Segments of so many events each, the chain unbroken."""
     archive, link = Archive(blobs, "acme"), ""
     for count in cuts:
-        contents = await archive.write(events(count, epoch=epoch, first=first, missions=missions), link)
+        contents = await archive.write(
+            written(events(count, epoch=epoch, first=first, missions=missions)), link
+        )
         first, link = first + count, contents.after
     return archive
 
@@ -73,9 +75,9 @@ async def test_a_tenant_without_an_archive_has_none(tmp_path: Path) -> None:
 
 async def test_segments_that_overlap_are_read_once(tmp_path: Path) -> None:
     archive = await filled(Blobs(str(tmp_path)), 4, 4)
-    await archive.write(events(2), "")
-    await archive.write(events(8), "")
-    await archive.write(events(4, first=3), "00" * 32)
+    await archive.write(written(events(2)), "")
+    await archive.write(written(events(8)), "")
+    await archive.write(written(events(4, first=3)), "00" * 32)
     assert await lines(archive) == events(8)
 
 
@@ -118,15 +120,15 @@ async def test_the_chain_is_followed_through_every_segment(tmp_path: Path) -> No
     assert await archive.verify() == (12, [])
     # One that overlaps, as after a crash, is part of the same chain.
     link = (await archive.contents(Segment(1, 1, 3))).after
-    await archive.write(events(6, first=4), link)
-    await archive.write(events(9, first=4), link)
+    await archive.write(written(events(6, first=4)), link)
+    await archive.write(written(events(9, first=4)), link)
     assert await archive.verify() == (12, [])
     for span in ((4, 9), (4, 12)):
         (second.parent / Segment(1, *span).name).unlink()
     # Somebody rewrites a segment, and makes it whole in itself.
     forged = [(at, event.model_copy(update={"by": "nobody"})) for at, event in events(4, first=4)]
     second.unlink()
-    await archive.write(forged, link)
+    await archive.write(written(forged), link)
     count, wrong = await archive.verify()
     assert (count, len(wrong)) == (12, 1)
     assert "the hash chain is broken before event 8" in wrong[0]
@@ -146,7 +148,7 @@ async def test_one_mission_costs_the_heads_since_its_start_and_the_segments_that
             (at, event.model_copy(update={"mission_id": f"m{number // 4}"}))
             for at, event in events(10, first=first)
         ]
-        link, first = (await archive.write(some, link)).after, first + 10
+        link, first = (await archive.write(written(some), link)).after, first + 10
     reader = Archive(blobs, "acme")
     found = await lines(reader, Position.before(1_790_000_000_000 + 601), "m15")
     assert [event.seq for _, event in found] == list(range(601, 641))
@@ -161,7 +163,7 @@ async def test_by_time_every_epoch_is_looked_at_though_clocks_differ(tmp_path: P
     blobs = Blobs(str(tmp_path))
     archive = await filled(blobs, 5, 5, first=100)
     # The next server's clock is behind: its ids are lower than those of the epoch before.
-    await archive.write(events(5, epoch=2, first=50), "")
+    await archive.write(written(events(5, epoch=2, first=50)), "")
     found = await lines(archive, Position.before(1_790_000_000_000 + 52), "m0")
     assert numbers(found) == [*((1, n) for n in range(100, 110)), *((2, n) for n in range(50, 55))]
 
@@ -180,7 +182,7 @@ async def test_a_write_that_fails_leaves_nothing_and_says_what_to_do(tmp_path: P
     (tmp_path / "acme").write_text("a file where the folder should be")
     archive = Archive(Blobs(str(tmp_path)), "acme")
     with pytest.raises(BlobsUnavailable, match="CHIMERA_BLOB_URL"):
-        await archive.write(events(1), "")
+        await archive.write(written(events(1)), "")
 
 
 async def test_what_a_dead_writer_left_is_no_segment_and_is_cleared(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ async def test_reading_equals_what_was_written_however_it_was_cut(base: Base, da
                 await sink.trim(keep=data.draw(st.integers(0, 5)), term=drive.TERM, most=50)
             case _:
                 bound = data.draw(st.integers(1, 30))
-                if lines := await sink.take(stand, stand.cursor, events=bound, size=1 << 20):
-                    made = await stores.archive.write(lines, stand.cursor.link)
+                if entries := await sink.take(stand, stand.cursor, events=bound, size=1 << 20):
+                    made = await stores.archive.write(entries, stand.cursor.link)
                     if step == "archive":
                         to = Cursor(made.last, made.after)
                         assert await sink.advance(stand.cursor, to, term=drive.TERM)

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chimera.core.event import Event
 from chimera.errors import CorruptRecord
 from chimera.store.segments import contents_of, decode, encode, head_size
-from tests.store.history import events
+from tests.store.history import events, written
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -23,7 +22,7 @@ else:
 
 def test_a_segment_gives_back_its_events_and_says_what_it_holds() -> None:
     lines = events(10, first=5, missions=3)
-    contents, body = encode(lines, "ab" * 32)
+    contents, body = encode(written(lines), "ab" * 32)
     assert decode(body) == lines
     assert contents_of(body[: head_size(body)]) == contents
     assert (contents.first, contents.last, contents.lines) == (lines[0][0], lines[-1][0], 10)
@@ -34,7 +33,7 @@ def test_a_segment_gives_back_its_events_and_says_what_it_holds() -> None:
 
 def test_any_decoder_shows_plain_lines_of_json() -> None:
     lines = events(3)
-    _, body = encode(lines, "")
+    _, body = encode(written(lines), "")
     shown = [json.loads(line) for line in zstd.decompress(body).decode("ascii").splitlines()]
     assert [one["seq"] for one in shown] == [1, 2, 3]
     assert shown[0]["details"] == {"text": "ü\u2028\n", "figure": 0.5}
@@ -43,10 +42,10 @@ def test_any_decoder_shows_plain_lines_of_json() -> None:
 
 def test_the_chain_is_the_same_however_lines_are_cut() -> None:
     lines = events(20)
-    whole, _ = encode(lines, "")
+    whole, _ = encode(written(lines), "")
     link = ""
     for start, end in ((0, 1), (1, 7), (7, 20)):
-        part, _ = encode(lines[start:end], link)
+        part, _ = encode(written(lines[start:end]), link)
         assert part.before == link
         link = part.after
     assert link == whole.after
@@ -55,14 +54,14 @@ def test_the_chain_is_the_same_however_lines_are_cut() -> None:
 def test_a_text_that_is_no_unicode_does_not_stop_the_archive() -> None:
     position, event = events(1)[0]
     odd = event.model_copy(update={"details": {"text": "\ud800"}})
-    _, body = encode([(position, odd)], "")
+    _, body = encode(written([(position, odd)]), "")
     assert decode(body)[0][1].details == {"text": "\ud800"}
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(min_value=0))
 def test_a_segment_that_is_cut_short_is_never_read(length: int) -> None:
-    _, body = encode(events(40), "")
+    _, body = encode(written(events(40)), "")
     with pytest.raises(CorruptRecord):
         decode(body[: length % len(body)])
 
@@ -70,7 +69,7 @@ def test_a_segment_that_is_cut_short_is_never_read(length: int) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.integers(min_value=0), st.integers(1, 255))
 def test_a_segment_with_a_wrong_byte_is_as_it_was_or_not_read(at: int, flip: int) -> None:
-    _, body = encode(events(40), "")
+    _, body = encode(written(events(40)), "")
     place = at % len(body)
     harmed = body[:place] + bytes([body[place] ^ flip]) + body[place + 1 :]
     with suppress(CorruptRecord):  # a bit that means nothing may differ
@@ -79,11 +78,11 @@ def test_a_segment_with_a_wrong_byte_is_as_it_was_or_not_read(at: int, flip: int
 
 def test_a_line_that_somebody_edited_breaks_the_chain() -> None:
     lines = events(5)
-    contents, body = encode(lines, "")
-    forged: list[tuple[object, Event]] = [
+    contents, body = encode(written(lines), "")
+    forged = [
         (at, event.model_copy(update={"by": "nobody"}) if event.seq == 3 else event) for at, event in lines
     ]
-    _, other = encode(forged, "")  # type: ignore[arg-type]  # (wider than declared, on purpose)
+    _, other = encode(written(forged), "")
     # Its own lines behind the contents of the true ones.
     spliced = body[: head_size(body)] + other[head_size(other) :]
     with pytest.raises(CorruptRecord, match="hash chain"):
