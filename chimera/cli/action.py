@@ -13,8 +13,10 @@ from chimera.cli.output import Format, Key, Output, Url
 from chimera.cli.task import ALL, told
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chimera.client import Client
-    from chimera.core.views import ActionView, RetryView
+    from chimera.core.views import ActionView, MissionView, RetryView
 
 app = output.group("action", "Actions of accepted results: list, retry.")
 
@@ -38,7 +40,11 @@ async def _find(
     from chimera.core.action import ActionStatus
 
     wanted = ActionStatus(status.value) if status else None
-    missions = [await client.mission(mission_id)] if mission_id else await client.missions(limit=ALL)
+    missions: Sequence[MissionView]
+    if mission_id:
+        missions = [await client.mission(mission_id)]
+    else:
+        missions = output.named(await client.missions(limit=ALL))
     found: list[ActionView] = []
     for mission in missions:
         if not sum(mission.actions.get(one, 0) for one in ([wanted] if wanted else ActionStatus)):

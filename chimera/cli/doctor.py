@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chimera.cli import output
 from chimera.cli.exits import Exit, of_error
@@ -17,6 +17,7 @@ from chimera.cli.output import Format, Key, Output, Url
 from chimera.errors import ChimeraError, FleetUnavailable
 
 if TYPE_CHECKING:
+    from chimera.client.listing import Listing
     from chimera.settings import Settings
 
 PARTS = {
@@ -126,7 +127,7 @@ async def hub(url: str, api_key_file: str) -> list[Problem]:
             if (store := ready.parts.get("redis")) and store.ok and store.detail:
                 problems.append(Problem("Redis works, but not as it should", store.detail))
             if not problems:
-                await client.fleet()
+                problems += [*damaged(await client.missions(limit=100)), *damaged(await client.reviews())]
             return problems
     except FleetUnavailable as exc:
         if not is_named(url):
@@ -135,6 +136,13 @@ async def hub(url: str, api_key_file: str) -> list[Problem]:
         return [Problem("the hub cannot be reached", str(exc), Exit.UNREACHABLE)]
     except ChimeraError as exc:
         return [Problem("the hub cannot be asked", str(exc), of_error(exc))]
+
+
+def damaged(listing: Listing[Any]) -> Iterator[Problem]:
+    """What of the newest missions, or of the inbox, cannot be read."""
+    for one in listing.damaged:
+        problem = f"{one.id} cannot be read ({output.short(one.detail, 300)})"
+        yield Problem(problem, "mend its record or bring it back: docs/store.md, Damaged", Exit.UNREACHABLE)
 
 
 ADVICE = {

@@ -60,10 +60,11 @@ def list_(
     """
     from chimera.core.money import usd
 
-    missions = ask(url, api_key_file, lambda client: client.missions(archived=archived, limit=limit))
+    found = ask(url, api_key_file, lambda client: client.missions(archived=archived, limit=limit))
+    missions = output.named(found)
     if output_format is Format.JSON:
         return output.document(missions)
-    if not missions:
+    if not missions and not missions.damaged:
         return output.note(
             f"there is no {'archived mission' if archived else 'mission'} yet: `chimera run FILE`"
         )

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -15,6 +15,10 @@ from chimera.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from chimera.client.listing import Listing
+
+T = TypeVar("T")
 
 
 class Format(StrEnum):
@@ -75,6 +79,13 @@ def note(text: str) -> None:
     """Text beside the answer, on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def named(listing: Listing[T]) -> Listing[T]:
+    """A list as it is; what had to be left out of it is named on stderr."""
+    for one in listing.damaged:
+        note(f"{one.id} is left out, for it is damaged: {short(one.detail, 300)}; see docs/store.md, Damaged")
+    return listing
 
 
 def leave(code: Exit) -> NoReturn:

@@ -33,10 +33,10 @@ def list_(
     Example:
       chimera review list
     """
-    reviews = ask(url, api_key_file, lambda client: client.reviews(limit=limit))
+    reviews = output.named(ask(url, api_key_file, lambda client: client.reviews(limit=limit)))
     if output_format is Format.JSON:
         return output.document(reviews)
-    if not reviews:
+    if not reviews and not reviews.damaged:
         return output.note("nothing waits for a human")
     rows = [(one.task_id, one.agent, one.reason, output.short(one.result, 80)) for one in reviews]
     return output.table(("TASK", "AGENT", "REASON", "RESULT"), rows)

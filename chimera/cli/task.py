@@ -48,7 +48,9 @@ async def _find(
     from chimera.core.task import TaskStatus
 
     wanted = TaskStatus(status.value) if status else None
-    missions = [mission_id] if mission_id else [one.mission_id for one in await client.missions(limit=ALL)]
+    missions = [mission_id]
+    if not mission_id:
+        missions = [one.mission_id for one in output.named(await client.missions(limit=ALL))]
     found: list[TaskView] = []
     for one in missions:
         tasks = await client.tasks(one, status=wanted, limit=ALL if reason else limit - len(found))

@@ -27,6 +27,7 @@ from chimera import settings
 from chimera.client.connection import Connection, parse, part
 from chimera.client.lines import Inputs, again
 from chimera.client.lines import body as as_lines
+from chimera.client.listing import Listing
 from chimera.core.action import ActionStatus
 from chimera.core.event import Event
 from chimera.core.mission import MissionBase, MissionStatus
@@ -64,7 +65,8 @@ class Client:
         ConfigurationError: the environment is wrong.
 
     Every method raises `FleetUnavailable` when no hub answers, `Unauthorized` for a wrong key,
-    `StoreError` while the hub's store is away, and the errors it names.
+    `StoreError` while the hub's store is away, and the errors it names. A list is read though a record of it
+    is damaged: `damaged` of the `Listing` says what is missing.
     """
 
     def __init__(
@@ -141,10 +143,10 @@ class Client:
         """One mission as it stands now. Raises NotFound."""
         return await self._hub.read(MissionView, f"/v1/missions/{part(mission_id)}")
 
-    async def missions(self, *, archived: bool = False, limit: int = 50) -> list[MissionView]:
+    async def missions(self, *, archived: bool = False, limit: int = 50) -> Listing[MissionView]:
         """The newest missions, newest first: those in Redis, or those that are archived."""
         params = {"archived": "true"} if archived else {}
-        return [mission async for mission in self._hub.pages(MissionView, "/v1/missions", params, limit)]
+        return await self._hub.listing(MissionView, "/v1/missions", params, limit)
 
     async def watch(
         self, mission_id: str, *, through_review: bool = False
@@ -248,11 +250,11 @@ class Client:
 
     async def tasks(
         self, mission_id: str, *, status: TaskStatus | None = None, limit: int = 100
-    ) -> list[TaskView]:
+    ) -> Listing[TaskView]:
         """Tasks of a mission in the order planned, of one status if named. Raises NotFound."""
         params = {} if status is None else {"status": str(status)}
         path = f"/v1/missions/{part(mission_id)}/tasks"
-        return [task async for task in self._hub.pages(TaskView, path, params, limit)]
+        return await self._hub.listing(TaskView, path, params, limit)
 
     async def task(self, task_id: str) -> TaskView:
         """One task. Raises NotFound."""
@@ -262,9 +264,9 @@ class Client:
         """What holds a task: its place in line, the cause, and what to do. Raises NotFound."""
         return await self._hub.read(WhyView, f"/v1/tasks/{part(task_id)}/why")
 
-    async def reviews(self, *, limit: int = 100) -> list[ReviewView]:
+    async def reviews(self, *, limit: int = 100) -> Listing[ReviewView]:
         """What waits for a human, longest waiting first."""
-        return [review async for review in self._hub.pages(ReviewView, "/v1/reviews", {}, limit)]
+        return await self._hub.listing(ReviewView, "/v1/reviews", {}, limit)
 
     async def review(self, task_id: str) -> ReviewView:
         """One task that waits for a human. Raises NotFound, Conflict when it does not wait (any more)."""
@@ -287,13 +289,13 @@ class Client:
 
     async def actions(
         self, mission_id: str, *, status: ActionStatus | None = None, limit: int = 100
-    ) -> list[ActionView]:
+    ) -> Listing[ActionView]:
         """Actions of a mission's accepted results, in the order accepted, of one status if named.
 
         Raises NotFound."""
         params = {} if status is None else {"status": str(status)}
         path = f"/v1/missions/{part(mission_id)}/actions"
-        return [action async for action in self._hub.pages(ActionView, path, params, limit)]
+        return await self._hub.listing(ActionView, path, params, limit)
 
     async def retry_actions(self, mission_id: str, action_ids: Sequence[str]) -> RetryView:
         """Give FAILED actions, at most 500, a fresh set of tries; others are left as they are.
@@ -304,9 +306,9 @@ class Client:
 
     # The hub
 
-    async def agents(self) -> list[AgentView]:
+    async def agents(self) -> Listing[AgentView]:
         """Registered agents, by name."""
-        return [agent async for agent in self._hub.pages(AgentView, "/v1/agents", {}, None)]
+        return await self._hub.listing(AgentView, "/v1/agents", {}, None)
 
     async def spend(self) -> SpendView:
         """The tenant's limits and what is spent and held."""

@@ -16,8 +16,9 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 from pydantic import BaseModel, ValidationError
 
+from chimera.client.listing import Listing
 from chimera.client.problems import error_of
-from chimera.core.views import Page, Problem, ResultView
+from chimera.core.views import Damaged, Page, Problem, ResultView
 from chimera.errors import (
     BackendError,
     ChimeraError,
@@ -134,22 +135,22 @@ class Connection:
 
         return parse(view, await self._tried(send, tries))
 
-    async def pages(
+    async def listing(
         self, item: type[V], path: str, params: Mapping[str, str], most: int | None
-    ) -> AsyncGenerator[V, None]:
-        """A list's items, page after page, at most so many."""
-        given, asked = 0, dict(params)
-        while most is None or given < most:
+    ) -> Listing[V]:
+        """A list's items, read page after page, at most so many; and what had to be left out of it."""
+        found, damaged, asked = list[V](), list[Damaged](), dict(params)
+        while most is None or len(found) < most:
             if most is not None:
-                asked["limit"] = str(min(100, most - given))
+                asked["limit"] = str(min(100, most - len(found)))
             # `item` is a class known only when it runs: pydantic builds the page's model from it.
             page = await self.read(Page[item], path, asked)  # type: ignore[valid-type]  # (a type known when it runs)
-            for one in page.items:
-                yield one
-                given += 1
+            found += page.items
+            damaged += page.damaged
             if page.next is None:
-                return
+                break
             asked["after"] = page.next
+        return Listing(found, damaged)
 
     async def _call(self, method: str, path: str, **request: Any) -> bytes:
         """One call, tried again while the connection breaks or the hub answers 503, or 429 for a moment."""

@@ -34,11 +34,21 @@ class View(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Damaged(View):
+    """Something that is left out of a list because its record cannot be read."""
+
+    id: str = Field(description="The mission's or task's.")
+    detail: str = Field(description="What of it cannot be read.")
+
+
 class Page(View, Generic[T]):
     """Part of a list. `next` goes into `after` for the part that follows; None at the end."""
 
     items: tuple[T, ...]
     next: str | None = None
+    damaged: tuple[Damaged, ...] = Field(
+        (), description="What would stand here if its record could be read; the hub's log has more."
+    )
 
 
 class MissionView(View):

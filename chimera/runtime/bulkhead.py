@@ -29,7 +29,7 @@ class Bulkhead:
 
     def __init__(self, service: str) -> None:
         self._service = service
-        self._said: dict[tuple[str, str], float] = {}
+        self._said: dict[tuple[str, str, str], float] = {}
 
     @contextmanager
     def of(self, tenant: str, mission_id: str = "") -> Iterator[None]:
@@ -38,17 +38,23 @@ class Bulkhead:
             yield
         except (StoreUnavailable, StoreTimeout, OldTerm):
             raise
-        except Exception as exc:
-            key, now = (tenant, mission_id), time.monotonic()
-            if now - self._said.get(key, float("-inf")) >= SAY_AGAIN_S:
-                self._said[key] = now
-                log.exception(
-                    "tenant.damaged" if not mission_id else "mission.damaged",
-                    service=self._service,
-                    tenant=tenant,
-                    mission_id=mission_id,
-                    error=str(exc),
-                )
+        except Exception as exc:  # noqa: BLE001  (whatever it is, it is named and the others are served)
+            self.name(exc, tenant, mission_id)
+
+    def name(self, exc: Exception, tenant: str, mission_id: str = "", task_id: str = "") -> None:
+        """Say in the log what is damaged, unless that was said just now."""
+        key, now = (tenant, mission_id, task_id), time.monotonic()
+        if now - self._said.get(key, float("-inf")) >= SAY_AGAIN_S:
+            self._said[key] = now
+            log.error(
+                "mission.damaged" if mission_id else "tenant.damaged",
+                service=self._service,
+                tenant=tenant,
+                mission_id=mission_id,
+                **({"task_id": task_id} if task_id else {}),
+                error=str(exc),
+                exc_info=exc,
+            )
 
     async def each(self, tenants: Sequence[str], do: Callable[[str], Awaitable[None]]) -> None:
         """Do it for every tenant, a few at once.

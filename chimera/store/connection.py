@@ -186,8 +186,18 @@ def translated() -> Iterator[None]:
         raise CorruptRecord(f"a record in Redis cannot be read: {exc!r}") from exc
 
 
+_IN_PIPELINE = " of pipeline caused error: ("
+"""What the driver writes between a command of a pipeline and Redis' answer to it, which it quotes."""
+
+
+def _code(exc: driver.RedisError) -> str:
+    """The first word of Redis' answer, which says what kind of refusal it is."""
+    answer = str(exc).rpartition(_IN_PIPELINE)[2].lstrip("'\"")
+    return getattr(exc, "status_code", None) or answer.partition(" ")[0]
+
+
 def _ours(exc: driver.RedisError) -> ChimeraError:
-    code = getattr(exc, "status_code", None) or str(exc).partition(" ")[0]
+    code = _code(exc)
     if code == "OOM":
         return QueueFull(FULL)
     if code in _AWAY:

@@ -395,11 +395,20 @@ class MissionStore:
 
     async def stands(self, mission_id: str) -> bool:
         """Whether it is here, and no part of it is pruned."""
+        return mission_id in await self.standing([mission_id])
+
+    async def standing(self, mission_ids: Sequence[str]) -> dict[str, str]:
+        """Those of them that are here and no part of them is pruned, by id: their status."""
         with translated():
-            status, archived = await self._redis.hmget(
-                self.keys.of("mission", mission_id), "status", "archived_at"
-            )
-            return status is not None and archived is None
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for mission_id in mission_ids:
+                    pipe.hmget(self.keys.of("mission", mission_id), "status", "archived_at")
+                rows = await pipe.execute()
+        return {
+            mission_id: status
+            for mission_id, (status, archived) in zip(mission_ids, rows, strict=True)
+            if status is not None and archived is None
+        }
 
     async def list_ids(self, *, offset: int = 0, most: int = 50) -> list[str]:
         """Mission ids, newest first."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from chimera.errors import CorruptRecord, InvalidTransition, NotFound
 from chimera.store.actions import ActionRecord, ActionStore
+from chimera.store.damage import apart
 from chimera.store.dossiers import Dossier, Dossiers, Filed
 from chimera.store.missions import MissionRecord, MissionStore
 from chimera.store.tasks import TaskRecord, TaskStore
@@ -46,17 +47,25 @@ class Readings:
         """One mission as it stands now. Raises as `open` does."""
         return (await self.open(mission_id)).mission
 
-    async def archived(self, *, before: str = "", most: int = 50) -> list[MissionRecord]:
-        """Missions that are no longer in Redis, the last submitted first; those before an id."""
-        found: list[MissionRecord] = []
+    async def archived(self, *, before: str = "", most: int = 50) -> list[str]:
+        """Ids of missions that are no longer in Redis, the last submitted first; those before an id."""
+        found: list[str] = []
         while len(found) < most and (ids := await self.dossiers.ids(before=before, most=most)):
-            # One may have come back after its dossier was written: it will be written anew.
-            here = await self.missions.find_many(ids)
-            gone = [one for one in ids if one not in here or here[one].archived]
-            dossiers = await asyncio.gather(*map(self.dossier, gone[: most - len(found)]))
-            found += [dossier.mission for dossier in dossiers]
+            # One may have come back after its dossier was written: it will be written anew. One whose record
+            # here cannot be read is here: it is listed, and named, among those that are.
+            standing, damaged = await apart(ids, self.missions.standing)
+            found += [one for one in ids if one not in standing and one not in damaged]
             before = ids[-1]
-        return found
+        return found[:most]
+
+    async def find_archived(self, mission_ids: Sequence[str]) -> dict[str, MissionRecord]:
+        """Those of them that have a dossier, by id, as it has them. Raises as `open` does."""
+        dossiers = await asyncio.gather(*map(self.dossiers.find, mission_ids))
+        return {
+            one: dossier.mission
+            for one, dossier in zip(mission_ids, dossiers, strict=True)
+            if dossier is not None
+        }
 
     async def dossier(self, mission_id: str) -> Dossier:
         """A mission's dossier. Raises as `open` does."""

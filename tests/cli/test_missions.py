@@ -228,6 +228,31 @@ async def test_doctor_is_silent_when_all_is_well(hub: Shell) -> None:
     assert (done.code, done.out) == (0, "")
 
 
+async def test_a_damaged_mission_is_named_beside_the_others_and_by_doctor(
+    hub: Shell, base: Base, tenant: str
+) -> None:
+    waiting = mission(inputs=["a"], judge=[{"policy": "human"}])
+    ids = []
+    for name in ("good.json", "bad.json"):
+        hub.write(name, waiting)
+        assert (await hub("run", name)).code == 5
+        ids.append((await hub("mission", "list", "-o", "json")).document[0]["mission_id"])
+    good, bad = ids
+    await base.redis.hset(base.of(tenant).missions.keys.of("mission", bad), "spec", "{no such thing")
+    for command in (("mission", "list"), ("review", "list"), ("task", "list")):
+        done = await hub(*command)
+        assert done.code == 0, done.err
+        assert good in done.out
+        assert bad not in done.out
+        assert re.search(
+            f"^{bad}.* is left out, for it is damaged: a record in Redis", done.err, re.MULTILINE
+        )
+    assert [one["mission_id"] for one in (await hub("mission", "list", "-o", "json")).document] == [good]
+    doctor = await hub("doctor")
+    assert doctor.code == 4
+    assert re.findall(r"^(\S+) cannot be read", doctor.out, re.MULTILINE) == [bad, f"{bad}.0"]
+
+
 async def test_a_job_ends_with_rays_codes_and_tells_ours_last(hub: Shell) -> None:
     hub.write("good.json", mission())
     hub.write("poor.json", mission(agent="spend", budget_usd="0.0001"))

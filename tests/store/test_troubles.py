@@ -101,6 +101,15 @@ async def test_what_a_script_cannot_read_is_a_corrupt_record(base: Base, tenant:
         await stores.tasks.release("w1", "hub")
 
 
+async def test_what_one_command_of_a_pipeline_cannot_read_is_a_corrupt_record(
+    base: Base, tenant: str
+) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1]))
+    await base.redis.set(stores.missions.keys.of("spend", "m1"), "no hash")
+    with pytest.raises(CorruptRecord, match="WRONGTYPE"):
+        await stores.missions.get("m1")
+
+
 async def test_a_user_that_may_not_is_no_outage(base: Base, hurt: RedisServer, tenant: str) -> None:
     await base.redis.acl_setuser(
         "reader", enabled=True, passwords=["+secret"], keys=["*"], categories=["+@read"]

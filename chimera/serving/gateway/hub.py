@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from chimera.core.views import Health
 from chimera.errors import ChimeraError, StoreTimeout
 from chimera.runtime.base import Base
+from chimera.runtime.bulkhead import Bulkhead
 from chimera.serving.gateway.foundgood import FoundGood
 from chimera.serving.gateway.promises import Promises
 from chimera.store.connection import remarks
@@ -43,6 +44,7 @@ class Hub:
         metrics: the instruments; `/metrics` shows their registry.
         promises: how well high priority was served, as `/metrics` shows it.
         found_good: what missions asked for and was checked already.
+        bulkhead: names what of a tenant is damaged, once a minute.
         max_streams: event streams open at once in this process.
         max_tenant_streams: of these, by one tenant.
     """
@@ -52,6 +54,7 @@ class Hub:
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     promises: Promises = field(default_factory=Promises)
     found_good: FoundGood = field(default_factory=FoundGood)
+    bulkhead: Bulkhead = field(default_factory=lambda: Bulkhead("gateway"))
     max_streams: int = 512
     max_tenant_streams: int = 64
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -18,9 +18,9 @@ from chimera.serving.gateway.answers import After, Limit, Operation, answer, pos
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.intake import check_size
+from chimera.serving.gateway.listing import listed
 from chimera.serving.gateway.pages import scan
 from chimera.serving.gateway.render import mission_view, result_view, task_view
-from chimera.store.missions import MissionRecord
 from chimera.store.readings import Reading
 
 router = APIRouter(prefix="/v1/missions", tags=["missions"], route_class=Guarded, dependencies=[KEY])
@@ -98,23 +98,21 @@ async def missions(
     after: After = "",
 ) -> Response:
     """Missions, newest first. Finished ones are archived after a while: those are a list of their own."""
-    records, following = await (_archived if archived else _present)(caller, limit, after)
-    views = tuple(mission_view(record, caller.tenant) for record in records)
-    return answer(Page[MissionView](items=views, next=following))
+    readings, start = caller.stores.readings, 0 if archived else position(after)
+    find = readings.find_archived if archived else readings.missions.find_many
 
+    async def read(some: Sequence[str]) -> dict[str, MissionView]:
+        found = await find(some)  # less those that were pruned just now
+        return {one: mission_view(record, caller.tenant) for one, record in found.items()}
 
-async def _present(caller: Caller, limit: int, after: str) -> tuple[list[MissionRecord], str | None]:
-    start, store = position(after), caller.stores.missions
     async with promptly():
-        ids = await store.list_ids(offset=start, most=limit + 1)
-        found = await store.find_many(ids[:limit])  # less those that were pruned just now
-    return list(found.values()), str(start + limit) if len(ids) > limit else None
-
-
-async def _archived(caller: Caller, limit: int, after: str) -> tuple[list[MissionRecord], str | None]:
-    async with promptly():
-        found = await caller.stores.readings.archived(before=after, most=limit + 1)
-    return found[:limit], found[limit - 1].mission_id if len(found) > limit else None
+        if archived:
+            ids = await readings.archived(before=after, most=limit + 1)
+        else:
+            ids = await readings.missions.list_ids(offset=start, most=limit + 1)
+        views, damaged = await listed(caller, ids[:limit], read)
+    following = None if len(ids) <= limit else ids[limit - 1] if archived else str(start + limit)
+    return answer(Page[MissionView](items=views, next=following, damaged=damaged))
 
 
 @router.get("/{mission_id}", response_model=MissionView)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -16,6 +17,7 @@ from chimera.errors import Conflict, NotFound
 from chimera.serving.gateway.answers import Limit, Operation, answer
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
 from chimera.serving.gateway.hub import promptly
+from chimera.serving.gateway.listing import listed
 from chimera.serving.gateway.render import action_view, dependencies, over, review_view, task_view, why_view
 from chimera.store.readings import Reading
 from chimera.store.tasks import mission_of
@@ -81,12 +83,16 @@ async def why_it_waits(task_id: str, caller: ByCaller) -> Response:
 async def inbox(caller: ByCaller, limit: Limit = 100) -> Response:
     """What waits for a human, longest waiting first. Answer some to see more than a hundred."""
     stores = caller.stores
-    async with promptly():
-        records = await stores.tasks.get_many(await stores.reviews.inbox(limit))
+
+    async def read(some: Sequence[str]) -> dict[str, ReviewView]:
+        records = await stores.tasks.get_many(some)
         ids = list(dict.fromkeys(record.mission_id for record in records))
         missions = dict(zip(ids, await stores.missions.get_many(ids), strict=True))
-    views = [review_view(record, missions[record.mission_id]) for record in records]
-    return answer(Page[ReviewView](items=tuple(views)))
+        return {record.task_id: review_view(record, missions[record.mission_id]) for record in records}
+
+    async with promptly():
+        views, damaged = await listed(caller, await stores.reviews.inbox(limit), read)
+    return answer(Page[ReviewView](items=views, damaged=damaged))
 
 
 @reviews.get("/{task_id}", response_model=ReviewView)
