@@ -14,7 +14,8 @@
     │   ├── BudgetExceeded
     │   ├── QueueFull
     │   │   └── QuotaReached          the tenant's own room, not the store's
-    │   └── PayloadTooLarge
+    │   ├── PayloadTooLarge
+    │   └── RequestTimeout            the request itself did not come in time
     ├── Unauthorized
     ├── Forbidden
     ├── StoreError
@@ -24,6 +25,7 @@
     │   └── CorruptRecord
     └── BackendError
         ├── FleetUnavailable          no hub answers at the address
+        │   └── HubBusy               one answers, and has too many calls
         ├── AgentCrashed
         ├── ModelUnavailable
         ├── AnswerUnusable            paid for, and not what was asked
@@ -222,6 +224,10 @@ class PayloadTooLarge(Rejected):
         )
 
 
+class RequestTimeout(Rejected):
+    """A request was sent so slowly that it was given up; nothing was changed."""
+
+
 class Unauthorized(ChimeraError):
     """No key, or one that is not known."""
 
@@ -256,6 +262,17 @@ class BackendError(ChimeraError):
 
 class FleetUnavailable(BackendError):
     """No hub answers at the address."""
+
+
+class HubBusy(FleetUnavailable):
+    """The hub has as many calls as it answers at once: try again after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, retry_after_s)
+        self.message, self.retry_after_s = message, retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.message}; try again in {self.retry_after_s:g} s"
 
 
 class AgentCrashed(BackendError):

@@ -17,6 +17,7 @@ SAMPLES: dict[type[ChimeraError], tuple[object, ...]] = {
     errors.BudgetExceeded: (RefusalKind.CONTENDED, "mission", 10, 5, 5, 3, 0.0),
     errors.QueueFull: ("the store is full", 5.0),
     errors.PayloadTooLarge: ("inputs[3]", 100, 10, "CHIMERA_MAX_INPUT_BYTES"),
+    errors.HubBusy: ("too many calls", 1.0),
     errors.AgentCrashed: ("echo", "ValueError: no"),
     errors.AnswerUnusable: ("gpt", "cut off", "{"),
     JudgeFailed: ("schema", "out of time"),

@@ -24,6 +24,7 @@ from chimera.errors import (
     ChimeraError,
     ConfigurationError,
     FleetUnavailable,
+    HubBusy,
     InvalidRequest,
     QuotaReached,
     RateLimited,
@@ -45,7 +46,7 @@ ANSWER_S = 300.0
 
 AWAY = (FleetUnavailable, StoreUnavailable, StoreTimeout)
 """What may be over in a moment: worth another try."""
-TOO_MUCH = (RateLimited, QuotaReached)
+TOO_MUCH = (RateLimited, QuotaReached, HubBusy)
 """Refused for now, with the time after which it may be asked again."""
 HEEDED_S = 10.0
 """A `Retry-After` up to this is waited for; a longer one is the caller's to decide."""

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chimera.errors import BackendError
 
@@ -24,6 +25,8 @@ DOOR = "CHIMERA_DOOR"
 BORROW_S = 5.0
 KEEP_ALIVE_S = 75
 """An idle connection is kept this long: longer than clients do, so that they close first."""
+HEAD_S = 30
+"""A request's head must be whole within this, on a connection that is new or has answered its last one."""
 GRACE_S = 5
 """Requests under way have this long when the door closes; streams are cut then, and taken up elsewhere."""
 
@@ -40,6 +43,8 @@ class Door:
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http=_Caller,
+                ws="none",
                 lifespan="off",  # Serve runs the app's, if it has one
                 log_config=None,
                 access_log=False,
@@ -73,6 +78,41 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Caller(HttpToolsProtocol):
+    """One connection. While it waits for a request it does so for `HEAD_S` at most, then it closes.
+
+    uvicorn's own bound is on silence between requests, and only there: it waits for ever on a connection that
+    never says anything, for a head that comes byte by byte, and for the rest of a body whose request is
+    answered already. The body of a request under way is the app's to wait for, or not.
+    """
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # (as its base)
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._wait()
+        else:
+            self._wait_no_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._patience is None:
+            self._patience = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
 
 @asynccontextmanager

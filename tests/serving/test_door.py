@@ -9,7 +9,7 @@ import socket
 import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ class App:
         self.size = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/deaf":  # answers without a look at the body
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": self.name.encode()})
+            return
         if scope["path"] == "/hold":
             self.asked.set()
             await self.let_go.wait()
@@ -175,6 +179,55 @@ async def test_a_large_body_comes_whole(listener: Listener, path: Path) -> None:
         size = 64 << 20
         assert (await calls.post("/", content=bytes(size))).text == "app"
         assert app.size == size
+
+
+BEGINNINGS = {
+    "nothing": b"",
+    "a head that does not end": b"GET / HTTP/1.1\r\nHost: hub\r\nX-Part: ",
+    "a body that nobody waits for": b"POST /deaf HTTP/1.1\r\nHost: hub\r\nContent-Length: 1000000\r\n\r\n",
+    "a second head that does not end": b"GET / HTTP/1.1\r\nHost: hub\r\n\r\nGET / HTTP/1.1\r\nX-Part: ",
+}
+
+
+@pytest.mark.parametrize("what", BEGINNINGS)
+async def test_who_sends_no_whole_head_is_not_waited_for(
+    what: str, listener: Listener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "HEAD_S", 0.3)
+    async with asyncio.timeout(20), door.opened(App(), str(path)):
+        reader, writer = await asyncio.open_connection(LOOPBACK, listener._port)
+        writer.write(BEGINNINGS[what])
+        ended = asyncio.create_task(reader.read())
+        while not ended.done():
+            if BEGINNINGS[what]:
+                writer.write(b"x")  # silence is not what ends it
+            await asyncio.sleep(0.05)
+        with suppress(ConnectionError):  # what was on its way when the door closed it
+            await ended
+        writer.close()
+
+
+async def test_a_body_and_an_answer_may_take_longer_than_a_head(
+    listener: Listener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "HEAD_S", 0.2)
+    slow_app = App()
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            yield b"part"
+
+    async with asyncio.timeout(20), client(listener) as calls, door.opened(slow_app, str(path)):
+        assert (await calls.post("/", content=body())).text == "app"
+        assert slow_app.size == 40
+        async with calls.stream("GET", "/stream") as response:
+            chunks = response.aiter_bytes()
+            assert await anext(chunks) == b"app"
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await anext(chunks)
+            assert not slow_app.left.is_set()
 
 
 async def test_the_port_is_the_fleets_alone_and_free_after_it(listener: Listener, path: Path) -> None:

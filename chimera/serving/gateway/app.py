@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from chimera.serving.gateway import problems
+from chimera.serving.gateway.crowd import Crowd, Entrance
 from chimera.serving.gateway.envelope import Envelope
 from chimera.serving.gateway.hub import Hub
 from chimera.serving.gateway.routes import actions, missions, probes, streams, submissions, tasks
@@ -18,6 +20,8 @@ DESCRIPTION = (
     "Errors are `application/problem+json`; money is in micro-dollars; instants are UTC."
 )
 
+PROBES = frozenset(route.path for route in probes.router.routes if isinstance(route, APIRoute))
+
 
 def create_app(hub: Hub) -> FastAPI:
     """The HTTP API over a hub. It owns nothing of it: whoever opened the hub closes it."""
@@ -26,6 +30,8 @@ def create_app(hub: Hub) -> FastAPI:
     app.state.throttle = Throttle(hub.base.redis, hub.base.settings.tenant_quota)
     app.state.streams = Streams(hub.base, hub.max_streams, hub.max_tenant_streams)
     problems.install(app)
+    # The last one added is the outermost: what the entrance turns away has an id and is counted too.
+    app.add_middleware(Entrance, crowd=Crowd(hub.max_requests, hub.max_tenant_requests), aside=PROBES)
     app.add_middleware(Envelope, metrics=hub.metrics)
     for router in (
         probes.router,

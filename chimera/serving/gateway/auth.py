@@ -5,6 +5,7 @@ The key is checked before the body is read, so that a stranger cannot make us ho
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from email.message import Message
@@ -15,11 +16,14 @@ from fastapi import Depends, Request, Response, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
-from chimera.errors import InvalidRequest, PayloadTooLarge, StoreUnavailable, Unauthorized
+from chimera.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, StoreUnavailable, Unauthorized
 from chimera.runtime.base import TenantStores
+from chimera.serving.gateway.crowd import Visit
 from chimera.serving.gateway.hub import Hub, promptly
 from chimera.store.tenants import Principal
 
+BODY_S = 60.0
+"""A JSON body must be there within this; lines have bounds of their own (`chimera.serving.gateway.lines`)."""
 INPUTS = "inputs"
 """Of a mission's members the one that goes to the blob store; each item has a limit of its own."""
 
@@ -70,7 +74,7 @@ async def recognise(request: Request) -> Caller:
 
     Raises:
         Unauthorized: the same whether the key is missing or wrong.
-        RateLimited: the tenant asks faster than its quota allows.
+        RateLimited: the tenant asks faster than its quota allows, or for too much at once.
     """
     hub = hub_of(request)
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
@@ -84,6 +88,8 @@ async def recognise(request: Request) -> Caller:
             "this call needs the key of a tenant, as `Authorization: Bearer KEY`: clients take it from "
             "CHIMERA_API_KEY, and `chimera up` prints how to set it"
         ) from None
+    visit: Visit = request.state.visit
+    visit.crowd.join(visit, principal.tenant)
     async with promptly():
         await request.app.state.throttle.admit(principal.tenant)
     return Caller(hub, principal, hub.base.of(principal.tenant))
@@ -129,8 +135,24 @@ class JsonRequest(Request):
 
         Raises:
             PayloadTooLarge: naming the size as far as it was read or declared.
+            RequestTimeout: it is not there after `BODY_S`.
             InvalidRequest: there is a body and it does not say that it is JSON.
         """
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await self._body_within(limit)
+        except TimeoutError as exc:
+            raise RequestTimeout(
+                f"the request was not there after {BODY_S:g} s; nothing was changed: send less at once; many "
+                "inputs may come as lines (application/x-ndjson), which are read as long as some come"
+            ) from exc
+        self._body = body
+        if body and not is_json(self.headers.get("content-type", "")):
+            raise InvalidRequest(
+                "the body must be JSON and say so, with Content-Type: application/json; nothing was changed"
+            )
+
+    async def _body_within(self, limit: int) -> bytes:
         declared = self.headers.get("content-length", "0")
         size = int(declared) if declared.isdecimal() else 0
         chunks: list[bytes] = []
@@ -143,11 +165,7 @@ class JsonRequest(Request):
                 chunks.append(chunk)
         if size > limit:
             raise PayloadTooLarge("the request", size, limit, "CHIMERA_MAX_REQUEST_BYTES")
-        self._body = b"".join(chunks)
-        if self._body and not is_json(self.headers.get("content-type", "")):
-            raise InvalidRequest(
-                "the body must be JSON and say so, with Content-Type: application/json; nothing was changed"
-            )
+        return b"".join(chunks)
 
     def weigh(self, limit: int) -> None:
         """Refuse what is too large beside its inputs, before a closer look, which takes far longer.

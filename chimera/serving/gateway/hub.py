@@ -45,6 +45,8 @@ class Hub:
         promises: how well high priority was served, as `/metrics` shows it.
         found_good: what missions asked for and was checked already.
         bulkhead: names what of a tenant is damaged, once a minute.
+        max_requests: requests under way at once in this process, streams among them.
+        max_tenant_requests: of these, of one tenant.
         max_streams: event streams open at once in this process.
         max_tenant_streams: of these, by one tenant.
     """
@@ -55,6 +57,8 @@ class Hub:
     promises: Promises = field(default_factory=Promises)
     found_good: FoundGood = field(default_factory=FoundGood)
     bulkhead: Bulkhead = field(default_factory=lambda: Bulkhead("gateway"))
+    max_requests: int = 2_000
+    max_tenant_requests: int = 1_000
     max_streams: int = 512
     max_tenant_streams: int = 64
 

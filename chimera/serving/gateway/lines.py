@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from chimera.core.mission import DagPlan, MissionBase
-from chimera.errors import InvalidRequest, PayloadTooLarge
+from chimera.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
 from chimera.serving.gateway.intake import ITEM_SETTING, check_count, stored
 from chimera.serving.gateway.problems import invalid_request
 from chimera.settings import Settings
@@ -132,7 +132,8 @@ async def _slices(request: Request, limit: int) -> AsyncIterator[bytes]:
 
     Raises:
         PayloadTooLarge: there is more.
-        InvalidRequest: its sender left, or says nothing any more.
+        InvalidRequest: its sender left.
+        RequestTimeout: its sender says nothing any more.
     """
     size = 0
     chunks = request.stream()
@@ -142,7 +143,7 @@ async def _slices(request: Request, limit: int) -> AsyncIterator[bytes]:
             async with asyncio.timeout(min(SILENCE_S, until - time.monotonic())):
                 chunk = await anext(chunks, None)
         except TimeoutError as exc:
-            raise InvalidRequest(
+            raise RequestTimeout(
                 f"nothing of the request came for {SILENCE_S:g} s, or not all of it within {LONGEST_S:g} s; "
                 "nothing was submitted"
             ) from exc

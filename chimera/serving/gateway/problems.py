@@ -38,6 +38,7 @@ STATUS: dict[type[ChimeraError], tuple[int, str]] = {
     errors.QueueFull: (503, "No room for more work now"),
     errors.QuotaReached: (429, "The quota is reached"),
     errors.PayloadTooLarge: (413, "Too large"),
+    errors.RequestTimeout: (408, "Too slow"),
     errors.Unauthorized: (401, "A key is needed"),
     errors.Forbidden: (403, "Not allowed"),
     errors.StoreUnavailable: (503, "The store is away"),
@@ -46,6 +47,7 @@ STATUS: dict[type[ChimeraError], tuple[int, str]] = {
     errors.CorruptRecord: (500, "A record cannot be read"),
     errors.StoreError: (500, "The store failed"),
     errors.FleetUnavailable: (503, "The fleet is away"),
+    errors.HubBusy: (503, "Too many calls at once"),
     errors.AgentCrashed: (502, "An agent failed"),
     errors.ModelUnavailable: (502, "The model is away"),
     errors.AnswerUnusable: (502, "The model's answer cannot be used"),
@@ -96,6 +98,8 @@ def of_error(error: ChimeraError, request: str) -> Response:
     if status in {429, 503}:
         seconds = getattr(error, "retry_after_s", 0.0) or RETRY_AFTER_S
         headers["Retry-After"] = str(math.ceil(seconds))
+    if status == 408:
+        headers["Connection"] = "close"  # what may still come of it is not waited for
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     detail = error.summary if isinstance(error, InvalidRequest) else str(error)

@@ -31,7 +31,11 @@ async def test_before_the_verdict_a_reviewer_sees_what_would_be_done(
     assert review["actions"] == [HOOK.model_dump(mode="json")] * 2
     task = (await http.get(f"/v1/tasks/{mission_id}.0")).json()
     assert (task["proposed"], task["actions"]) == (review["actions"], [])
-    assert (await http.get(f"/v1/missions/{mission_id}/actions")).json() == {"items": [], "next": None}
+    assert (await http.get(f"/v1/missions/{mission_id}/actions")).json() == {
+        "items": [],
+        "next": None,
+        "damaged": [],
+    }
     approved = (await http.post(f"/v1/reviews/{mission_id}.0/approve")).json()
     assert approved["proposed"] == []
     assert [one["status"] for one in approved["actions"]] == ["QUEUED", "QUEUED"]

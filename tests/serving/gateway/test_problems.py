@@ -23,6 +23,7 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "BudgetExceeded": (RefusalKind.WINDOW, "tenant/day", 5, 4, 1, 2, 60.0),
     "QueueFull": ("full", 7.0),
     "PayloadTooLarge": ("inputs[1]", 9, 8, "CHIMERA_MAX_INPUT_BYTES"),
+    "HubBusy": ("too many calls", 1.0),
     "AgentCrashed": ("echo", "ValueError: no"),
     "AnswerUnusable": ("gpt", "it was cut off", "{"),
 }
