@@ -28,11 +28,13 @@ from chimera.core.scaling import (
     needed,
     urgent,
 )
+from chimera.core.tenant import Quota
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
 from chimera.runtime.reserve import Reserve
 from chimera.runtime.service import Service
+from chimera.store.damage import apart
 from chimera.store.scripts import OldTerm
 from chimera.store.signals import Wakeups
 
@@ -144,9 +146,9 @@ class FleetController(Service):
         await self._bury(existing)
         tenants = await self._base.tenants.names()
         swarms: dict[str, Swarm] = {}
-        for tenant in tenants:
+        for tenant, quota in (await self._quotas(tenants)).items():
             with self._bulkhead.of(tenant):
-                swarms[tenant] = await self._look(tenant, existing, bound, now)
+                swarms[tenant] = await self._look(tenant, quota, existing, bound, now)
         for load in self._turns.note([swarm.load for swarm in swarms.values()], now):
             swarms[load.tenant].load = load
         # Workers of a tenant whose load cannot be told stay, and keep their places.
@@ -170,8 +172,15 @@ class FleetController(Service):
         settings = self._base.settings
         return FleetShape(max(0, settings.max_workers - kept), settings.slots, self._turns.turn_s)
 
+    async def _quotas(self, tenants: Sequence[str]) -> dict[str, Quota]:
+        """Every tenant's, in one round trip; without those that cannot be read."""
+        found, damaged = await apart(tenants, self._base.tenants.quotas)
+        for tenant, exc in damaged.items():
+            self._bulkhead.name(exc, tenant)
+        return found
+
     async def _look(
-        self, tenant: str, existing: Mapping[str, str], bound: Mapping[str, str], now: float
+        self, tenant: str, quota: Quota, existing: Mapping[str, str], bound: Mapping[str, str], now: float
     ) -> Swarm:
         """What the tenant has and wants."""
         tasks = self._base.of(tenant).tasks
@@ -179,17 +188,16 @@ class FleetController(Service):
         mine = {worker for worker, owner in existing.items() if owner == tenant}
         # An order to drain outlives the controller that gave it.
         leaving = {one for one in mine if one in self._draining or beats.get(one, {}).get("drain") == "1"}
-        swarm = Swarm(await self._load(tenant, len(mine - leaving - bound.keys()), now), beats)
+        swarm = Swarm(await self._load(tenant, quota, len(mine - leaving - bound.keys()), now), beats)
         swarm.places = mine - leaving - bound.keys()
         swarm.bridges = (mine - leaving) & bound.keys()
         swarm.leaving = leaving
         return swarm
 
-    async def _load(self, tenant: str, workers: int, now: float) -> TenantLoad:
+    async def _load(self, tenant: str, quota: Quota, workers: int, now: float) -> TenantLoad:
         settings = self._base.settings
         backlog, running, high = await self._base.of(tenant).tasks.load()
         lately = self._lately.setdefault(tenant, Lately(settings.idle_s))
-        quota = await self._base.tenants.quota(tenant)
         return TenantLoad(
             tenant=tenant,
             backlog=backlog,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 from chimera.agents.context import Context
 from chimera.core.mission import MissionStatus
 from chimera.core.task import Task
+from chimera.core.tenant import Quota
 from chimera.errors import StoreTimeout, StoreUnavailable
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import AT_ONCE, Bulkhead
@@ -150,35 +152,87 @@ async def test_a_request_that_cannot_be_read_holds_up_no_money(garbage: str, bas
 async def test_workers_of_a_tenant_whose_load_cannot_be_told_keep_their_places(
     base: Base, tenant: str, damaged: str
 ) -> None:
-    started: list[str] = []
-
-    class Full:
-        """As many workers as there are places, all of the damaged tenant."""
-
-        async def list(self) -> dict[str, str]:
-            return dict.fromkeys(("w1", "w2"), damaged)
-
-        async def leaving(self) -> set[str]:
-            return set()
-
-        async def spare_places(self) -> int:
-            return 0
-
-        async def start(self, tenant: str, worker_id: str) -> None:
-            started.append(tenant)
-
-        async def end(self, tenant: str, worker_id: str, process: str) -> None:
-            raise AssertionError("nobody is ended for damage")
-
     assert base.settings.max_workers == 2
     await drive.begin(base, tenant, drive.spec())
+    backend = Workers(dict.fromkeys(("w1", "w2"), damaged))
+    async with controlling(base, tenant, backend) as controller:
+        await controller.run_once()
+        await controller.run_once()
+    assert backend.started == []
+
+
+class Workers:
+    """A cluster that has these workers; none is ended for damage, and those that are started do not come."""
+
+    def __init__(self, there: dict[str, str]) -> None:
+        self._there, self.started = there, list[str]()
+
+    async def list(self) -> dict[str, str]:
+        return self._there
+
+    async def leaving(self) -> set[str]:
+        return set()
+
+    async def spare_places(self) -> int:
+        return 0
+
+    async def start(self, tenant: str, worker_id: str) -> None:
+        self.started.append(tenant)
+
+    async def end(self, tenant: str, worker_id: str, process: str) -> None:
+        raise AssertionError("nobody is ended for damage")
+
+
+@asynccontextmanager
+async def controlling(base: Base, tenant: str, backend: Workers) -> AsyncIterator[FleetController]:
+    """A controller that leads."""
     async with Wakeups(base.blocking, keys.LOAD) as wakeups:
         elector = Elector(base.election(f"controller of {tenant}"), "replica")
         await elector.run_once()
-        controller = FleetController(base, elector, Full(), wakeups)
-        await controller.run_once()
-        await controller.run_once()
-    assert started == []
+        yield FleetController(base, elector, backend, wakeups)
+
+
+async def test_a_quota_that_cannot_be_read_keeps_no_other_tenant_from_its_workers(
+    base: Base, tenant: str
+) -> None:
+    """They are read together: one of them must not spoil the reading."""
+    await drive.begin(base, tenant, drive.spec())
+    name = f"a-{tenant}"
+    await base.tenants.add(name)
+    try:
+        await base.redis.hset(base.of(name).tasks.keys.quota, "weight", "heavy")
+        backend = Workers({})
+        with capture_logs() as logs:
+            async with controlling(base, tenant, backend) as controller:
+                await controller.run_once()
+    finally:
+        await base.tenants.remove(name)
+    assert backend.started == [tenant]
+    assert [line["tenant"] for line in complaints(logs)] == [name]
+
+
+async def test_a_pass_reads_all_quotas_in_one_round_trip(
+    base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenants = [f"{tenant}-{number}" for number in range(30)]
+    for name in tenants:
+        await base.tenants.add(name)
+    asked: list[set[str]] = []
+    read = base.tenants.quotas
+
+    async def counted(names: Sequence[str]) -> dict[str, Quota]:
+        asked.append(set(names))
+        return await read(names)
+
+    monkeypatch.setattr(base.tenants, "quotas", counted)
+    try:
+        async with controlling(base, tenant, Workers({})) as controller:
+            await controller.run_once()
+    finally:
+        for name in tenants:
+            await base.tenants.remove(name)
+    (once,) = asked
+    assert set(tenants) <= once
 
 
 @pytest.mark.parametrize("away", [StoreUnavailable("away"), StoreTimeout("late")])
