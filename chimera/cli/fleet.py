@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from chimera.store.connection import Redis
 
 LOCAL = "chimera-fleet[local]"
+NODE_SHOWN = 12
+"""Characters of a node's id in a table: enough to name it by."""
 
 
 app = output.group("fleet", "The fleet's workers, for the operator: workers, drain.")
@@ -115,7 +117,7 @@ def status(output_format: Output = Format.TEXT) -> None:
 
 @app.command()
 def workers(output_format: Output = Format.TEXT) -> None:
-    """Live workers of all tenants: whose each is, on which node, and how much it has under way.
+    """Live workers of all tenants: whose each is, on which host and Ray node, and how much it has under way.
 
     \b
     Example:
@@ -126,14 +128,17 @@ def workers(output_format: Output = Format.TEXT) -> None:
     found = at_store(lambda redis, _: drain.workers(redis))
     if output_format is Format.JSON:
         return output.document([one._asdict() for one in found])
-    rows = [(one.worker, one.tenant, one.host, str(one.busy)) for one in found]
-    return output.table(("WORKER", "TENANT", "NODE", "BUSY"), rows)
+    rows = [(one.worker, one.tenant, one.host, one.node[:NODE_SHOWN], str(one.busy)) for one in found]
+    return output.table(("WORKER", "TENANT", "HOST", "NODE", "BUSY"), rows)
 
 
 @app.command("drain")
 def drain_(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[WORKER|NODE]...", help="Workers, or nodes by host name.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[WORKER|NODE]...", help="Workers, or nodes: by host name, or the beginning of the id."
+        ),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every worker of every tenant, and the spares that wait.")
@@ -160,6 +165,7 @@ def drain_(
       chimera fleet drain --all --within 30
       chimera fleet drain acme-3f2a91c0
       chimera fleet drain node-7.example.net --wait 0
+      chimera fleet drain 5f0c27ab91d4
     """
     from chimera.runtime import drain
 

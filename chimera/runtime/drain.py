@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from chimera.errors import NotFound
+from chimera.errors import InvalidRequest, NotFound
 from chimera.store.connection import Redis
 from chimera.store.spares import SpareStore
 from chimera.store.tasks import TaskStore
@@ -21,11 +21,15 @@ LOOK_S = 0.2
 
 
 class Leaver(NamedTuple):
-    """A worker that is asked to leave; a spare that is nobody's yet has no tenant."""
+    """A worker that is asked to leave; a spare that is nobody's yet has no tenant.
+
+    Several nodes may be on one `host`; `node` is the id of its one, "" where there is no cluster.
+    """
 
     tenant: str
     worker: str
     host: str = ""
+    node: str = ""
     busy: int = 0
 
 
@@ -35,28 +39,25 @@ async def workers(redis: Redis) -> list[Leaver]:
     for tenant in await TenantStore(redis).names():
         for worker, said in (await TaskStore(redis, tenant).workers()).items():
             host = said.get("process", "").partition("@")[2]
-            found.append(Leaver(tenant, worker, host, int(said.get("busy", 0))))
+            found.append(Leaver(tenant, worker, host, said.get("node", ""), int(said.get("busy", 0))))
     return found
 
 
 async def drain(
     redis: Redis, names: Collection[str], *, everything: bool = False, within_s: float | None = None
 ) -> list[Leaver]:
-    """Ask workers to leave: those named, those on hosts that are named, or all, waiting spares among them.
+    """Ask workers to leave: those named, those on hosts or nodes that are named, or all, with waiting spares.
 
     Args:
+        names: of workers, of hosts, or the beginnings of nodes' ids.
         within_s: what is not of high priority is handed back after so long; None for CHIMERA_DRAIN_S.
     Raises:
-        NotFound: a name is neither a live worker's nor the host of one; nobody was asked.
+        NotFound: a name is neither a live worker's nor that of a place where one is; nobody was asked.
+        InvalidRequest: several nodes' ids begin so; nobody was asked.
     """
     there = await workers(redis)
-    known = {one.worker for one in there} | {one.host for one in there}
-    if unknown := sorted(set(names) - known):
-        raise NotFound(
-            f"there is no live worker and no node of workers called {unknown[0]!r}: "
-            "`chimera fleet workers` shows them"
-        )
-    leavers = [one for one in there if everything or one.worker in names or one.host in names]
+    chosen = {one for name in names for one in _called(name, there)}
+    leavers = [one for one in there if everything or one in chosen]
     for one in leavers:
         await TaskStore(redis, one.tenant).drain(one.worker, within_s=within_s)
     if everything:
@@ -65,6 +66,21 @@ async def drain(
             if not tenant and await spares.dismiss(spare):
                 leavers.append(Leaver("", spare))
     return leavers
+
+
+def _called(name: str, there: Sequence[Leaver]) -> list[Leaver]:
+    """The worker of that name, else those on that host, else those on the node whose id begins so."""
+    if exact := [one for one in there if one.worker == name] or [one for one in there if one.host == name]:
+        return exact
+    begun = [one for one in there if name and one.node.startswith(name)]
+    if not begun:
+        raise NotFound(
+            f"there is no live worker and no node of workers called {name!r}: "
+            "`chimera fleet workers` shows them"
+        )
+    if len(nodes := sorted({one.node for one in begun})) > 1:
+        raise InvalidRequest(f"{name!r} may be any of these nodes: say more of the id", tuple(nodes))
+    return begun
 
 
 async def gone(redis: Redis, leavers: Collection[Leaver], *, wait_s: float) -> list[Leaver]:

@@ -54,6 +54,7 @@ class Worker:
         blocking: a client of its own for waits; it has no socket timeout.
         sync: a client of its own for the heartbeat's thread.
         stuck: told, from that thread, when the event loop will not come back (see `Renewer`).
+        node: the id of the cluster's node that it is on: the operator may name it by that.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Worker:
         blocking: Redis,
         sync: SyncRedis,
         stuck: Callable[[], None] = lambda: None,
+        node: str = "",
     ) -> None:
         self.tenant = tenant
         self.worker_id = worker_id
@@ -81,7 +83,7 @@ class Worker:
         self._slots = Slots(self._freed)
         self._steps = Steps()
         self.renewer = Renewer(
-            Heartbeat(SyncScripts(sync), tenant, worker_id, pid=os.getpid()),
+            Heartbeat(SyncScripts(sync), tenant, worker_id, pid=os.getpid(), node=node),
             lease_s=settings.lease_s,
             heartbeat_s=settings.heartbeat_s,
             slots=settings.slots,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -82,7 +83,7 @@ class WorkerActor:
     def __init__(self, tenant: str, worker_id: str) -> None:
         settings = configuration.load()
         configure(settings, role="worker", stream="stdout")
-        self.tenant, self.worker_id = tenant, worker_id
+        self.tenant, self.worker_id, self.node = tenant, worker_id, _node()
         self.worker: Worker | None = None
         self._loop = LoopThread(f"worker {worker_id}")
         # This is the main thread as long as no method is a coroutine: else Ray runs all on a loop of its own.
@@ -128,6 +129,7 @@ async def _work(actor: WorkerActor, settings: configuration.Settings) -> None:
             blocking=blocking,
             sync=sync,
             stuck=_leave,
+            node=actor.node,
         )
         await worker.run()
     finally:
@@ -165,6 +167,13 @@ class GovernorActor:
 
     def __repr__(self) -> str:
         return "governor"
+
+
+def _node() -> str:
+    """The id of the Ray node that this process is on; "" where Ray did not start it."""
+    # What Ray starts has imported it; what it did not start need not pay for that.
+    ray = sys.modules.get("ray")
+    return str(ray.get_runtime_context().get_node_id()) if ray and ray.is_initialized() else ""
 
 
 def _leave() -> None:

@@ -362,11 +362,16 @@ class TaskStore:
 
 
 class Heartbeat:
-    """Renews a worker's leases from a thread of its own, so that no agent can hold it up."""
+    """Renews a worker's leases from a thread of its own, so that no agent can hold it up.
 
-    def __init__(self, scripts: SyncScripts, tenant: str, worker: str, *, pid: int) -> None:
+    Args:
+        pid: the worker's process.
+        node: the id of the cluster's node that it is on, or "".
+    """
+
+    def __init__(self, scripts: SyncScripts, tenant: str, worker: str, *, pid: int, node: str = "") -> None:
         self._scripts = scripts
-        self._pid = pid
+        self._pid, self._node = pid, node
         self._keys = TenantKeys(tenant)
         self.worker = worker
 
@@ -384,6 +389,7 @@ class Heartbeat:
                 slots,
                 busy,
                 f"{self._pid}@{socket.gethostname()}",
+                self._node,
                 *(field for lease in some for field in lease),
             )
             for lease, answer in zip(some, answers, strict=True):

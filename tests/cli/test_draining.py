@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
 
 import pytest
 from structlog.testing import capture_logs
 
 from chimera.runtime.base import Base
 from chimera.runtime.spare import bound
+from chimera.store.connection import connect_sync
+from chimera.store.scripts import SyncScripts
 from chimera.store.spares import SpareStore
+from chimera.store.tasks import Heartbeat
 from tests.cli.conftest import Shell
 from tests.runtime.fleet import Fleet
 from tests.store import drive
@@ -51,6 +55,44 @@ async def test_a_drained_worker_hands_back_and_another_takes_over(
     kinds = await drive.kinds(fleet.stores, "task.")
     assert kinds.count("task.returned") == 1
     assert "task.rescued" not in kinds
+
+
+@pytest.fixture
+def neighbours(base: Base, tenant: str) -> Iterator[dict[str, str]]:
+    """Workers that beat once, all on this host: the node of each."""
+    nodes = {"w-1": "ab12" + 52 * "0", "w-2": "ab12" + 52 * "0", "w-3": "ab34" + 52 * "0", "w-4": ""}
+    with connect_sync(base.settings) as connection:
+        for worker, node in nodes.items():
+            heartbeat = Heartbeat(SyncScripts(connection), tenant, worker, pid=7, node=node)
+            heartbeat.renew([], lease_s=60, slots=16, busy=0)
+        yield nodes
+        connection.zrem(heartbeat._keys.workers, *nodes)
+
+
+async def test_nodes_on_one_host_are_shown_and_drained_by_their_ids(
+    operator: Shell, tenant: str, base: Base, neighbours: dict[str, str]
+) -> None:
+    await base.tenants.add(tenant)
+    shown = (await operator("fleet", "workers", "-o", "json")).document
+    mine = {one["worker"]: one["node"] for one in shown if one["tenant"] == tenant}
+    assert mine == neighbours
+    assert "ab1200000000 " in (await operator("fleet", "workers")).out
+    done = await operator("fleet", "drain", "ab12", "--wait", "0", "-o", "json")
+    assert sorted(one["worker"] for one in done.document["drained"]) == ["w-1", "w-2"]
+    said = await base.of(tenant).tasks.workers()
+    assert {worker for worker in said if said[worker].get("drain")} == {"w-1", "w-2"}
+
+
+@pytest.mark.parametrize("name", ["ab", ""])
+async def test_a_name_that_begins_several_nodes_ids_or_none_drains_nobody(
+    name: str, operator: Shell, tenant: str, base: Base, neighbours: dict[str, str]
+) -> None:
+    await base.tenants.add(tenant)
+    done = await operator("fleet", "drain", "w-1", name, "--wait", "0")
+    assert done.code == 2
+    assert all(node in done.err for node in neighbours.values()) == bool(name)
+    said = await base.of(tenant).tasks.workers()
+    assert not any(said[worker].get("drain") for worker in said)
 
 
 async def test_what_has_not_left_in_time_is_named(operator: Shell, fleet: Fleet) -> None:

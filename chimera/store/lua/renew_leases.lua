@@ -6,7 +6,8 @@
 -- ARGV[3]   its slots
 -- ARGV[4]   its busy slots
 -- ARGV[5]   its process: id@host
--- ARGV[6..] stride 2: task id, token
+-- ARGV[6]   the cluster's node that it is on, or ""
+-- ARGV[7..] stride 2: task id, token
 -- Returns   {now_us, drain (0/1), answers, µs after which it hands back what is not of high priority, or -1};
 --           an answer is {1, expires_us} renewed ·
 --           {-1, holder, since_ms, status} the lease is lost · {-3} the attempt's time is up
@@ -26,10 +27,10 @@ if redis.call("ZADD", k.workers, expires, worker) == 1 then
   note("worker.started", "", "", { worker = worker, slots = tonumber(ARGV[3]) })
 end
 redis.call("HSET", k.of_worker(worker), "slots", ARGV[3], "busy", ARGV[4], "beat", int(now),
-  "process", ARGV[5], "pid", string.match(ARGV[5], "^%d+"))
+  "process", ARGV[5], "pid", string.match(ARGV[5], "^%d+"), "node", ARGV[6])
 redis.call("EXPIRE", k.of_worker(worker), 3600)
 local answers, leases = {}, {}
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local id = ARGV[i]
   local t = redis.call("HMGET", k.of_task(id), "status", "token", "claimed_at")
   if t[1] ~= "PENDING" or t[2] ~= ARGV[i + 1] then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -67,7 +68,11 @@ def test_a_node_that_dies_takes_no_result_with_it(tmp_path: Path) -> None:
         fleet("up", timeout_s=300).ok()
         mission_id = fleet.submit(agent="chaos-drill", inputs=INPUTS)
         nodes = dict(fleet.record.processes)
-        home = home_of(fleet, busy(fleet))
+        worker = busy(fleet)
+        home = home_of(fleet, worker)
+        (shown,) = [one for one in fleet("fleet", "workers", "-o", "json").ok().document if one["busy"]]
+        assert shown["worker"] == worker.worker
+        assert re.fullmatch("[0-9a-f]{56}", shown["node"]), "Ray's id of it"
         for child in psutil.Process(nodes[home].pid).children(recursive=True):
             child.send_signal(signal.SIGKILL)
         nodes[home].send(signal.SIGKILL)
