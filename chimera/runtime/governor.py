@@ -19,7 +19,7 @@ from chimera.runtime.service import Service
 from chimera.runtime.turns import Turns
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.requests import Request, understood
-from chimera.store.scripts import OldTerm
+from chimera.store.scripts import OldTerm, Refusal
 from chimera.store.signals import Wakeups
 
 log = structlog.get_logger(__name__)
@@ -108,9 +108,12 @@ class Governor(Service):
             keep_s=round(self._base.settings.keep_replies_s),
             keep_bytes=self._base.settings.max_kept_bytes,
         )
-        for one, known in zip(settlements, done, strict=True):
-            if not known and one.cost_microusd is not None:
+        for one, refusal in zip(settlements, done, strict=True):
+            if refusal is Refusal.MISSING and one.cost_microusd is not None:
                 log.error("settle.unknown_hold", tenant=tenant, hold=one.hold_id)
+            if refusal is Refusal.NO_COST:
+                said = str(one.cost_microusd)[:40]
+                log.error("settle.no_cost", tenant=tenant, hold=one.hold_id, asked=said)
 
     async def _forget(self, stores: TenantStores, asked: list[Request], term: int) -> None:
         if asked:

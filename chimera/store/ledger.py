@@ -9,6 +9,7 @@ from chimera.core.money import Window
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
+from chimera.store.requests import MAX_FIGURE
 from chimera.store.scripts import Refusal, Scripts, lease_lost, under_term
 
 
@@ -27,12 +28,15 @@ class Reservation:
 class Settlement:
     """What a call really cost; `cost_microusd` None: it was never sent.
 
+    Whoever made the call says so, and may be wrong: what can be no cost (negative, not whole, more than
+    `MAX_FIGURE`) is charged as the hold's whole amount.
+
     Its reply is kept for a re-run in the same step, under `round` of the hold's task and `call` (none: it is
     not kept). An empty `reply` stands for one that could not be used.
     """
 
     hold_id: str
-    cost_microusd: int | None
+    cost_microusd: int | float | None
     charge_json: str = ""
     round: int = 0
     call: str = ""
@@ -86,8 +90,11 @@ class Ledger:
 
     async def settle(
         self, settlements: Sequence[Settlement], *, term: int, by: str, keep_s: int, keep_bytes: int
-    ) -> list[bool]:
-        """End holds. Per settlement: False when there is no such hold. Idempotent.
+    ) -> list[Refusal | None]:
+        """End holds. Idempotent.
+
+        Returns, per settlement: None when it is settled (also before), `Refusal.MISSING` when there is no
+        such hold, `Refusal.NO_COST` when it was charged whole because its cost can be none.
 
         Args:
             keep_s: replies are kept this long.
@@ -102,12 +109,13 @@ class Ledger:
             by,
             keep_s,
             keep_bytes,
+            int(MAX_FIGURE),
             *(
                 field
                 for one in settlements
                 for field in (
                     one.hold_id,
-                    "" if one.cost_microusd is None else one.cost_microusd,
+                    "" if one.cost_microusd is None else str(one.cost_microusd),
                     one.charge_json,
                     one.round,
                     one.call,
@@ -115,7 +123,7 @@ class Ledger:
                 )
             ),
         )
-        return [answer >= 0 for answer in under_term(answers)]
+        return [None if answer >= 0 else Refusal(answer) for answer in under_term(answers)]
 
     async def expire(self, *, term: int, by: str, most: int = 200) -> int:
         """End holds that ran out: charged at their worst case if sent. Returns how many.

@@ -26,7 +26,7 @@ from chimera.store.scripts import Scripts, under_term
 ANSWERS_KEPT_S = 60
 
 MAX_FIGURE = 1e12
-"""Of µ$ (a million dollars) or seconds in a request: whatever is larger, or negative, is a fault."""
+"""Of µ$ (a million dollars) or seconds: whatever is larger, or negative, is a fault."""
 
 Request: TypeAlias = dict[str, Any]
 
@@ -37,7 +37,7 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
         "from": _TEXT,
     },
     "settle": {
-        **{"hold": _TEXT, "cost": (int, NoneType), "charge": _TEXT, "round": _WHOLE},
+        **{"hold": _TEXT, "cost": (int, float, NoneType), "charge": _TEXT, "round": _WHOLE},
         **{"call": _TEXT, "reply": _TEXT},
     },
     "find": {"id": _TEXT, "task": _TEXT, "round": _WHOLE, "call": _TEXT, "from": _TEXT},
@@ -53,9 +53,13 @@ def understood(text: str) -> Request | None:
     except ValueError:
         return None
     shape = SHAPES.get(request.get("do", "")) if isinstance(request, dict) else None
-    if shape is None or not all(isinstance(request.get(name), types) for name, types in shape.items()):
+    # By its very type: a truth value is an int to Python, and no figure.
+    if shape is None or not all(type(request.get(name)) in types for name, types in shape.items()):
         return None
-    figures = (request[name] for name in ("amount", "cost", "ttl_s") if request.get(name) is not None)
+    if request["do"] == "forget" and not str(request["round"]).isdecimal():
+        return None
+    # The cost of a settlement is the ledger's to judge: it knows what was held for it.
+    figures = (request[name] for name in ("amount", "ttl_s") if name in shape)
     return dict(request) if all(0 <= figure <= MAX_FIGURE for figure in figures) else None
 
 

@@ -42,6 +42,8 @@ class Refusal(IntEnum):
     """A limit refuses the spend."""
     FULL = -8
     """The tenant has as much as its quota allows."""
+    NO_COST = -9
+    """A call's cost can be none: its hold was charged whole."""
 
 
 class OldTerm(Exception):

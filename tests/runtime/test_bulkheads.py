@@ -138,6 +138,13 @@ async def test_a_result_whose_mission_cannot_be_read_goes_to_a_human(base: Base,
         '{"do": "settle", "hold": "h", "from": "w", "cost": "much", "charge": ""}',
         '{"do": "give", "hold": "h", "from": "w"}',
         '{"do": "settle"}',
+        '{"do": "settle", "hold": "h", "cost": true, "charge": "", "round": 0, "call": "", "reply": ""}',
+        '{"do": "settle", "hold": "h", "cost": NaN, "charge": "", "round": 0, "call": "", "reply": ""}',
+        '{"do": "settle", "hold": "h", "cost": -1e99, "charge": "", "round": 0, "call": "", "reply": ""}',
+        '{"do": "reserve", "id": "h", "from": "w", "task": "m1.0", "token": true, "amount": 5, "ttl_s": 1}',
+        '{"do": "reserve", "id": "h", "from": "w", "task": "m1.0", "token": 1, "amount": true, "ttl_s": 1}',
+        '{"do": "reserve", "id": "h", "from": "w", "task": "m1.0", "token": 1, "amount": 5, "ttl_s": NaN}',
+        '{"do": "forget", "task": "m1.0", "round": "first"}',
     ],
 )
 async def test_a_request_that_cannot_be_read_holds_up_no_money(garbage: str, base: Base, tenant: str) -> None:

@@ -37,7 +37,7 @@ async def pay(
 
 async def settle(stores: TenantStores, settlement: Settlement) -> None:
     done = await stores.ledger.settle([settlement], term=drive.TERM, by="g", **drive.KEEP)
-    assert done == [True]
+    assert done == [None]
 
 
 async def kept(stores: TenantStores, round_: int = 0, call: str = "call") -> str | None:

@@ -14,7 +14,7 @@ from chimera.core.money import Window
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.runtime.base import Base, TenantStores
 from chimera.store.ledger import Ledger, Reservation, Settlement
-from chimera.store.scripts import OldTerm, source
+from chimera.store.scripts import OldTerm, Refusal, source
 from tests.store import clock, drive
 
 
@@ -33,7 +33,7 @@ async def reserve(
 
 async def settle(ledger: Ledger, hold: str, cost: int | None) -> bool:
     (answer,) = await ledger.settle([Settlement(hold, cost)], term=drive.TERM, by="g", **drive.KEEP)
-    return answer
+    return answer is not Refusal.MISSING
 
 
 async def test_a_grant_is_held_then_settled_in_every_window(base: Base, tenant: str) -> None:
@@ -58,6 +58,57 @@ async def test_asking_and_settling_twice_has_one_effect(base: Base, tenant: str)
         assert await settle(stores.ledger, "h", 100)
     assert (await stores.missions.get("m1")).settled_microusd == 100
     assert not await settle(stores.ledger, "never", 1)
+
+
+NO_COSTS = [
+    -1,
+    -(2**63),
+    1.5,
+    5.0,
+    -0.0,
+    1e300,
+    float("nan"),
+    float("inf"),
+    10**12 + 1,
+    2**53 + 1,
+    2**64,
+    10**30,
+]
+"""What can be no cost of a call."""
+
+
+@pytest.mark.parametrize("expires", [False, True])
+@pytest.mark.parametrize("cost", NO_COSTS)
+async def test_what_can_be_no_cost_is_charged_as_the_hold_and_recorded(
+    cost: float, expires: bool, base: Base, tenant: str
+) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    assert await reserve(stores.ledger, one.task_id, one.token, "h", 400, ttl_s=0 if expires else 60) is None
+    if expires:
+        assert await stores.ledger.expire(term=drive.TERM, by="g") == 1
+    asked = [Settlement("h", cost, "{}", 0, "call", "reply")]
+    done = await stores.ledger.settle(asked, term=drive.TERM, by="g", **drive.KEEP)
+    assert done == [Refusal.NO_COST]
+    assert await stores.ledger.settle(asked, term=drive.TERM, by="g", **drive.KEEP) == [None], "once"
+    balance = await stores.ledger.balance()
+    assert (balance.held, set(balance.settled.values())) == (0, {400})
+    assert (await stores.missions.get("m1")).settled_microusd == 400
+    assert (await stores.tasks.get("m1.0")).spent_microusd == 400
+    (event,) = [event async for _, event in stores.recorder.read() if event.kind == "spend.settled"]
+    assert (event.details["cost"], event.details["asked"]) == (400, str(cost)[:40])
+    assert event.details["kept"] is True, "the reply was paid for"
+
+
+async def test_the_greatest_cost_there_may_be_is_charged_as_it_is(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    await reserve(stores.ledger, one.task_id, one.token, "h", 400)
+    done = [Settlement("h", 10**12)]
+    assert await stores.ledger.settle(done, term=drive.TERM, by="g", **drive.KEEP) == [None]
+    assert (await stores.missions.get("m1")).settled_microusd == 10**12
+    (event,) = [event async for _, event in stores.recorder.read() if event.kind == "spend.settled"]
+    assert "asked" not in event.details
 
 
 async def test_a_refusal_says_its_kind_and_its_figures(base: Base, tenant: str) -> None:

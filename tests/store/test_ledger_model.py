@@ -23,7 +23,7 @@ from chimera.runtime.base import Base, TenantStores, open_base
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
 from chimera.store.ledger import Reservation, Settlement
-from chimera.store.scripts import OldTerm
+from chimera.store.scripts import OldTerm, Refusal
 from tests.store import clock, drive
 
 START = datetime(2026, 11, 30, 23, 59, 30, tzinfo=UTC)
@@ -108,15 +108,17 @@ class Model:
             self.book(hold, hold.amount if hold.sent else 0, self.now)
         return len(due)
 
-    def settle(self, name: str, cost: int | None) -> bool:
+    def settle(self, name: str, cost: int | float | None) -> Refusal | None:
         hold = self.holds.get(name)
         if hold is None:
-            return False
-        if hold.state in {"open", "expired"}:
-            hold.state = "released" if cost is None else "settled"
-            change = (cost or 0) - hold.charged
-            self.book(hold, change, hold.charged_at if change < 0 else self.now)
-        return True
+            return Refusal.MISSING
+        if hold.state not in {"open", "expired"}:
+            return None
+        hold.state = "released" if cost is None else "settled"
+        real = cost is None or (isinstance(cost, int) and 0 <= cost <= 10**12)
+        change = int(cost or 0) - hold.charged if real else hold.amount - hold.charged
+        self.book(hold, change, hold.charged_at if change < 0 else self.now)
+        return None if real else Refusal.NO_COST
 
 
 def a(kind: str, *rest: strategies.SearchStrategy[Any]) -> strategies.SearchStrategy[tuple[Any, ...]]:
@@ -127,7 +129,11 @@ def a(kind: str, *rest: strategies.SearchStrategy[Any]) -> strategies.SearchStra
 numbers = strategies.integers(0, 30)
 """Which of the holds so far; -1 the last."""
 last = strategies.just(-1)
-costs = strategies.integers(0, 500)
+no_costs = strategies.one_of(
+    strategies.floats(), strategies.integers(max_value=-1), strategies.integers(10**12 + 1)
+)
+"""What can be no cost: no counter may ever see it."""
+costs = strategies.one_of(strategies.integers(0, 500), strategies.integers(0, 500), no_costs)
 reserve = a(
     "reserve",
     strategies.sampled_from(TASKS),
@@ -213,7 +219,7 @@ class Play:
         if hold is not None and is_open:
             hold.sent = True
 
-    async def do_settle(self, number: int, cost: int | None) -> None:
+    async def do_settle(self, number: int, cost: int | float | None) -> None:
         name = self.hold(number)
         done = await self.stores.ledger.settle([Settlement(name, cost)], term=self.term, by="g", **drive.KEEP)
         assert done == [self.model.settle(name, cost)]

@@ -285,7 +285,7 @@ async def test_a_settlement_after_its_mission_is_gone_corrects_the_tenants_windo
     gone = await left_of(base, stores, "m1.")
     late = Settlement("h", cost, "{}", 0, "call", "reply")
     for _ in range(2):
-        assert await stores.ledger.settle([late], **KEEP) == [True]
+        assert await stores.ledger.settle([late], **KEEP) == [None]
     balance = await stores.ledger.balance()
     assert {balance.settled[name] for name in balance.settled} == {lifetime}
     assert (len(balance.settled), balance.held) == (len(Window), 0)

@@ -1,15 +1,18 @@
 #!lua flags=allow-oom
 -- End holds: charge what calls really cost, and keep their replies for a re-run. By the hold id alone, once: spent
 -- money is never refused. A hold that had expired is corrected: what was charged too much goes back to the windows
--- that it was charged to, what was charged too little counts now.
+-- that it was charged to, what was charged too little counts now. A cost that can be none (negative, not whole, over
+-- what one may be) never reaches a counter: the hold's whole amount is charged, and the entry says what was asked.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   the governor's term
 -- ARGV[2]   the governor
 -- ARGV[3]   how long replies are kept, s
 -- ARGV[4]   most bytes kept of one round of a task: a reply beyond that is not kept
--- ARGV[5..] stride 6: hold id, cost (µ$; "" releases: the call was never sent), charge (JSON), round, call ("" keeps
+-- ARGV[5]   the most that a cost may be, µ$
+-- ARGV[6..] stride 6: hold id, cost (µ$; "" releases: the call was never sent), charge (JSON), round, call ("" keeps
 --           nothing), reply ("" one that cannot be used: a re-run asks anew)
--- Returns   per hold: 1 settled · 0 settled before · -2 there is no such hold; or -5 an older term
+-- Returns   per hold: 1 settled · 0 settled before · -2 there is no such hold · -9 charged whole, for its cost can be none;
+--           or -5 an older term
 --- include keys
 --- include clock
 --- include record
@@ -22,7 +25,11 @@ local now = now_us()
 if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
 local c = calendar(now)
 local out = {}
-for i = 5, #ARGV, 6 do
+local function cost_of(text)
+  local cost = #text <= 16 and string.match(text, "^%d+$") and tonumber(text)
+  return cost and cost <= tonumber(ARGV[5]) and cost or nil
+end
+for i = 6, #ARGV, 6 do
   local hold = ARGV[i]
   local h = redis.call("HMGET", k.of_hold(hold), "task", "amount", "state", "cost", "expired_at")
   if not h[1] then
@@ -32,7 +39,8 @@ for i = 5, #ARGV, 6 do
   else
     local id, mid, amount = h[1], mission_of(h[1]), tonumber(h[2])
     local released = ARGV[i + 1] == ""
-    local cost = released and 0 or tonumber(ARGV[i + 1])
+    local real = released and 0 or cost_of(ARGV[i + 1])
+    local cost = real or amount
     redis.call("ZREM", k.holds, hold)
     redis.call("HDEL", k.sent, hold)
     local charged = 0
@@ -49,9 +57,10 @@ for i = 5, #ARGV, 6 do
     else
       local kept = ARGV[i + 4] ~= ""
         and keep(k, id, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], tonumber(ARGV[4]), ARGV[3])
-      note("spend.settled", mid, id, { hold = hold, cost = cost, charge = ARGV[i + 2], kept = kept })
+      note("spend.settled", mid, id, { hold = hold, cost = cost, charge = ARGV[i + 2], kept = kept,
+        asked = not real and string.sub(ARGV[i + 1], 1, 40) or nil })
     end
-    out[#out + 1] = 1
+    out[#out + 1] = real and 1 or -9
   end
 end
 write_charges(k)
