@@ -40,6 +40,7 @@ from chimera.errors import (
 )
 from chimera.runtime import memory
 from chimera.runtime.briefs import Brief, Briefs
+from chimera.runtime.crew import Crew
 from chimera.settings import Settings
 from chimera.store.tasks import EndKind, TaskStore
 
@@ -168,12 +169,14 @@ class Executor:
         try:
             if registered.info.blocking:
                 return await self._in_thread(registered, task, context)
-            return await registered.run(task, context)
+            with Crew():
+                return await registered.run(task, context)
         except (AgentCrashed, BudgetExceeded, LeaseLost, ModelUnavailable, StoreError, MemoryError):
             raise
         except BaseException as exc:
-            # Whatever an agent raises, `sys.exit()` too, ends its attempt alone. Only who is cancelled from
-            # outside ends cancelled: an agent that awaits what it cancelled raises the like itself.
+            # Whatever an agent raises, `sys.exit()` too, in its own task or one that it started, ends its
+            # attempt alone. Only who is cancelled from outside ends cancelled: an agent that awaits what it
+            # cancelled raises the like itself.
             if isinstance(exc, asyncio.CancelledError) and _is_cancelled():
                 raise
             log.warning("agent.raised", agent=registered.info.name, exc_info=True)

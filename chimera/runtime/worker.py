@@ -24,6 +24,7 @@ from chimera.core.lease import Claim, Renewal
 from chimera.core.task import Priority
 from chimera.errors import LeaseLost, StoreError
 from chimera.runtime.briefs import Brief, Briefs
+from chimera.runtime.crew import watch
 from chimera.runtime.desk import Desk, LeasedPurse
 from chimera.runtime.executor import Done, Dropped, Executor, Outcome, Stopped
 from chimera.runtime.renewer import Renewer
@@ -117,6 +118,7 @@ class Worker:
 
     async def run(self) -> str:
         """Work until there is a reason to end. Returns it: drained, idle, store_away or strays."""
+        watch(asyncio.get_running_loop())
         self._desk.start()
         self.renewer.start()
         helpers = [

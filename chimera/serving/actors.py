@@ -22,6 +22,7 @@ from chimera import settings as configuration
 from chimera.agents.registry import Registry
 from chimera.runtime import spare
 from chimera.runtime.base import open_base
+from chimera.runtime.crew import EXITS
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
 from chimera.runtime.memory import limit_memory
@@ -46,9 +47,21 @@ class LoopThread:
     def run(self, main: Coroutine[Any, Any, Any], *, then: Any = None) -> None:
         """Run `main`; call `then` when it has ended, however it ended."""
         self._thread = threading.Thread(
-            target=uvloop.run, args=(self._to_its_end(main, then),), name=self._name, daemon=True
+            target=self._drive, args=(self._to_its_end(main, then),), name=self._name, daemon=True
         )
         self._thread.start()
+
+    def _drive(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run the loop until `main` ends, and nobody else's exit before that."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            loop = runner.get_loop()
+            task = loop.create_task(main)
+            while not task.done():
+                try:
+                    loop.run_until_complete(task)
+                except EXITS:
+                    # A callback raised it, or a task that is no attempt's: asyncio hands it to us, and stops.
+                    log.exception("loop.exit_refused", actor=self._name)
 
     def soon(self, call: Callable[[], Any]) -> None:
         """Call something on the loop, from any thread."""
@@ -59,7 +72,7 @@ class LoopThread:
         self._loop = asyncio.get_running_loop()
         try:
             await main
-        except Exception as exc:
+        except (Exception, *EXITS) as exc:
             self.error = f"{type(exc).__name__}: {exc}"
             log.exception("actor.failed", actor=self._name)
         finally:

@@ -1,0 +1,106 @@
+"""The actors' event loop, uvloop in a thread: an exit that is not its own does not end it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from chimera.runtime.crew import Crew, watch
+from chimera.serving.actors import LoopThread
+
+
+async def leaves() -> None:
+    sys.exit("no input")
+
+
+async def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def in_a_task(make: Callable[[], Any]) -> None:
+    held.append(asyncio.ensure_future(make()))
+
+
+held: list[Any] = []
+"""asyncio itself keeps no task alive."""
+EXITS: dict[str, Callable[[], Any]] = {
+    "a callback": lambda: sys.exit("no input"),
+    "a task": lambda: in_a_task(leaves),
+    "an interrupted task": lambda: in_a_task(interrupted),
+}
+
+
+def ended(loop: LoopThread, over: threading.Event) -> None:
+    """Wait for the loop's end."""
+    assert over.wait(20)
+    assert loop._thread is not None
+    loop._thread.join(20)
+    assert not loop.alive
+
+
+@pytest.mark.parametrize("what", EXITS)
+def test_the_loop_goes_on_when_something_in_it_exits(what: str) -> None:
+    over = threading.Event()
+    ticks: list[str] = []
+
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        for number in range(3):
+            behind = asyncio.Event()
+            running.call_soon(EXITS[what])
+            running.call_soon(ticks.append, f"neighbour {number}")
+            running.call_later(0.02, behind.set)
+            await behind.wait()
+        ticks.append("main")
+
+    loop = LoopThread("under test")
+    with capture_logs() as logs:
+        loop.run(main(), then=over.set)
+        ended(loop, over)
+        for one in held:
+            one.exception()  # it is nobody else's to ask
+        held.clear()
+    assert ticks == ["neighbour 0", "neighbour 1", "neighbour 2", "main"]
+    assert loop.error is None
+    assert [line["event"] for line in logs] == ["loop.exit_refused"] * 3
+
+
+def test_who_leaves_within_an_attempt_ends_it_on_this_loop_too() -> None:
+    over = threading.Event()
+    caught: list[BaseException] = []
+
+    async def attempt() -> None:
+        with Crew():
+            helper = asyncio.create_task(leaves(), name="helper")
+            await asyncio.wait({helper})
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        watch(asyncio.get_running_loop())
+        try:
+            await attempt()
+        except SystemExit as exc:
+            caught.append(exc)
+        await asyncio.sleep(0)  # and is not cancelled any more
+
+    loop = LoopThread("under test")
+    loop.run(main(), then=over.set)
+    ended(loop, over)
+    assert loop.error is None
+    assert [str(exc) for exc in caught] == ["no input"]
+
+
+def test_an_actor_that_leaves_itself_ends_and_says_so() -> None:
+    over = threading.Event()
+    loop = LoopThread("under test")
+    with capture_logs() as logs:
+        loop.run(leaves(), then=over.set)
+        ended(loop, over)
+    assert loop.error == "SystemExit: no input"
+    assert [line["event"] for line in logs] == ["actor.failed"]
