@@ -185,6 +185,16 @@ async def test_an_id_stays_one_part_of_the_path(client: Client) -> None:
         await client.mission("../agents")
 
 
+async def test_text_with_line_separators_of_unicode_comes_through_in_results(
+    client: Client, fleet: Fleet
+) -> None:
+    texts = ["a\u2028b", "\x85\u2029\x0b\x1c", "c\r\nd", "é" * 100_000]
+    mission = await client.submit({**MISSION, "inputs": texts})
+    await fleet.do(mission.mission_id)
+    results = [result.result async for result in client.results(mission.mission_id)]
+    assert results == [{"said": text} for text in texts]
+
+
 @pytest.mark.usefixtures("quick")
 async def test_no_hub_names_the_address_and_the_next_step() -> None:
     with socket.socket() as free:

@@ -22,6 +22,7 @@ from chimera.store.ledger import Ledger
 from chimera.store.missions import MissionRecord, MissionStore
 from chimera.store.readings import Readings
 from chimera.store.recorder import Recorder
+from chimera.store.results import ResultStore
 from chimera.store.shelves import Shelf
 from chimera.store.tasks import TaskStore
 
@@ -91,8 +92,9 @@ async def _end_of(redis: Redis, blobs: Blobs, tenant: str) -> TenantEnd:
     archived, breaks = await archive.verify()
     missions, ledger = MissionStore(redis, tenant), Ledger(redis, tenant)
     dossiers = Dossiers(blobs, tenant)
-    tasks = TaskStore(redis, tenant, Shelf(redis, blobs, tenant))
-    readings = Readings(missions, tasks, ActionStore(redis, tenant), dossiers)
+    shelf = Shelf(redis, blobs, tenant)
+    tasks, results_of = TaskStore(redis, tenant, shelf), ResultStore(redis, tenant, shelf)
+    readings = Readings(missions, tasks, ActionStore(redis, tenant), results_of, dossiers)
     # A store that was full may have archived some of them already.
     there_are = {*await missions.list_ids(most=EVERY), *await dossiers.ids(most=EVERY)}
     records: list[MissionRecord] = []

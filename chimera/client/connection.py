@@ -211,8 +211,11 @@ class Connection:
             async with self.http.stream("GET", path, params=params) as response:
                 await self.check(response)
                 yield None
-                async for line in response.aiter_lines():
-                    if line:
+                rest = b""
+                async for piece in response.aiter_bytes():
+                    # At line feeds alone: text within a document may hold what else counts as a line's end.
+                    *whole, rest = (rest + piece).split(b"\n")
+                    for line in whole:
                         found = parse(view, line)
                         after = found.next
                         yield found

@@ -21,6 +21,7 @@ from chimera.store.pruning import Pruning
 from chimera.store.readings import Readings
 from chimera.store.recorder import Recorder
 from chimera.store.requests import Requests
+from chimera.store.results import ResultStore
 from chimera.store.reviews import ReviewStore
 from chimera.store.room import Room
 from chimera.store.shelves import Shelf
@@ -96,7 +97,7 @@ class Base:
                 Pruning(self.redis, tenant),
                 Waiting(self.redis, tenant),
                 shelf,
-                Readings(missions, tasks, actions, dossiers),
+                Readings(missions, tasks, actions, ResultStore(self.redis, tenant, shelf), dossiers),
             )
         return self._stores[tenant]
 

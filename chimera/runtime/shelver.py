@@ -124,10 +124,10 @@ class Shelver(Service):
             return None
         if not ids:
             return 0
-        fetched = stores.shelf.writing(mission_id, first)
+        fetched = stores.shelf.writing(mission_id)
         for start in range(0, len(ids), WINDOW):
             window = ids[start : start + WINDOW]
-            for task_id, raw in zip(window, await stores.shelf.read(window), strict=True):
+            for task_id, raw in zip(window, await stores.tasks.fetch(window), strict=True):
                 if not raw.whole or raw.task["status"] != "ACCEPTED":
                     return None  # it is pruned, or a newer leader shelves it
                 await fetched.add(task_id, raw)

@@ -27,9 +27,11 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from chimera.core.action import ActionStatus, parse_action
 from chimera.core.mission import MissionBase, MissionStatus
@@ -39,6 +41,7 @@ from chimera.store.actions import ActionRecord
 from chimera.store.archive import damaged
 from chimera.store.blobs import Blobs
 from chimera.store.missions import MissionRecord, MissionState
+from chimera.store.results import Batch, filed
 from chimera.store.segments import OPTIONS, SKIPPABLE
 from chimera.store.tasks import TaskRecord
 
@@ -194,6 +197,18 @@ class Dossier:
             passed += frame.tasks
         return found
 
+    async def accepted(self, offset: int) -> Batch:
+        """Accepted results in the order planned, from a task's position on: those of one frame."""
+        passed = 0
+        for start, frame in self._placed():
+            if passed + frame.tasks > offset:
+                said = (await self._tasks(start, frame))[offset - passed :]
+                with damaged(self._path):
+                    found = [_made(partial(filed, at), one) for at, one in enumerate(said, offset)]
+                return Batch([one for one in found if one], passed + frame.tasks)
+            passed += frame.tasks
+        return Batch([], None)
+
     async def actions(self, offset: int, most: int) -> list[ActionRecord]:
         """Actions of accepted results, in the order of their tasks."""
         found: list[ActionRecord] = []
@@ -229,11 +244,16 @@ class Dossier:
         return placed
 
     async def _read(self, start: int, frame: Frame, skip: int, most: int) -> list[Filed]:
+        said = await self._tasks(start, frame)
+        with damaged(self._path):
+            return [_made(_filed, one) for one in said[skip : skip + most]]
+
+    async def _tasks(self, start: int, frame: Frame) -> list[Any]:
         said = await self._lines(start, frame.size)
         with damaged(self._path):
             if len(said) != frame.tasks:
                 raise CorruptRecord("a frame of it has not the tasks that its contents name")
-            return [_made(_filed, one) for one in said[skip : skip + most]]
+        return said
 
     async def _lines(self, start: int, size: int) -> list[Any]:
         if start >= self._from:
@@ -344,9 +364,16 @@ def _contents(tail: bytes, mission_id: str) -> dict[str, Any]:
 
 def _decoded(body: bytes) -> list[Any]:
     try:
-        return [json.loads(line) for line in zstd.decompress(body).splitlines()]
+        return [_value(line) for line in zstd.decompress(body).splitlines()]
     except (zstd.ZstdError, ValueError) as exc:
         raise CorruptRecord(f"it is damaged or cut short ({exc})") from exc
+
+
+def _value(line: bytes) -> Any:
+    try:
+        return from_json(line)
+    except ValueError:
+        return json.loads(line)  # it reads texts that are no valid Unicode, too
 
 
 def _made(make: Any, said: Mapping[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from chimera.store.actions import ActionRecord, ActionStore
 from chimera.store.damage import apart
 from chimera.store.dossiers import Dossier, Dossiers, Filed
 from chimera.store.missions import MissionRecord, MissionStore
+from chimera.store.results import Batch, ResultStore
 from chimera.store.tasks import TaskRecord, TaskStore
 
 T = TypeVar("T")
@@ -26,9 +27,15 @@ class Readings:
     """One tenant's missions, to be read."""
 
     def __init__(
-        self, missions: MissionStore, tasks: TaskStore, actions: ActionStore, dossiers: Dossiers
+        self,
+        missions: MissionStore,
+        tasks: TaskStore,
+        actions: ActionStore,
+        results: ResultStore,
+        dossiers: Dossiers,
     ) -> None:
-        self.missions, self.tasks, self.actions, self.dossiers = missions, tasks, actions, dossiers
+        self.missions, self.tasks, self.actions = missions, tasks, actions
+        self.results, self.dossiers = results, dossiers
 
     async def open(self, mission_id: str) -> Reading:
         """One mission.
@@ -142,6 +149,21 @@ class Reading:
             return {task.task_id: task.result for task in filed if task.status == "ACCEPTED"}
 
         return await self._read(lambda: self._readings.tasks.results(task_ids), there)
+
+    async def accepted(self, offset: int) -> Batch:
+        """Some of its accepted results in the order planned, from a task's position on: few or many, by size.
+
+        Raises:
+            CorruptRecord: one of them cannot be read.
+        """
+
+        async def here() -> Batch:
+            batch = await self._readings.results.read(self.mission.mission_id, offset)
+            if batch is None:
+                raise NotFound(f"mission {self.mission.mission_id} is pruned")
+            return batch
+
+        return await self._read(here, lambda dossier: dossier.accepted(offset))
 
     async def _read(self, here: Callable[[], Awaitable[T]], there: Callable[[Dossier], Awaitable[T]]) -> T:
         if self._dossier is None:

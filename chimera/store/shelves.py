@@ -2,7 +2,7 @@
 
     <location>/<tenant>/<mission id>/tasks-000500-3f2a….ndjson.zst
                                            │      SHA-256 of its lines, in hex
-                                           the first task of its block
+                                           the first task in it
 
 The tasks of a large mission are numbered, in blocks of `BLOCK`. Once nothing of a block is under way, its
 accepted tasks are written to a file, or to several where they are large, and leave Redis in one step
@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import orjson
 
@@ -42,7 +44,10 @@ FILE_BYTES = 1 << 20
 """A file ends behind the line that brings it to so many bytes, before compression."""
 WINDOW = 50
 """Tasks read into memory at once."""
+KEPT = 4
+"""Files that were read last are kept in memory: whoever reads a block does it in several steps."""
 _PREFIX, _SUFFIX = "tasks-", ".ndjson.zst"
+_BEGINS = b'{"task_id":"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,8 @@ class Shelf:
         self._redis, self._blobs, self._tenant = redis, blobs, tenant
         self._scripts = Scripts(redis)
         self.keys = TenantKeys(tenant)
-        self._last: tuple[str, dict[str, bytes]] = ("", {})
-        """The file read last: pages of a list are smaller than blocks."""
+        self._kept: OrderedDict[str, dict[str, bytes]] = OrderedDict()
+        """Files by their path, each a line by task id; the one used last stands last."""
 
     async def standings(self) -> list[Standing]:
         """Every large mission that is in Redis."""
@@ -95,11 +100,6 @@ class Shelf:
         )
         return list(answer[1]) if answer[0] else None
 
-    async def read(self, task_ids: Sequence[str]) -> list[Raw]:
-        """Tasks as they are in Redis, in the order asked; empty ones where there is nothing."""
-        rows = await self._scripts.run("read_tasks", [self.keys.root], *task_ids)
-        return [Raw(_pairs(spec), _pairs(task), _pairs(commit), said) for spec, task, commit, said in rows]
-
     async def shelve(self, mission_id: str, first: int, fetched: Fetched, *, term: int, by: str) -> bool:
         """Take a block's tasks out of Redis, once their files stand. False: look at it anew.
 
@@ -119,13 +119,15 @@ class Shelf:
         )
         return under_term(answer) not in (Refusal.LOST, Refusal.MISSING)
 
-    def writing(self, mission_id: str, first: int) -> Fetched:
+    def writing(self, mission_id: str) -> Fetched:
         """Begin the files of a block."""
-        return Fetched(self._blobs, f"{self._tenant}/{mission_id}", first)
+        return Fetched(self._blobs, f"{self._tenant}/{mission_id}")
 
-    async def find(self, task_ids: Sequence[str]) -> dict[str, Raw]:
+    async def find(self, task_ids: Sequence[str], *, most_bytes: int | None = None) -> dict[str, Raw]:
         """Those of the tasks that are on the shelf, by id.
 
+        Args:
+            most_bytes: no more than the file that brings them to so many; those asked first come first.
         Raises:
             CorruptRecord: a file of theirs is missing or damaged.
             BlobsUnavailable: the place cannot be read.
@@ -135,17 +137,43 @@ class Shelf:
             mission_id, _, number = task_id.partition(".")
             if number.isdecimal():
                 wanted[mission_id, int(number) // BLOCK * BLOCK].add(task_id)
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for mission_id, first in wanted:
+                    pipe.zrangebyscore(self.keys.of("shelf", mission_id), first, first)
+                noted = await pipe.execute()
         found: dict[str, Raw] = {}
-        for (mission_id, first), ids in wanted.items():
-            with translated():
-                names = await self._redis.zrangebyscore(self.keys.of("shelf", mission_id), first, first)
-            for name in names:
-                if not ids:
-                    break
+        for ((mission_id, _), ids), names in zip(wanted.items(), noted, strict=True):
+            for name, inside in _by_file(names, ids):
+                if most_bytes is not None and most_bytes <= 0:
+                    return found
                 lines = await self._lines(f"{self._tenant}/{mission_id}/{name}")
-                for task_id in ids & lines.keys():
-                    found[task_id] = _raw(orjson.loads(lines[task_id]))
-                    ids.remove(task_id)
+                for task_id in inside & lines.keys():
+                    found[task_id] = raw_of(lines[task_id])
+                    if most_bytes is not None:
+                        most_bytes -= len(lines[task_id])
+        return found
+
+    async def run(self, mission_id: str, first: int) -> list[bytes] | None:
+        """The lines of tasks from a number on that follow one another in one file, for `raw_of`.
+
+        None: the mission is not in Redis any more.
+
+        Raises as `find` does.
+        """
+        block = first // BLOCK * BLOCK
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hmget(self.keys.of("mission", mission_id), "status", "archived_at")
+                pipe.zrangebyscore(self.keys.of("shelf", mission_id), block, block)
+                (status, archived), names = await pipe.execute()
+        if status is None or archived is not None:
+            return None
+        found: list[bytes] = []
+        for name, _ in _by_file(names, {f"{mission_id}.{first}"}):
+            lines = await self._lines(f"{self._tenant}/{mission_id}/{name}")
+            while line := lines.get(f"{mission_id}.{first + len(found)}"):
+                found.append(line)
         return found
 
     async def clear(self, mission_id: str) -> None:
@@ -160,18 +188,21 @@ class Shelf:
                 await self._blobs.remove(f"{folder}/{name}")
 
     async def _lines(self, path: str) -> dict[str, bytes]:
-        if self._last[0] != path:
+        if (lines := self._kept.get(path)) is None:
             body = await self._blobs.read(path)
             with damaged(path):
-                self._last = path, await asyncio.to_thread(_decoded, body, path)
-        return self._last[1]
+                lines = self._kept[path] = await asyncio.to_thread(_decoded, body, path)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(path)
+        return lines
 
 
 class Fetched:
     """A block's tasks on their way into files. Attribute `names`: the files that are whole."""
 
-    def __init__(self, blobs: Blobs, folder: str, first: int) -> None:
-        self._blobs, self._folder, self._first = blobs, folder, first
+    def __init__(self, blobs: Blobs, folder: str) -> None:
+        self._blobs, self._folder, self._first = blobs, folder, -1
         self._lines: list[bytes] = []
         self._bytes = 0
         self._all = hashlib.sha256()
@@ -186,6 +217,8 @@ class Fetched:
 
     async def add(self, task_id: str, raw: Raw) -> None:
         """The task that follows. Raises BlobsUnavailable; so with `end`."""
+        if not self._lines:
+            self._first = int(task_id.partition(".")[2])
         line = orjson.dumps({"task_id": task_id, **raw._asdict()}, option=orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
         self._bytes += len(line)
@@ -213,12 +246,25 @@ def _decoded(body: bytes, path: str) -> dict[str, bytes]:
         raise CorruptRecord(f"it is damaged or cut short ({exc})") from exc
     if hashlib.sha256(lines).hexdigest() != path.removesuffix(_SUFFIX)[-64:]:
         raise CorruptRecord("its lines are not those that its name was made of")
-    return {orjson.loads(line)["task_id"]: line for line in lines.splitlines()}
+    return {_task_id(line): line for line in lines.splitlines()}
 
 
-def _pairs(flat: list[str]) -> dict[str, str]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def _task_id(line: bytes) -> str:
+    # `Fetched.add` wrote it, as the digest proves: the id comes first.
+    return line[len(_BEGINS) : line.index(b'"', len(_BEGINS))].decode()
 
 
-def _raw(said: dict[str, object]) -> Raw:
-    return Raw(**{name: said[name] for name in Raw._fields})  # type: ignore[arg-type]  # (we wrote it)
+def _by_file(names: Sequence[str], task_ids: set[str]) -> Iterator[tuple[str, set[str]]]:
+    """Files of one block in order, each with those of the tasks that can only be in it, by their numbers."""
+    begins = sorted((int(name.split("-")[1]), name) for name in names)
+    numbered = sorted((int(task_id.partition(".")[2]), task_id) for task_id in task_ids)
+    for (first, name), (behind, _) in pairwise([*begins, (math.inf, "")]):
+        inside = {task_id for number, task_id in numbered if first <= number < behind}
+        if inside:
+            yield name, inside
+
+
+def raw_of(line: bytes) -> Raw:
+    """The task of a line."""
+    said = orjson.loads(line)
+    return Raw(said["spec"], said["task"], said["commit"], said["verdicts"])

@@ -12,7 +12,7 @@ from chimera.core.action import Action, parse_actions
 from chimera.core.lease import Claim, Lease, Renewal
 from chimera.core.verdict import Verdict
 from chimera.errors import LeaseLost, NotFound
-from chimera.store.connection import Redis, translated
+from chimera.store.connection import Redis, ask, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.reach import Reach
 from chimera.store.scripts import Refusal, Scripts, SyncScripts, lease_lost, under_term
@@ -69,8 +69,8 @@ class Raw(NamedTuple):
 class Elsewhere(Protocol):
     """Where tasks are that are not in Redis any more (see `chimera.store.shelves`)."""
 
-    async def find(self, task_ids: Sequence[str]) -> dict[str, Raw]:
-        """Those of them that are there, by id."""
+    async def find(self, task_ids: Sequence[str], *, most_bytes: int | None = None) -> dict[str, Raw]:
+        """Those of them that are there, by id; not all, if they come to more bytes, but the first ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,14 +350,12 @@ class TaskStore:
 
     async def fetch(self, task_ids: Sequence[str]) -> list[Raw]:
         """Tasks as they are in Redis, in the order asked; empty ones where there is nothing."""
+        reads: list[tuple[str | int | float, ...]] = []
+        for task_id in task_ids:
+            reads += [("HGETALL", self.keys.of(name, task_id)) for name in ("spec", "task", "commit")]
+            reads.append(("LRANGE", self.keys.of("verdicts", task_id), 0, -1))
         with translated():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for task_id in task_ids:
-                    pipe.hgetall(self.keys.of("spec", task_id))
-                    pipe.hgetall(self.keys.of("task", task_id))
-                    pipe.hgetall(self.keys.of("commit", task_id))
-                    pipe.lrange(self.keys.of("verdicts", task_id), 0, -1)
-                rows = await pipe.execute()
+            rows = await ask(self._redis, reads)
         return [Raw(*rows[at : at + 4]) for at in range(0, len(rows), 4)]
 
 

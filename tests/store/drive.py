@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+
+from pydantic_core import to_json
 
 from chimera.core.action import Action, HttpAction, Outcome
 from chimera.core.lease import Claim, Review
@@ -95,7 +96,7 @@ async def hand_in(
         one.task_id,
         one.token,
         one.state_version,
-        json.dumps(result),
+        to_json(result).decode(),
         [action.model_dump_json() for action in actions],
     )
     return (await stores.tasks.submit(worker, [handed], max_stale=5))[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from pathlib import Path
 from urllib.parse import quote
@@ -10,13 +11,13 @@ from urllib.parse import quote
 import pytest
 import trustme
 
-from chimera.errors import ConfigurationError, StoreUnavailable
+from chimera.errors import ConfigurationError, CorruptRecord, StoreUnavailable
 from chimera.runtime.base import Base, base_of, open_base
 from chimera.serving.local.ports import free_port
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
 from chimera.store import keys
-from chimera.store.connection import connect_sync, prepare
+from chimera.store.connection import ask, connect_sync, prepare, translated
 from tests.relay import Relay
 
 
@@ -50,6 +51,41 @@ async def test_a_wrong_password_is_said(base: Base) -> None:
     with pytest.raises(StoreUnavailable, match="password"):
         await prepare(wrong.redis)
     await wrong.close()
+
+
+async def test_many_reads_have_their_answers_in_order(base: Base, tenant: str) -> None:
+    key = f"{{{tenant}}}:x"
+    for number in range(3_000):
+        await base.redis.rpush(key, f"{number} {'x' * 100}")
+    answers = await ask(base.redis, [("LRANGE", key, at, at + 1) for at in range(2_999)])
+    assert [[one.split()[0] for one in pair] for pair in answers] == [
+        [str(at), str(at + 1)] for at in range(2_999)
+    ]
+    assert await ask(base.redis, [("HGETALL", f"{key}y"), ("LLEN", key)]) == [{}, 3_000]
+
+
+async def test_a_read_that_fails_amid_others_is_named_and_nobody_is_given_its_answers(
+    base: Base, tenant: str
+) -> None:
+    key = f"{{{tenant}}}:x"
+    await base.redis.set(key, "here")
+    reads = [("GET", key), ("HGETALL", key), ("GET", key)]
+    for _ in range(40):  # more than there are connections
+        with pytest.raises(CorruptRecord, match=rf"# 2 \(HGETALL {re.escape(key)}\)"), translated():
+            await ask(base.redis, reads)
+        assert await base.redis.strlen(key) == 4
+
+
+async def test_a_reader_that_is_cancelled_leaves_no_answers_to_the_next(base: Base, tenant: str) -> None:
+    key = f"{{{tenant}}}:x"
+    await base.redis.set(key, "x" * 100_000)
+    for _ in range(40):
+        reading = asyncio.create_task(ask(base.redis, [("GET", key)] * 20))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert await base.redis.strlen(key) == 100_000
 
 
 def test_no_redis_named_is_a_configuration_error() -> None:

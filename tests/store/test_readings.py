@@ -11,6 +11,7 @@ import pytest
 from chimera.errors import CorruptRecord, InvalidTransition, NotFound
 from chimera.runtime.base import Base, TenantStores
 from chimera.store.readings import Reading, Readings
+from chimera.store.results import Accepted
 from tests.store import drive
 
 PLAN = {"strategy": "map_reduce", "width": 2}
@@ -44,14 +45,25 @@ async def all_of(reading: Reading) -> Any:
         at += len(done)
     each = [await reading.task(task.task_id) for task in tasks]
     results = await reading.results([task.task_id for task in tasks])
-    return tasks, sorted(actions, key=lambda one: one.action_id), each, results
+    return tasks, sorted(actions, key=lambda one: one.action_id), each, results, await results_of(reading)
+
+
+async def results_of(reading: Reading, after: int = 0) -> list[Accepted]:
+    """Its accepted results from a position on."""
+    found: list[Accepted] = []
+    following: int | None = after
+    while following is not None:
+        batch = await reading.accepted(following)
+        found += batch.results
+        following = batch.following
+    return found
 
 
 async def test_it_reads_the_same_once_it_is_pruned(base: Base, tenant: str) -> None:
     stores = await finished(base, tenant)
     before = await stores.readings.open("m1")
     seen = await all_of(before)
-    assert [len(part) for part in seen] == [7, 7, 7, 7]
+    assert [len(part) for part in seen] == [7, 7, 7, 7, 7]
     await drive.archive(stores)
     after = await stores.readings.open("m1")
     assert await all_of(after) == seen
@@ -71,12 +83,13 @@ async def test_it_reads_the_same_at_each_step_of_the_pruning(most: int, base: Ba
         assert await all_of(await stores.readings.open("m1")) == seen
 
 
-READS = {
+READS: dict[str, Callable[[Reading], Awaitable[Any]]] = {
     "tasks": lambda reading: reading.tasks(1, 4),
     "the last tasks": lambda reading: reading.tasks(5, 100),
     "actions": lambda reading: reading.actions(0, 100),
     "a task": lambda reading: reading.task("m1.r1-1"),
     "results": lambda reading: reading.results(["m1.0", "m1.1"]),
+    "accepted": lambda reading: results_of(reading, 1),
 }
 
 
@@ -101,7 +114,8 @@ async def test_a_reading_that_is_overtaken_by_the_pruning_gives_the_same(
     missions: Any = Overtaken(stores.missions, prune)
     tasks: Any = Overtaken(stores.tasks, prune)
     actions: Any = Overtaken(stores.actions, prune)
-    overtaken = Readings(missions, tasks, actions, stores.dossiers)
+    accepted: Any = Overtaken(stores.readings.results, prune)
+    overtaken = Readings(missions, tasks, actions, accepted, stores.dossiers)
     found = await READS[what](Reading(overtaken, await stores.missions.get("m1")))
     if what == "actions":
         found, expected = (sorted(one, key=lambda action: action.action_id) for one in (found, expected))

@@ -656,12 +656,15 @@ async def check(base: Base, tenant: str) -> Call:
     return lambda at, who: at.of(who).shelf.ready("m1", 0, 3, quiet_s=0)
 
 
-@case("read_tasks")
+@case("read_results")
 async def read(base: Base, tenant: str) -> Call:
-    stores = await drive.over(base, tenant)
-    ids = ["m1.0", "m1.2", "m1.9"]
-    assert await stores.shelf.read(ids) == await stores.tasks.fetch(ids)
-    return lambda at, who: at.of(who).shelf.read(ids[2:])
+    await drive.over(base, tenant)
+
+    async def call(at: Base, who: str) -> Any:
+        batch = await at.of(who).readings.results.read("m1", 1)
+        return None if batch is None else [one.task_id for one in batch.results], batch and batch.following
+
+    return call
 
 
 @case("shelve_tasks")
@@ -672,7 +675,7 @@ async def shelve(base: Base, tenant: str) -> Call:
     stores = base.of(tenant)
     await drive.finish(stores, 2)
     ids = ["m1.0", "m1.1"]
-    written = stores.shelf.writing("m1", 0)
+    written = stores.shelf.writing("m1")
     for task_id, raw in zip(ids, await stores.tasks.fetch(ids), strict=True):
         await written.add(task_id, raw)
     await written.end()
@@ -687,7 +690,7 @@ async def shelve_what_changed(base: Base, tenant: str) -> Call:
     await drive.submit(base, tenant, mission, large=True)
     assert await drive.plan(base, tenant, mission)
     stores = base.of(tenant)
-    written = stores.shelf.writing("m1", 0)
+    written = stores.shelf.writing("m1")
     (raw,) = await stores.tasks.fetch(["m1.0"])
     await written.add("m1.0", raw)
     written.names = ["tasks-0000000-x.ndjson.zst"]

@@ -48,7 +48,7 @@ async def work(
 ) -> None:
     """Claim tasks, hand in results, judge them."""
     claims = await drive.claim(stores, most, slots=most)
-    handed = [HandedIn(one.task_id, one.token, 1, json.dumps({"n": one.input})) for one in claims]
+    handed = [HandedIn(one.task_id, one.token, 1, f'{{"n":{one.input_json}}}') for one in claims]
     await stores.tasks.submit("w1", handed, max_stale=5)
     said = []
     for held in await drive.review(stores, most):
@@ -178,7 +178,7 @@ async def test_a_settlement_that_comes_while_a_block_is_written_is_not_lost(base
     ids = await stores.shelf.ready("m1", 0, BLOCK, quiet_s=0)
     assert ids
     assert len(ids) == BLOCK
-    fetched = stores.shelf.writing("m1", 0)
+    fetched = stores.shelf.writing("m1")
     for task_id, raw in zip(ids, await stores.tasks.fetch(ids), strict=True):
         await fetched.add(task_id, raw)
     await fetched.end()
@@ -195,7 +195,7 @@ async def test_files_that_no_step_noted_harm_nobody(base: Base, tenant: str) -> 
     await work(stores)
     ids = await stores.shelf.ready("m1", 0, BLOCK, quiet_s=0)
     assert ids
-    died = stores.shelf.writing("m1", 0)
+    died = stores.shelf.writing("m1")
     for task_id, raw in zip(ids[:300], await stores.tasks.fetch(ids[:300]), strict=True):
         await died.add(task_id, raw)
     await died.end()

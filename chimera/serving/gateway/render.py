@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from chimera.core.action import ActionStatus, idempotency_key
 from chimera.core.mission import MissionBase, MissionStatus
 from chimera.core.money import usd
 from chimera.core.task import TaskContext, TaskStatus
-from chimera.core.verdict import Decision
 from chimera.core.views import (
     ActionView,
     MissionView,
-    ResultView,
     ReviewView,
     SpendView,
     TaskView,
@@ -25,6 +25,7 @@ from chimera.core.waiting import Standing, Why
 from chimera.store.actions import ActionRecord
 from chimera.store.ledger import Balance
 from chimera.store.missions import MissionRecord
+from chimera.store.results import Accepted
 from chimera.store.tasks import TaskRecord
 
 
@@ -197,24 +198,28 @@ def task_view(
     )
 
 
-def result_view(record: TaskRecord, spec: MissionBase, position: int) -> ResultView:
-    """An accepted task's result; `position` is the task's, in the order planned."""
-    accepting = [verdict for verdict in record.verdicts if verdict.decision is Decision.ACCEPT]
-    verdict = accepting[-1] if accepting else None
-    return ResultView(
-        task_id=record.task_id,
-        stage=record.stage,
-        agent=agent_of(spec, record.stage),
-        answers=not record.needed_by,
-        result=record.result,
-        state_version=record.state_version,
-        confidence=verdict.confidence if verdict else 1.0,
-        verdict=verdict,
-        attempts=record.attempt,
-        spent_microusd=record.spent_microusd,
-        finished_at=maybe(record.finished_at_us),
-        next=str(position + 1),
-    )
+def result_lines(results: Sequence[Accepted], spec: MissionBase) -> bytes:
+    """Accepted results as the API streams them: a `ResultView` a line."""
+    return b"".join([_result_line(one, agent_of(spec, one.stage)) for one in results])
+
+
+def _result_line(one: Accepted, agent: str) -> bytes:
+    # No model is made of it: of a million results that would cost more than all the rest.
+    view = {
+        "task_id": one.task_id,
+        "stage": one.stage,
+        "agent": agent,
+        "answers": one.answers,
+        "result": orjson.Fragment(one.result),
+        "state_version": one.state_version,
+        "confidence": one.confidence,
+        "verdict": one.verdict and orjson.Fragment(one.verdict),
+        "attempts": one.attempt,
+        "spent_microusd": one.spent_microusd,
+        "finished_at": maybe(one.finished_at_us),
+        "next": str(one.position + 1),
+    }
+    return orjson.dumps(view, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 
 
 def review_view(record: TaskRecord, mission: MissionRecord) -> ReviewView:

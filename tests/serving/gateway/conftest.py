@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from pydantic_core import to_json
 
 from chimera.core.plan import next_window
 from chimera.core.verdict import Decision, Verdict
@@ -70,7 +70,10 @@ class Fleet:
         )
         await self.stores.tasks.submit(
             "w1",
-            [HandedIn(one.task_id, one.token, 1, json.dumps({"said": one.input}), actions) for one in claims],
+            [
+                HandedIn(one.task_id, one.token, 1, to_json({"said": one.input}).decode(), actions)
+                for one in claims
+            ],
             max_stale=5,
         )
         return len(claims)

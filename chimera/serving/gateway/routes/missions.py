@@ -20,13 +20,11 @@ from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.intake import check_size
 from chimera.serving.gateway.listing import listed
 from chimera.serving.gateway.pages import scan
-from chimera.serving.gateway.render import mission_view, result_view, task_view
+from chimera.serving.gateway.render import mission_view, result_lines, task_view
 from chimera.store.readings import Reading
 
 router = APIRouter(prefix="/v1/missions", tags=["missions"], route_class=Guarded, dependencies=[KEY])
 
-WINDOW = 50
-"""Results that are in memory at once, of one stream."""
 AfterResult = Annotated[
     str, Query(max_length=64, description="Go on behind this: `next` of the last result that came.")
 ]
@@ -220,16 +218,10 @@ async def results(mission_id: str, caller: ByCaller, after: AfterResult = "") ->
 
 
 async def _results(reading: Reading, start: int) -> AsyncGenerator[bytes, None]:
-    while True:
+    following: int | None = start
+    while following is not None:
         async with promptly():
-            records = await reading.tasks(start, WINDOW)
-        lines = [
-            result_view(record, reading.mission.spec, at).model_dump_json()
-            for at, record in enumerate(records, start)
-            if record.status == TaskStatus.ACCEPTED
-        ]
-        if lines:
-            yield ("\n".join(lines) + "\n").encode()
-        if len(records) < WINDOW:
-            return
-        start += WINDOW
+            batch = await reading.accepted(following)
+        if batch.results:
+            yield result_lines(batch.results, reading.mission.spec)
+        following = batch.following
