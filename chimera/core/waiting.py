@@ -88,6 +88,8 @@ class Standing:
         reviews, review: results that wait for the judge, and this one's place among them (from 0; None: a
             judge has it, or it is beyond what was looked at).
         unfinished, max_ready: the tenant's unfinished tasks in Redis, and how many may be (0: no bound).
+        unshelved, max_unshelved: of a large mission, the accepted tasks that stand in Redis, and how many may
+            before its planning waits (0: no bound).
     """
 
     task_id: str
@@ -121,6 +123,8 @@ class Standing:
     inputs: int = 0
     unfinished: int = 0
     max_ready: int = 0
+    unshelved: int = 0
+    max_unshelved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,14 @@ def _unplanned(at: Standing) -> Why:
         return Why(
             Cause.PLANNING, said, "wait for tasks to end, or ask the operator for more", figures=figures
         )
+    if at.max_unshelved and at.unshelved > at.max_unshelved:
+        figures |= {"unshelved": at.unshelved, "max_unshelved": at.max_unshelved}
+        said = (
+            f"{at.unshelved:,} accepted tasks of its mission wait to leave Redis for the blob store, and its "
+            f"planning waits while they are more than {at.max_unshelved:,}"
+        )
+        step = "nothing, if they leave; else see the log of the orchestrator, and make room in the blob store"
+        return Why(Cause.PLANNING, said, step, figures=figures)
     said = f"its mission is planned a window at a time: {at.planned:,} of {at.inputs:,} inputs so far"
     step = "nothing: it is planned as tasks before it end; CHIMERA_PLAN_WINDOW sets the window"
     return Why(Cause.PLANNING, said, step, figures=figures)

@@ -1,6 +1,7 @@
 """The planner: makes a mission's tasks, a bounded window at a time.
 
-In a store without room it waits: the missions stand where they are, and go on by themselves.
+In a store without room it waits: the missions stand where they are, and go on by themselves. So does a large
+one whose accepted tasks leave Redis more slowly than they come (`chimera.core.shelving`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import structlog
 
 from chimera.core.mission import DagPlan
 from chimera.core.plan import next_window
+from chimera.core.shelving import planning_waits
 from chimera.errors import CorruptRecord, QueueFull
 from chimera.runtime.base import Base
 
@@ -28,7 +30,8 @@ class Planner:
 
     def __init__(self, base: Base) -> None:
         self._base = base
-        self._waits = False
+        self._waiting: set[tuple[str, str]] = set()
+        """Missions whose planning waits for room."""
 
     async def plan(self, tenant: str, mission_id: str, *, term: int, by: str) -> None:
         """Plan until the mission is wholly planned, its window or the store is full, or another plans."""
@@ -40,9 +43,9 @@ class Planner:
         try:
             return await self._plan(tenant, mission_id, term=term, by=by)
         except QueueFull as exc:
-            if not self._waits:
+            if (tenant, mission_id) not in self._waiting:
                 log.warning("planner.waits", tenant=tenant, mission_id=mission_id, reason=str(exc))
-            self._waits = True
+            self._waiting.add((tenant, mission_id))
             return False
 
     async def _plan(self, tenant: str, mission_id: str, *, term: int, by: str) -> bool:
@@ -56,6 +59,12 @@ class Planner:
             room = min(room, max(LEAST - unfinished, quota.max_ready - await missions.unfinished()))
         if mission.planned_all or room <= 0:
             return False
+        standing = mission.counts["ACCEPTED"] - mission.shelved
+        if mission.large and planning_waits(standing, settings.plan_window):
+            raise QueueFull(
+                f"{standing:,} accepted tasks of it stand in Redis and wait for the shelver to move them to "
+                "the blob store: if it cannot be written, make room there"
+            )
         await self._base.room.require()  # before the inputs are read for nothing
         items = ()
         if not isinstance(mission.spec.plan, DagPlan):
@@ -76,8 +85,8 @@ class Planner:
             mission_id, window, cursor=mission.planned, term=term, by=by, refill=refill
         ):
             return False
-        if self._waits:
+        if (tenant, mission_id) in self._waiting:
             log.warning("planner.goes_on", tenant=tenant, mission_id=mission_id)
-        self._waits = False
+            self._waiting.discard((tenant, mission_id))
         log.debug("mission.planned", tenant=tenant, mission_id=mission_id, tasks=len(window.tasks))
         return not window.done

@@ -68,6 +68,10 @@ class MissionRecord:
     """The reservation that found the budget exhausted; 0 when none did."""
     archived_at_us: int = 0
     """Since when its dossier is what counts; 0 while it is here."""
+    large: bool = False
+    """Its accepted tasks leave Redis while it goes on."""
+    shelved: int = 0
+    """How many did."""
 
     @property
     def archived(self) -> bool:
@@ -490,4 +494,6 @@ def _record(
         actions={status: int(outcomes.get(status, 0)) for status in ActionStatus},
         wanted_microusd=int(spend.get("wanted", 0)) if spend.get("exhausted") == mission["budget"] else 0,
         archived_at_us=int(mission.get("archived_at", 0)),
+        large="large" in mission,
+        shelved=int(mission.get("shelved", 0)),
     )

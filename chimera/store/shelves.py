@@ -7,8 +7,9 @@
 The tasks of a large mission are numbered, in blocks of `BLOCK`. Once nothing of a block is under way, its
 accepted tasks are written to a file, or to several where they are large, and leave Redis in one step
 (`shelve_tasks.lua`), in which the files' names are noted. What is not accepted stays: it may be redriven, or
-answered by a human. A file is one zstd frame with a task a line, as it stood in Redis, and its name says what
-is in it: so whoever writes it again, after a crash or under an older term, writes the same or another one.
+answered by a human. Once it is accepted it may leave too, in a further file of its block. A file is one zstd
+frame with a task a line, as it stood in Redis, and its name says what is in it: so whoever writes it again,
+after a crash or under an older term, writes the same or another one.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import hashlib
 import math
 import sys
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import orjson
 
+from chimera.core.shelving import BLOCK
 from chimera.errors import CorruptRecord
 from chimera.store.archive import damaged
 from chimera.store.blobs import Blobs
@@ -38,8 +39,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-BLOCK = 500
-"""Tasks of a block."""
 FILE_BYTES = 1 << 20
 """A file ends behind the line that brings it to so many bytes, before compression."""
 WINDOW = 50
@@ -59,6 +58,11 @@ class Standing:
     planned_all: bool
     accepted: int
     shelved: int
+
+    @property
+    def here(self) -> int:
+        """Accepted tasks that stand in Redis."""
+        return self.accepted - self.shelved
 
 
 class Shelf:
@@ -93,12 +97,17 @@ class Shelf:
             found = await self._redis.zrange(self.keys.of("shelf", mission_id), 0, -1, withscores=True)
             return {int(first) for _, first in found}
 
-    async def ready(self, mission_id: str, first: int, last: int, *, quiet_s: float) -> list[str] | None:
-        """Ids of a block's accepted tasks, if nothing of it is under way nor was for so long; else None."""
+    async def ready(
+        self, mission_id: str, first: int, last: int, *, quiet_s: float, under_way: int = 0
+    ) -> tuple[list[str], int] | None:
+        """Ids of a block's accepted tasks that may leave, and how many others of it are here.
+
+        None: more than so many are under way, or ended within the last `quiet_s`.
+        """
         answer = await self._scripts.run(
-            "check_block", [self.keys.root], mission_id, first, last, round(quiet_s * 1e6)
+            "check_block", [self.keys.root], mission_id, first, last, round(quiet_s * 1e6), under_way
         )
-        return list(answer[1]) if answer[0] else None
+        return (list(answer[1]), int(answer[2])) if answer[0] else None
 
     async def shelve(self, mission_id: str, first: int, fetched: Fetched, *, term: int, by: str) -> bool:
         """Take a block's tasks out of Redis, once their files stand. False: look at it anew.
@@ -143,15 +152,17 @@ class Shelf:
                     pipe.zrangebyscore(self.keys.of("shelf", mission_id), first, first)
                 noted = await pipe.execute()
         found: dict[str, Raw] = {}
+        left = math.inf if most_bytes is None else most_bytes
         for ((mission_id, _), ids), names in zip(wanted.items(), noted, strict=True):
-            for name, inside in _by_file(names, ids):
-                if most_bytes is not None and most_bytes <= 0:
+            for task_id in sorted(ids, key=_number):
+                if task_id in found:
+                    continue
+                if left <= 0:
                     return found
-                lines = await self._lines(f"{self._tenant}/{mission_id}/{name}")
-                for task_id in inside & lines.keys():
-                    found[task_id] = raw_of(lines[task_id])
-                    if most_bytes is not None:
-                        most_bytes -= len(lines[task_id])
+                lines = await self._holding(mission_id, names, task_id)
+                for one in (ids & lines.keys()) - found.keys():
+                    found[one] = raw_of(lines[one])
+                    left -= len(lines[one])
         return found
 
     async def run(self, mission_id: str, first: int) -> list[bytes] | None:
@@ -169,11 +180,10 @@ class Shelf:
                 (status, archived), names = await pipe.execute()
         if status is None or archived is not None:
             return None
+        lines = await self._holding(mission_id, names, f"{mission_id}.{first}")
         found: list[bytes] = []
-        for name, _ in _by_file(names, {f"{mission_id}.{first}"}):
-            lines = await self._lines(f"{self._tenant}/{mission_id}/{name}")
-            while line := lines.get(f"{mission_id}.{first + len(found)}"):
-                found.append(line)
+        while line := lines.get(f"{mission_id}.{first + len(found)}"):
+            found.append(line)
         return found
 
     async def clear(self, mission_id: str) -> None:
@@ -186,6 +196,17 @@ class Shelf:
         for name in await self._blobs.names(folder):
             if name.startswith(_PREFIX):
                 await self._blobs.remove(f"{folder}/{name}")
+
+    async def _holding(self, mission_id: str, names: Sequence[str], task_id: str) -> dict[str, bytes]:
+        """The lines of that of a block's files which has the task; none where no file has it."""
+        number = _number(task_id)
+        begins = sorted(((int(name.split("-")[1]), name) for name in names), reverse=True)
+        for begin, name in begins:  # it is in the last one that begins before it, as a rule
+            if begin <= number:
+                lines = await self._lines(f"{self._tenant}/{mission_id}/{name}")
+                if task_id in lines:
+                    return lines
+        return {}
 
     async def _lines(self, path: str) -> dict[str, bytes]:
         if (lines := self._kept.get(path)) is None:
@@ -218,7 +239,7 @@ class Fetched:
     async def add(self, task_id: str, raw: Raw) -> None:
         """The task that follows. Raises BlobsUnavailable; so with `end`."""
         if not self._lines:
-            self._first = int(task_id.partition(".")[2])
+            self._first = _number(task_id)
         line = orjson.dumps({"task_id": task_id, **raw._asdict()}, option=orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
         self._bytes += len(line)
@@ -254,14 +275,8 @@ def _task_id(line: bytes) -> str:
     return line[len(_BEGINS) : line.index(b'"', len(_BEGINS))].decode()
 
 
-def _by_file(names: Sequence[str], task_ids: set[str]) -> Iterator[tuple[str, set[str]]]:
-    """Files of one block in order, each with those of the tasks that can only be in it, by their numbers."""
-    begins = sorted((int(name.split("-")[1]), name) for name in names)
-    numbered = sorted((int(task_id.partition(".")[2]), task_id) for task_id in task_ids)
-    for (first, name), (behind, _) in pairwise([*begins, (math.inf, "")]):
-        inside = {task_id for number, task_id in numbered if first <= number < behind}
-        if inside:
-            yield name, inside
+def _number(task_id: str) -> int:
+    return int(task_id.partition(".")[2])
 
 
 def raw_of(line: bytes) -> Raw:

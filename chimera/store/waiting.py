@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chimera.core.shelving import most_standing
 from chimera.core.task import FINAL, Priority, TaskStatus
 from chimera.core.tenant import Quota
 from chimera.core.waiting import Line, Refused, Standing
@@ -31,13 +32,14 @@ class Waiting:
         self.keys = TenantKeys(tenant)
 
     async def standing(
-        self, task_id: str, *, quota: Quota, places: int, tenants: Sequence[str] = ()
+        self, task_id: str, *, quota: Quota, places: int, window: int, tenants: Sequence[str] = ()
     ) -> Standing:
         """Where the task stands, in two round trips.
 
         Args:
             quota: the tenant's.
             places: workers that there may be, over all tenants.
+            window: unfinished tasks that a mission may have in Redis.
             tenants: all of them, whose live workers take places.
         Raises:
             NotFound: there is no such task, nor an input that becomes it.
@@ -57,9 +59,10 @@ class Waiting:
                 pipe.zcard(keys.leases)
                 pipe.zrange(keys.workers, 0, MOST_WORKERS - 1)
                 pipe.get(keys.open)
+                pipe.hget(keys.of("counts", mission_id), "ACCEPTED")
                 found = await pipe.execute()
         (seconds, micros), task, depends_on, mission, high, normal, index, review, *rest = found
-        reviews, leases, workers, unfinished = rest
+        reviews, leases, workers, unfinished, accepted = rest
         of_mission = dict(zip(MISSION, mission, strict=True))
         if of_mission["status"] is None or not (task or _unplanned(task_id, of_mission)):
             raise NotFound(f"there is no task {task_id!r}")
@@ -114,10 +117,12 @@ class Waiting:
             inputs=int(of_mission["inputs"]),
             unfinished=int(unfinished or 0),
             max_ready=quota.max_ready,
+            unshelved=int(accepted or 0) - int(of_mission["shelved"] or 0),
+            max_unshelved=most_standing(window) if of_mission["large"] else 0,
         )
 
 
-MISSION = ("status", "reason", "priority", "planned", "planned_all", "inputs")
+MISSION = ("status", "reason", "priority", "planned", "planned_all", "inputs", "large", "shelved")
 
 
 def _lines(ranked: Sequence[tuple[str, int, bool]], told: Any) -> list[tuple[str, int, int, str]]:

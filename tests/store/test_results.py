@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from chimera.core.shelving import BLOCK
 from chimera.errors import CorruptRecord
 from chimera.runtime.base import Base, TenantStores
 from chimera.store.results import MOST_BYTES, Accepted, ResultStore
-from chimera.store.shelves import BLOCK, Shelf
+from chimera.store.shelves import Shelf
 from chimera.store.tasks import HandedIn
 from tests.store import drive
 from tests.store.test_readings import results_of

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chimera.core.plan import next_window
+from chimera.core.shelving import BEHIND, BLOCK, most_standing
 from chimera.core.verdict import Decision
 from chimera.errors import Conflict, CorruptRecord, NotFound
 from chimera.runtime.base import Base, TenantStores
@@ -18,7 +19,6 @@ from chimera.runtime.retention import windows
 from chimera.runtime.shelver import Shelver
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.scripts import OldTerm
-from chimera.store.shelves import BLOCK
 from chimera.store.tasks import HandedIn, TaskRecord
 from tests.store import drive
 
@@ -129,6 +129,63 @@ async def test_a_block_waits_until_nothing_of_it_is_under_way(base: Base, tenant
     assert await left(base, tenant) == 0
 
 
+async def accept(stores: TenantStores, most: int) -> None:
+    """Claim a block of tasks, and accept all but the first of them: that one stays under its lease."""
+    _, *claims = await drive.claim(stores, most, slots=most)
+    handed = [HandedIn(one.task_id, one.token, 1, f'{{"n":{one.input_json}}}') for one in claims]
+    await stores.tasks.submit("w1", handed, max_stale=5)
+    said = [(held, drive.verdict()) for held in await drive.review(stores, most)]
+    await stores.reviews.commit("j1", said, max_stale=5)
+
+
+async def test_while_much_stands_in_redis_blocks_do_not_wait_for_their_slow_tasks(
+    base: Base, tenant: str
+) -> None:
+    few = replace(base, settings=base.settings.model_copy(update={"plan_window": BLOCK}))
+    blocks = most_standing(BLOCK) * 3 // 4 // (BLOCK - 1) + 1
+    stores = await begin(base, tenant, blocks * BLOCK)
+    for _ in range(blocks - 1):
+        await accept(stores, BLOCK)
+    duty = shelver(few)
+    await duty.tend(tenant, term=drive.TERM)
+    assert await left(base, tenant) == blocks * BLOCK
+    assert files(base, tenant) == []
+    await accept(stores, BLOCK)
+    await duty.tend(tenant, term=drive.TERM)
+    assert await left(base, tenant) == blocks, "the slow ones"
+    await stores.tasks.release("w1", "hub", died=False)
+    await work(stores, blocks)
+    await drive.end(stores)
+    assert [one.result for one in await listed(stores)] == [{"n": n} for n in range(blocks * BLOCK)]
+
+
+async def test_what_blocks_left_behind_leaves_once_much_of_it_stands_in_redis(
+    base: Base, tenant: str
+) -> None:
+    few = replace(base, settings=base.settings.model_copy(update={"plan_window": BLOCK}))
+    asked = BLOCK - 2 * BEHIND
+    blocks = most_standing(BLOCK) // 2 // asked + 1
+    stores = await begin(base, tenant, blocks * BLOCK)
+    late = [number for number in range(blocks * BLOCK) if number % BLOCK >= 2 * BEHIND]
+    for _ in range(blocks):
+        await work(stores, escalate=tuple(late))
+    duty = shelver(few)
+    await duty.tend(tenant, term=drive.TERM)
+    assert await left(base, tenant) == len(late)
+    for number in late:
+        await stores.reviews.answer(
+            f"m1.{number}", "op", verdict=drive.verdict("accept", 1), by="somebody", max_stale=5
+        )
+    before = await listed(stores)
+    await duty.tend(tenant, term=drive.TERM)
+    assert await left(base, tenant) == 0
+    assert len(files(base, tenant)) == 2 * blocks
+    assert await listed(stores) == before
+    await drive.end(stores)
+    await drive.archive(stores)
+    assert [one.result for one in await listed(stores)] == [{"n": n} for n in range(blocks * BLOCK)]
+
+
 async def test_one_lease_passes_before_a_block_leaves(base: Base, tenant: str) -> None:
     stores = await begin(base, tenant)
     await work(stores)
@@ -138,6 +195,22 @@ async def test_one_lease_passes_before_a_block_leaves(base: Base, tenant: str) -
     )
     await patient.tend(tenant, term=drive.TERM)
     assert await left(base, tenant) == BLOCK + 100
+
+
+async def test_no_lease_passes_before_blocks_leave_while_much_stands_in_redis(
+    base: Base, tenant: str
+) -> None:
+    settings = base.settings.model_copy(update={"lease_s": 60, "plan_window": BLOCK})
+    patient = Shelver(replace(base, settings=settings), Leader())  # type: ignore[arg-type]  # (as above)
+    blocks = most_standing(BLOCK) // 2 // BLOCK + 1
+    stores = await begin(base, tenant, blocks * BLOCK)
+    for _ in range(blocks - 1):
+        await work(stores)
+    await patient.tend(tenant, term=drive.TERM)
+    assert await left(base, tenant) == blocks * BLOCK
+    await work(stores)
+    await patient.tend(tenant, term=drive.TERM)
+    assert await left(base, tenant) == 0
 
 
 async def test_what_is_not_accepted_stays_and_may_be_redriven_or_answered(base: Base, tenant: str) -> None:
@@ -175,8 +248,9 @@ async def test_a_settlement_that_comes_while_a_block_is_written_is_not_lost(base
     (held,) = await drive.review(stores, 1)
     assert await drive.judge(stores, held) is None
     await work(stores)
-    ids = await stores.shelf.ready("m1", 0, BLOCK, quiet_s=0)
-    assert ids
+    ready = await stores.shelf.ready("m1", 0, BLOCK, quiet_s=0)
+    assert ready
+    ids, _ = ready
     assert len(ids) == BLOCK
     fetched = stores.shelf.writing("m1")
     for task_id, raw in zip(ids, await stores.tasks.fetch(ids), strict=True):
@@ -193,8 +267,9 @@ async def test_a_settlement_that_comes_while_a_block_is_written_is_not_lost(base
 async def test_files_that_no_step_noted_harm_nobody(base: Base, tenant: str) -> None:
     stores = await begin(base, tenant, BLOCK)
     await work(stores)
-    ids = await stores.shelf.ready("m1", 0, BLOCK, quiet_s=0)
-    assert ids
+    ready = await stores.shelf.ready("m1", 0, BLOCK, quiet_s=0)
+    assert ready
+    ids, _ = ready
     died = stores.shelf.writing("m1")
     for task_id, raw in zip(ids[:300], await stores.tasks.fetch(ids[:300]), strict=True):
         await died.add(task_id, raw)

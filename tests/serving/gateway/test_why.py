@@ -256,7 +256,7 @@ async def test_the_place_in_line_is_when_it_is_claimed(
         quota = await base.tenants.quota(tenant)
         told = {}
         for one in ids:
-            at_once = await stores.waiting.standing(one, quota=quota, places=2)
+            at_once = await stores.waiting.standing(one, quota=quota, places=2, window=2_000)
             assert at_once.index is not None
             told[one] = waiting.position(
                 at_once.lines, at_once.mission_id, at_once.index, 1_800_000_045_000_000

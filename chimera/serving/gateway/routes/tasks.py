@@ -74,6 +74,7 @@ async def why_it_waits(task_id: str, caller: ByCaller) -> Response:
             task_id,
             quota=await base.tenants.quota(caller.tenant),
             places=base.settings.max_workers,
+            window=base.settings.plan_window,
             tenants=await base.tenants.names(),
         )
     return answer(why_view(task_id, at.status, why(at)))
