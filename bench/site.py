@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import psutil
 
-from bench.usage import Meter
+from bench.usage import EVERY_S, Meter
 from chimera.client import Client
 from chimera.core.event import BEGINNING, Event, Position
 from chimera.core.task import TaskStatus
@@ -29,6 +29,7 @@ from chimera.settings import Settings, load
 from chimera.store.archive import Archive
 from chimera.store.blobs import Blobs
 from chimera.store.connection import Redis, connect
+from chimera.store.missions import MissionStore
 from chimera.store.recorder import Recorder
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
@@ -50,9 +51,9 @@ class Site:
     name: str = "local"
     """The tenant whose client it is."""
 
-    def meter(self) -> Meter:
+    def meter(self, every_s: float = EVERY_S) -> Meter:
         """Begin to count what its processes use."""
-        return Meter(lambda: [one.pid for one in tree(self.fleet.supervisor.pid)])
+        return Meter(lambda: [one.pid for one in tree(self.fleet.supervisor.pid)], every_s)
 
     async def submit(self, agent: str, inputs: list[Any], **more: Any) -> str:
         """Submit a mission whose results must fit a schema."""
@@ -128,6 +129,10 @@ class Site:
     async def leases(self) -> int:
         """The tenant's live leases, counted in Redis."""
         return int(await self.redis.zcard(self._tasks.keys.leases))
+
+    async def shelved(self, mission_id: str) -> int:
+        """Accepted tasks of a large mission that have left Redis."""
+        return (await MissionStore(self.redis, self.name).get(mission_id)).shelved
 
     @asynccontextmanager
     async def tenant(self, name: str) -> AsyncIterator[Site]:

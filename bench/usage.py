@@ -62,9 +62,14 @@ class Meter:
 
     Args:
         processes: finds those of the fleet, each time anew: workers come and go.
+        every_s: how often they are looked at.
+    Attributes:
+        resident: bytes by kind, as last seen.
     """
 
     processes: Callable[[], list[int]]
+    every_s: float = EVERY_S
+    resident: dict[str, int] = field(default_factory=dict)
     _seen: dict[tuple[int, float], _Seen] = field(default_factory=dict)
     _peaks: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     peak_bytes: int = 0
@@ -88,7 +93,7 @@ class Meter:
         return dict(used)
 
     def _run(self) -> None:
-        while not self._over.wait(EVERY_S):
+        while not self._over.wait(self.every_s):
             self._look()
 
     def _look(self, *, first: bool = False) -> None:
@@ -110,3 +115,4 @@ class Meter:
         for kind, amount in resident.items():
             self._peaks[kind] = max(self._peaks[kind], amount)
         self.peak_bytes = max(self.peak_bytes, sum(resident.values()))
+        self.resident = dict(resident)

@@ -131,7 +131,7 @@ async def test_a_block_waits_until_nothing_of_it_is_under_way(base: Base, tenant
 
 async def accept(stores: TenantStores, most: int) -> None:
     """Claim a block of tasks, and accept all but the first of them: that one stays under its lease."""
-    _, *claims = await drive.claim(stores, most, slots=most)
+    _, *claims = await drive.claim(stores, most, slots=most, lease_s=600)
     handed = [HandedIn(one.task_id, one.token, 1, f'{{"n":{one.input_json}}}') for one in claims]
     await stores.tasks.submit("w1", handed, max_stale=5)
     said = [(held, drive.verdict()) for held in await drive.review(stores, most)]
