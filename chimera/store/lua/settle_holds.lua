@@ -21,7 +21,7 @@ local k = keys(KEYS[1])
 local now = now_us()
 if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
 local c = calendar(now)
-local out = {}
+local out, ended = {}, {}
 for i = 5, #ARGV, 6 do
   local hold = ARGV[i]
   local h = redis.call("HMGET", k.of_hold(hold), "task", "amount", "state", "cost", "expired_at")
@@ -33,27 +33,29 @@ for i = 5, #ARGV, 6 do
     local id, mid, amount = h[1], mission_of(h[1]), tonumber(h[2])
     local released = ARGV[i + 1] == ""
     local cost = released and 0 or tonumber(ARGV[i + 1])
-    redis.call("ZREM", k.holds, hold)
-    redis.call("HDEL", k.sent, hold)
-    local charged = 0
+    local charged, held, when = 0, amount, c
     if h[3] == "expired" then
-      charged = tonumber(h[4])
-      charge(k, id, 0, cost - charged, cost < charged and calendar(tonumber(h[5])) or c)
+      charged, held = tonumber(h[4]), 0
+      if cost < charged then when = calendar(tonumber(h[5])) end
     else
-      charge(k, id, amount, cost, c)
+      ended[#ended + 1] = hold
     end
+    charge(mid, held, cost - charged, when)
     redis.call("HSET", k.of_hold(hold), "state", released and "released" or "settled", "cost", int(cost))
     redis.call("EXPIRE", k.of_hold(hold), 3600)
+    local t = redis.call("HMGET", k.of_task(id), "status", "spent", "round", "kept")
+    local kept = not released and ARGV[i + 4] ~= ""
+      and keep(k, id, t, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], tonumber(ARGV[4]), ARGV[3])
+    charge_task(k, id, t, cost - charged, kept)
     if released then
       note("spend.released", mid, id, { hold = hold })
     else
-      local kept = ARGV[i + 4] ~= ""
-        and keep(k, id, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], tonumber(ARGV[4]), ARGV[3])
       note("spend.settled", mid, id, { hold = hold, cost = cost, charge = ARGV[i + 2], kept = kept })
     end
     out[#out + 1] = 1
   end
 end
+close(k, ended)
 write_charges(k)
 write_log(k, ARGV[2], now)
 return out
