@@ -14,16 +14,19 @@ forget       task, round (a script's request, see lua/include/work)  none
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from types import NoneType
 from typing import Any, TypeAlias
+
+import orjson
 
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Scripts, under_term
 
 ANSWERS_KEPT_S = 60
+MOST_ANSWERS = 500
+"""Taken at once."""
 
 MAX_FIGURE = 1e12
 """Of µ$ (a million dollars) or seconds in a request: whatever is larger, or negative, is a fault."""
@@ -46,10 +49,19 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
 """What is asked of the governor, by `do`: fields and their types."""
 
 
+def written(request: Request) -> bytes:
+    """A request as it is sent.
+
+    Raises:
+        TypeError: it has a figure of more than 64 bits, which no governor would understand.
+    """
+    return orjson.dumps(request)
+
+
 def understood(text: str) -> Request | None:
     """A request as it was written; None when it is none that we know."""
     try:
-        request = json.loads(text)
+        request = orjson.loads(text)
     except ValueError:
         return None
     shape = SHAPES.get(request.get("do", "")) if isinstance(request, dict) else None
@@ -67,15 +79,9 @@ class Requests:
         self._scripts = Scripts(redis)
         self._keys = TenantKeys(tenant)
 
-    async def send(self, asker: str, operation: str, requests: Sequence[dict[str, Any]]) -> None:
-        """Append an asker's requests, once for an operation, and wake the governor."""
-        await self._scripts.run(
-            "send_requests",
-            [self._keys.root],
-            asker,
-            operation,
-            *(json.dumps(request) for request in requests),
-        )
+    async def send(self, asker: str, operation: str, requests: Sequence[bytes]) -> None:
+        """Append an asker's requests (see `written`), once for an operation, and wake the governor."""
+        await self._scripts.run("send_requests", [self._keys.root], asker, operation, *requests)
 
     async def sent(self, hold_ids: Sequence[str]) -> list[bool]:
         """Say that calls leave now. Per hold: False when it is over, and the call must not leave.
@@ -88,11 +94,8 @@ class Requests:
         """The next answers to one asker; [] when the time passes. For a blocking client."""
         key = self._keys.of("answers", asker)
         with translated():
-            first = await self._redis.blpop([key], timeout=timeout_s)
-            if first is None:
-                return []
-            more = await self._redis.lpop(key, 500) or []
-            return [json.loads(answer) for answer in (first[1], *more)]
+            popped = await self._redis.blmpop(timeout_s, 1, key, direction="LEFT", count=MOST_ANSWERS)
+            return [orjson.loads(answer) for answer in popped[1]] if popped else []
 
     async def peek(self, most: int) -> list[str]:
         """Requests at the front (JSON), left in place."""
@@ -116,6 +119,6 @@ class Requests:
                 operation,
                 done,
                 ANSWERS_KEPT_S,
-                *(field for asker, answer in answers for field in (asker, json.dumps(answer))),
+                *(field for asker, answer in answers for field in (asker, orjson.dumps(answer))),
             )
         )

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from chimera.runtime.base import Base
-from chimera.store.requests import understood
+from chimera.store.requests import understood, written
 from chimera.store.scripts import OldTerm
 
 RESERVE = {"do": "reserve", "id": "h", "task": "m1.0", "token": 1, "amount": 5, "ttl_s": 60, "from": "w1"}
@@ -15,9 +15,9 @@ RESERVE = {"do": "reserve", "id": "h", "task": "m1.0", "token": 1, "amount": 5, 
 
 async def test_a_governor_that_was_late_removes_nothing(base: Base, tenant: str) -> None:
     requests = base.of(tenant).requests
-    await requests.send("w1", "op", [{"hold": f"h{number}"} for number in range(4)])
+    await requests.send("w1", "op", [written({"hold": f"h{number}"}) for number in range(4)])
     await requests.answer([], 2, "newer", term=2, by="new")
-    left = ['{"hold": "h2"}', '{"hold": "h3"}']
+    left = ['{"hold":"h2"}', '{"hold":"h3"}']
     assert await requests.peek(9) == left
     with pytest.raises(OldTerm):
         await requests.answer([("w1", {"id": "h0", "code": "granted"})], 2, "older", term=1, by="old")
@@ -26,7 +26,7 @@ async def test_a_governor_that_was_late_removes_nothing(base: Base, tenant: str)
 
 async def test_of_a_request_that_was_sent_again_each_copy_is_answered(base: Base, tenant: str) -> None:
     requests = base.of(tenant).requests
-    await requests.send("w1", "op", [{"hold": "h"}, {"hold": "h"}])
+    await requests.send("w1", "op", [written({"hold": "h"})] * 2)
     await requests.answer([], 1, "answer", term=1, by="governor")
     assert len(await requests.peek(9)) == 1
 

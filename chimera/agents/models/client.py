@@ -18,7 +18,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, overload
 
@@ -331,7 +331,7 @@ class ModelClient:
             if exc.sent:
                 await self._settle(hold, charge(bound, worst, estimated=True))
             else:
-                await unbroken(self.purse.release(hold))
+                await self.purse.release(hold)
             raise
         except BaseException:  # cancelled, or a defect: it may have been sent
             await self._settle(hold, charge(bound, worst, estimated=True))
@@ -362,7 +362,7 @@ class ModelClient:
         try:
             may_leave = await self.purse.sent(hold)
         except BaseException:  # nobody knows whether it may: so it does not
-            await unbroken(self.purse.release(hold))
+            await self.purse.release(hold)
             raise
         if not may_leave:
             raise CallFailed("its hold ran out before it was sent", sent=False, retryable=True)
@@ -371,7 +371,7 @@ class ModelClient:
     async def _settle(self, hold: str, charge: Charge, keep: Keep | None = None) -> None:
         self.charges.append(charge)
         keep = keep if keep and keep.call else None
-        await unbroken(self.purse.settle(hold, cost_microusd=charge.cost_microusd, charge=charge, keep=keep))
+        await self.purse.settle(hold, cost_microusd=charge.cost_microusd, charge=charge, keep=keep)
 
     def _left(self) -> float:
         return float("inf") if self.ends_at is None else self.ends_at - time.monotonic()
@@ -408,13 +408,3 @@ def free(kept: Kept, price_version: str) -> Charge:
         provider_request_id=kept.reply.request_id,
         kept=True,
     )
-
-
-async def unbroken(work: Coroutine[Any, Any, T]) -> T:
-    """Finish `work` even when the caller is cancelled meanwhile; the cancellation follows after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from chimera.agents.models.endpoint import Ask, Reply
 from chimera.agents.models.prices import Tokens
+from chimera.agents.records import as_text
 
 UNUSABLE = ""
 """Kept in place of a reply that could not be used: a re-run asks anew."""
@@ -23,7 +24,7 @@ class Kept:
 
     def text(self) -> str:
         """As it is stored."""
-        return json.dumps(asdict(self))
+        return as_text(self)
 
 
 def load(text: str) -> Kept:
@@ -31,6 +32,10 @@ def load(text: str) -> Kept:
     stored = json.loads(text)
     reply = stored["reply"]
     return Kept(stored["model"], Reply(**reply | {"tokens": Tokens(**reply["tokens"])}))
+
+
+_canonical = json.JSONEncoder(sort_keys=True, default=str).encode
+"""Other text of the same parts would be another name: calls under way at an upgrade would be paid again."""
 
 
 def request_name(model: str, ask: Ask) -> str:
@@ -51,4 +56,4 @@ def call_id(work: str, name: str, ordinal: int) -> str:
 
 def digest(parts: list[Any]) -> str:
     """128 bits, as hex."""
-    return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return sha256(_canonical(parts).encode()).hexdigest()[:32]
