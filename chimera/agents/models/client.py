@@ -254,22 +254,24 @@ class ModelClient:
         """One call, whole: found, or sent and paid for."""
         settings = self.models.settings
         endpoint, price = await self.models.open(model)
-        ask = Ask(
-            prompt=prompt,
-            system=system,
-            schema=schema,
-            max_tokens=settings.model_max_tokens if max_tokens is None else max_tokens,
-            temperature=temperature,
-            seed=seed,
-            timeout_s=settings.model_timeout_s,
-            idempotency_key="",
-        )
-        call, kept = await self._find(f"key {key}" if key else request_name(endpoint.name, ask))
+        most = settings.model_max_tokens if max_tokens is None else max_tokens
+        request = (endpoint.name, prompt, system, schema, most, temperature, seed)
+        call, kept = await self._find(f"key {key}" if key else request_name(request))
         if kept is not None:
             self.charges.append(free(kept, price.version))
             log.info("call.kept", call=call, model=kept.model)
             return read(kept.model, kept.reply)
-        return await self._send(endpoint, price, replace(ask, idempotency_key=call), read)
+        ask = Ask(
+            prompt=prompt,
+            system=system,
+            schema=schema,
+            max_tokens=most,
+            temperature=temperature,
+            seed=seed,
+            timeout_s=settings.model_timeout_s,
+            idempotency_key=call,
+        )
+        return await self._send(endpoint, price, ask, read)
 
     async def _find(self, name: str) -> tuple[str, Kept | None]:
         """The call's id, and its reply if an earlier run paid for it."""
@@ -289,9 +291,9 @@ class ModelClient:
         failure: CallFailed | None = None
         for tries in range(1, retries + 2):
             try:
-                return await self._try(
-                    endpoint, price, replace(ask, timeout_s=self._bound(ask.timeout_s)), read
-                )
+                timeout_s = self._bound(ask.timeout_s)
+                bounded = ask if timeout_s == ask.timeout_s else replace(ask, timeout_s=timeout_s)
+                return await self._try(endpoint, price, bounded, read)
             except CallFailed as exc:
                 failure = exc
             wait = pause_s(tries, failure.retry_after_s, self.draw()) if failure.retryable else None

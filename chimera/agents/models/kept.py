@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from chimera.agents.models.endpoint import Ask, Reply
+from chimera.agents.models.endpoint import Reply
 from chimera.agents.models.prices import Tokens
 from chimera.agents.records import as_text
 
@@ -38,9 +39,13 @@ _canonical = json.JSONEncoder(sort_keys=True, default=str).encode
 """Other text of the same parts would be another name: calls under way at an upgrade would be paid again."""
 
 
-def request_name(model: str, ask: Ask) -> str:
-    """Names a request by all that the answer depends on; equal for equal requests."""
-    return digest([model, ask.prompt, ask.system, ask.schema, ask.max_tokens, ask.temperature, ask.seed])
+def request_name(request: Sequence[Any]) -> str:
+    """Names a request by all that the answer depends on; equal for equal requests.
+
+    Args:
+        request: model, prompt, system, schema, max_tokens, temperature, seed.
+    """
+    return digest(request)
 
 
 def call_id(work: str, name: str, ordinal: int) -> str:
@@ -54,6 +59,6 @@ def call_id(work: str, name: str, ordinal: int) -> str:
     return digest([work, name, ordinal])
 
 
-def digest(parts: list[Any]) -> str:
+def digest(parts: Sequence[Any]) -> str:
     """128 bits, as hex."""
     return sha256(_canonical(parts).encode()).hexdigest()[:32]
