@@ -31,6 +31,19 @@ async def test_of_a_request_that_was_sent_again_each_copy_is_answered(base: Base
     assert len(await requests.peek(9)) == 1
 
 
+async def test_answers_reach_their_askers_in_order_however_many(base: Base, tenant: str) -> None:
+    requests = base.of(tenant).requests
+    await requests.send("w1", "op", [written({"hold": str(number)}) for number in range(1_500)])
+    assert [json.loads(text)["hold"] for text in await requests.peek(9_999)] == list(map(str, range(1_500)))
+    answers = [("w1" if number % 3 else "w2", {"id": number}) for number in range(3_000)]
+    await requests.answer(answers, 1_500, "answer", term=1, by="governor")
+    for asker in ("w1", "w2"):
+        heard: list[int] = []
+        while taken := await requests.answers(asker, 0.01):
+            heard += [answer["id"] for answer in taken]
+        assert heard == [answer["id"] for to, answer in answers if to == asker]
+
+
 @pytest.mark.parametrize(
     "text",
     [
