@@ -16,7 +16,7 @@ from chimera.store.connection import end
 
 T = TypeVar("T")
 R = TypeVar("R")
-R_in = TypeVar("R_in", contravariant=True)
+R_contra = TypeVar("R_contra", contravariant=True)
 
 log = structlog.get_logger(__name__)
 
@@ -24,13 +24,13 @@ MOST = 500
 """Items of one call."""
 
 
-class Waiter(Protocol[R_in]):
+class Waiter(Protocol[R_contra]):
     """Who waits for an item: a future, or whatever listens like one."""
 
     def done(self) -> bool:
         """Whether it waits no more: it was told, or has given up."""
 
-    def set_result(self, result: R_in, /) -> None:
+    def set_result(self, result: R_contra, /) -> None:
         """The item is done."""
 
     def set_exception(self, exception: Exception, /) -> None:

@@ -28,6 +28,7 @@ ANSWERS_KEPT_S = 60
 MOST_ANSWERS = 500
 """Taken at once."""
 
+FIGURES = ("amount", "cost", "ttl_s")
 MAX_FIGURE = 1e12
 """Of µ$ (a million dollars) or seconds in a request: whatever is larger, or negative, is a fault."""
 
@@ -64,11 +65,17 @@ def understood(text: str) -> Request | None:
         request = orjson.loads(text)
     except ValueError:
         return None
-    shape = SHAPES.get(request.get("do", "")) if isinstance(request, dict) else None
-    if shape is None or not all(isinstance(request.get(name), types) for name, types in shape.items()):
+    do = request.get("do") if isinstance(request, dict) else None
+    shape = SHAPES.get(do) if isinstance(do, str) else None
+    if shape is None:
         return None
-    figures = (request[name] for name in ("amount", "cost", "ttl_s") if request.get(name) is not None)
-    return dict(request) if all(0 <= figure <= MAX_FIGURE for figure in figures) else None
+    for name, types in shape.items():
+        if not isinstance(request.get(name), types):
+            return None
+    for name in FIGURES:
+        if (figure := request.get(name)) is not None and not 0 <= figure <= MAX_FIGURE:
+            return None
+    return dict(request)
 
 
 class Requests:

@@ -80,7 +80,9 @@ async def test_a_governor_that_wakes_amid_its_duty_is_refused_and_follows(
         await until(lambda: held(holds), "all holds are granted")
         relay.delay_s = (SLOW_S, SLOW_S)
         settle = {"do": "settle", "cost": 1, "charge": "", "round": 0, "call": "", "reply": ""}
-        await requests.send("test", "op2", [written({"hold": f"h{number}", **settle}) for number in range(holds)])
+        await requests.send(
+            "test", "op2", [written({"hold": f"h{number}", **settle}) for number in range(holds)]
+        )
 
         async def begun() -> bool:
             return (await world.stores.ledger.balance()).held < holds

@@ -72,8 +72,8 @@ async def test_while_the_store_is_away_an_item_with_time_is_done_again_before_la
     with pytest.raises(StoreUnavailable, match="away"):
         await hurried
     act.failing = None
-    assert await asyncio.gather(patient, later) == [4, 6]
-    assert (act.seen[0], act.seen[-1]) == ([1, 2], [2, 3])
+    assert (await patient, await later) == (4, 6)
+    assert [act.seen[0], act.seen[-1]] == [[1, 2], [2, 3]]
 
 
 async def test_an_item_is_given_up_when_its_time_is_over(batches: Batches[int, int], act: Act) -> None:

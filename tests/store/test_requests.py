@@ -51,6 +51,7 @@ async def test_answers_reach_their_askers_in_order_however_many(base: Base, tena
         "[1]",
         "{}",
         json.dumps({**RESERVE, "do": "print money"}),
+        json.dumps({**RESERVE, "do": ["reserve"]}),
         json.dumps({**RESERVE, "amount": "5"}),
         json.dumps({**RESERVE, "amount": -5}),
         json.dumps({**RESERVE, "ttl_s": 1e13}),
