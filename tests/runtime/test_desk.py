@@ -1,4 +1,4 @@
-"""The desk: what is said to the governor stands before who said it goes on; one caller's trouble is its own."""
+"""The desk: what is said to the governor stands before who said it goes on; one's trouble is one's own."""
 
 from __future__ import annotations
 
