@@ -185,7 +185,7 @@ class Desk:
         try:
             await self._outbox.do(text, again_s=GIVE_UP_S)
         except asyncio.CancelledError:
-            # It is on its way. Said once more, behind itself: where that stands it does too; twice is no harm.
+            # It is on its way. Said again, behind itself: where that stands it does too; twice is harmless.
             try:
                 await self._outbox.do(text, again_s=GIVE_UP_S)
             except StoreError as exc:
