@@ -22,7 +22,8 @@ for _, hold in ipairs(due) do
   local sent = redis.call("HGET", k.sent, hold) ~= "0"
   local cost = sent and amount or 0
   charge(mission_of(h[1]), amount, cost, c)
-  charge_task(k, h[1], redis.call("HMGET", k.of_task(h[1]), "status", "spent"), cost)
+  local task = k.of_task(h[1])
+  charge_task(task, redis.call("HMGET", task, "status", "spent"), cost)
   redis.call("HSET", k.of_hold(hold), "state", "expired", "cost", int(cost), "expired_at", int(now))
   redis.call("EXPIRE", k.of_hold(hold), 3600)
   note("spend.expired", mission_of(h[1]), h[1], { hold = hold, cost = cost, sent = sent })

@@ -24,7 +24,8 @@ local c = calendar(now)
 local out, ended = {}, {}
 for i = 5, #ARGV, 6 do
   local hold = ARGV[i]
-  local h = redis.call("HMGET", k.of_hold(hold), "task", "amount", "state", "cost", "expired_at")
+  local key = k.of_hold(hold)
+  local h = redis.call("HMGET", key, "task", "amount", "state", "cost", "expired_at")
   if not h[1] then
     out[#out + 1] = -2
   elseif h[3] == "settled" or h[3] == "released" then
@@ -41,12 +42,13 @@ for i = 5, #ARGV, 6 do
       ended[#ended + 1] = hold
     end
     charge(mid, held, cost - charged, when)
-    redis.call("HSET", k.of_hold(hold), "state", released and "released" or "settled", "cost", int(cost))
-    redis.call("EXPIRE", k.of_hold(hold), 3600)
-    local t = redis.call("HMGET", k.of_task(id), "status", "spent", "round", "kept")
+    redis.call("HSET", key, "state", released and "released" or "settled", "cost", int(cost))
+    redis.call("EXPIRE", key, 3600)
+    local task = k.of_task(id)
+    local t = redis.call("HMGET", task, "status", "spent", "round", "kept")
     local kept = not released and ARGV[i + 4] ~= ""
       and keep(k, id, t, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], tonumber(ARGV[4]), ARGV[3])
-    charge_task(k, id, t, cost - charged, kept)
+    charge_task(task, t, cost - charged, kept)
     if released then
       note("spend.released", mid, id, { hold = hold })
     else

@@ -62,15 +62,15 @@ local function charge(mid, held, cost, c)
   for _, field in ipairs(c.ids) do owe(owed, field, cost) end
   owe(spends[mid], "settled", cost)
 end
--- Charge it to the call's task too, whose status, spent (round and kept) were just read; `kept`: it has a reply now.
+-- Charge it to the call's task too (its key, and its status, spent, round, kept as just read); `kept`: it has a reply.
 -- A task that was pruned stays so.
-local function charge_task(k, id, t, cost, kept)
+local function charge_task(task, t, cost, kept)
   if not t[1] then return end
   local spent = int(tonumber(t[2] or 0) + cost)
   if kept and not t[4] then
-    redis.call("HSET", k.of_task(id), "spent", spent, "kept", 1)
+    redis.call("HSET", task, "spent", spent, "kept", 1)
   elseif cost ~= 0 then
-    redis.call("HSET", k.of_task(id), "spent", spent)
+    redis.call("HSET", task, "spent", spent)
   end
 end
 -- Holds that ended are open no more.
