@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,14 @@ async def test_of_a_request_that_was_sent_again_each_copy_is_answered(base: Base
     await requests.send("w1", "op", [written({"hold": "h"})] * 2)
     await requests.answer([], 1, "answer", term=1, by="governor")
     assert len(await requests.peek(9)) == 1
+
+
+@pytest.mark.parametrize("cost", [float("nan"), float("inf"), 1.5, 2**70, -1, True])
+def test_what_can_be_no_cost_is_never_written_as_a_release(cost: Any) -> None:
+    """A settlement without a cost gives the hold back: one with a cost that makes no sense must not."""
+    said = json.loads(written({"do": "settle", "cost": cost}))["cost"]
+    assert type(said) is type(cost)
+    assert repr(said) == repr(cost)
 
 
 async def test_answers_reach_their_askers_in_order_however_many(base: Base, tenant: str) -> None:
