@@ -72,7 +72,10 @@ class Purse(Protocol):
     async def settle(
         self, hold_id: str, *, cost_microusd: int, charge: Charge, keep: Keep | None = None
     ) -> None:
-        """End a hold with what the call really cost, which is never refused, and keep its reply."""
+        """End a hold with what the call really cost, which is never refused, and keep its reply.
+
+        Whoever is cancelled meanwhile is so afterwards: the hold is ended all the same. As with `release`.
+        """
         ...
 
     async def release(self, hold_id: str) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from chimera.errors import StoreError, StoreUnavailable
+from chimera.runtime.service import backoff_s
 from chimera.store.connection import end
 
 T = TypeVar("T")
 R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
 
 log = structlog.get_logger(__name__)
 
@@ -20,8 +24,21 @@ MOST = 500
 """Items of one call."""
 
 
+class Waiter(Protocol[R_contra]):
+    """Who waits for an item: a future, or whatever listens like one."""
+
+    def done(self) -> bool:
+        """Whether it waits no more: it was told, or has given up."""
+
+    def set_result(self, result: R_contra, /) -> None:
+        """The item is done."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Its batch failed, and may have been done."""
+
+
 class Batches(Generic[T, R]):
-    """Gathers items while the last batch is under way, one batch at a time.
+    """Gathers items while the last batch is under way, one batch at a time, in their order.
 
     Args:
         act: does a batch, and gives one result for each item.
@@ -29,7 +46,8 @@ class Batches(Generic[T, R]):
 
     def __init__(self, name: str, act: Callable[[Sequence[T]], Awaitable[Sequence[R]]]) -> None:
         self._name, self._act = name, act
-        self._waiting: asyncio.Queue[tuple[T, asyncio.Future[R]]] = asyncio.Queue()
+        self._waiting: deque[tuple[T, Waiter[R], float]] = deque()
+        self._more, self._idle = asyncio.Event(), asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -44,55 +62,73 @@ class Batches(Generic[T, R]):
             return
         try:
             async with asyncio.timeout(patience_s):
-                await self._waiting.join()
+                await self._idle.wait()
         except TimeoutError:
-            log.warning("batches.undone", batches=self._name, items=self._waiting.qsize())
+            log.warning("batches.undone", batches=self._name, items=len(self._waiting))
         await end(task)
-        while not self._waiting.empty():
-            _, future = self._waiting.get_nowait()
-            fail([future], StoreUnavailable(f"{self._name}: closed before it was done"))
+        fail((waiter for _, waiter, _ in self._waiting), StoreUnavailable(f"{self._name}: closed"))
+        self._waiting.clear()
 
-    async def do(self, item: T) -> R:
-        """Have one item done.
+    def do(self, item: T, *, again_s: float = 0.0) -> asyncio.Future[R]:
+        """Have one item done. The future raises StoreError when its batch failed; it may have been done.
+
+        Who cancels the future waits no more; the item is done all the same.
+
+        Args:
+            again_s: while the store is away it is tried again, before later items, for so long.
+        Raises:
+            StoreUnavailable: nothing is running.
+        """
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self.put(item, future, again_s=again_s)
+        return future
+
+    def put(self, item: T, waiter: Waiter[R], *, again_s: float = 0.0) -> None:
+        """The same, with somebody who is told.
 
         Raises:
-            StoreError: its batch failed, and may have been done; or nothing is running.
+            StoreUnavailable: nothing is running.
         """
         if self._loop is None:
             raise StoreUnavailable(f"{self._name}: closed")
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait((item, future))
-        return await future
+        self._waiting.append((item, waiter, time.monotonic() + again_s))
+        self._more.set()
 
     async def _run(self) -> None:
+        failures = 0
         while True:
-            batch = [await self._waiting.get()]
+            if not self._waiting:
+                self._idle.set()
+                await self._more.wait()
+                self._idle.clear()
             await asyncio.sleep(0)  # those asked in the same turn of the loop go along
-            while not self._waiting.empty() and len(batch) < MOST:
-                batch.append(self._waiting.get_nowait())
-            futures = [future for _, future in batch]
+            batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            self._more.clear()
             try:
-                results = await self._act([item for item, _ in batch])
+                results = await self._act([item for item, _, _ in batch])
             except asyncio.CancelledError:
-                fail(futures, StoreUnavailable(f"{self._name}: closed while it was under way"))
+                fail((one[1] for one in batch), StoreUnavailable(f"{self._name}: closed while under way"))
                 raise
             except StoreError as exc:
+                failures += 1
                 log.warning("store.unavailable", service=self._name, error=str(exc))
-                fail(futures, exc)
+                now = time.monotonic()
+                fail((one[1] for one in batch if one[2] <= now), exc)
+                self._waiting.extendleft(reversed([one for one in batch if one[2] > now]))
+                if self._waiting:
+                    await asyncio.sleep(backoff_s(failures))
             except Exception as exc:
                 log.exception("batch.failed", batches=self._name)
-                fail(futures, exc)
+                fail((one[1] for one in batch), exc)
             else:
-                for future, result in zip(futures, results, strict=True):
-                    if not future.done():  # else its asker has given up
-                        future.set_result(result)
-            finally:
-                for _ in batch:
-                    self._waiting.task_done()
+                failures = 0
+                for (_, waiter, _), result in zip(batch, results, strict=True):
+                    if not waiter.done():
+                        waiter.set_result(result)
 
 
-def fail(futures: Iterable[asyncio.Future[R]], exc: Exception) -> None:
+def fail(waiters: Iterable[Waiter[R]], exc: Exception) -> None:
     """Tell those who still wait."""
-    for future in futures:
-        if not future.done():
-            future.set_exception(exc)
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(exc)

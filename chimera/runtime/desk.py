@@ -9,29 +9,61 @@ answer, a settlement above all, is done once it stands in the store, and waits f
 from __future__ import annotations
 
 import asyncio
-import json
+import itertools
+import secrets
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from chimera.agents.purse import Charge, Keep
+from chimera.agents.records import as_text
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind, StoreError, StoreUnavailable
-from chimera.runtime.batches import Batches
+from chimera.runtime.batches import Batches, fail
 from chimera.runtime.service import backoff_s
 from chimera.store.connection import Redis, end
-from chimera.store.requests import Requests
+from chimera.store.requests import Request, Requests, written
 
 log = structlog.get_logger(__name__)
 
 ASK_AGAIN_S = 1.0
+LOOK_S = 0.25
+"""How often is looked for what to ask again, or to give up."""
 GIVE_UP_S = 30.0
 RETRY_CONTENDED_S = 0.1
 STOP_S = 2.0
 """What waits for the store when a desk stops is given this long."""
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A request that waits for its answer. It listens to the outbox, too.
+
+    Attributes:
+        until: it gives up then (`time.monotonic`).
+        stands_at: when it was put into the store last; inf while it is on its way there.
+    """
+
+    text: bytes
+    answer: asyncio.Future[dict[str, Any]]
+    until: float
+    stands_at: float = float("inf")
+
+    def done(self) -> bool:
+        """Whether it waits no more."""
+        return self.answer.done()
+
+    def set_result(self, _: None) -> None:
+        """It stands in the store: from now on the governor is waited for."""
+        self.stands_at = time.monotonic()
+
+    def set_exception(self, exception: Exception) -> None:
+        """There will be no answer."""
+        self.answer.set_exception(exception)
 
 
 class Desk:
@@ -49,8 +81,10 @@ class Desk:
         self._wait_s = wait_s
         self._outbox = Batches("requests for the governor", self._post)
         self._leaving = Batches("calls that leave", self._requests.sent)
-        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        self._forgoing: set[asyncio.Task[None]] = set()
+        # Ids that nobody else makes: 96 bits of chance for this desk, then its own count.
+        self._desk_id, self._count = secrets.token_hex(12), itertools.count(1)
+        self._waiting: dict[str, Asked] = {}
+        self._look: asyncio.TimerHandle | None = None
         self._receiver: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -65,7 +99,11 @@ class Desk:
         await self._outbox.stop(STOP_S)
         await self._leaving.stop(STOP_S)
         receiver, self._receiver = self._receiver, None
-        await end(*self._forgoing, *([receiver] if receiver else []))
+        await end(*([receiver] if receiver else []))
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        fail(self._waiting.values(), StoreUnavailable("requests for the governor: closed"))
 
     async def reserve(self, task_id: str, token: int, amount_microusd: int, ttl_s: float) -> str:
         """Hold money for one call. Returns the hold's id.
@@ -75,7 +113,7 @@ class Desk:
             LeaseLost: the task is no longer ours.
             StoreUnavailable: the governor does not answer.
         """
-        hold_id = uuid.uuid4().hex
+        hold_id = self._new_id()
         request = {
             "do": "reserve",
             "id": hold_id,
@@ -83,19 +121,23 @@ class Desk:
             "token": token,
             "amount": amount_microusd,
             "ttl_s": ttl_s,
+            "from": self._asker,
         }
         try:
-            await self._granted(request)
+            answer = await self._ask(request)
+            if answer["code"] != "granted":
+                await self._wait_for(request, answer)
         except BaseException:
             # A copy of the request may still be granted, and nobody would use the hold.
             self._forgo(hold_id)
             raise
         return hold_id
 
-    async def _granted(self, request: dict[str, Any]) -> None:
+    async def _wait_for(self, request: Request, answer: dict[str, Any]) -> None:
+        """Ask for what was refused until it is granted, for as long as that may help."""
         until = time.monotonic() + self._wait_s
         refusals = 0
-        while (answer := await self._ask(request))["code"] != "granted":
+        while answer["code"] != "granted":
             if answer["code"] == "lost":
                 raise LeaseLost(*answer["fields"])
             refusal = BudgetExceeded(RefusalKind(answer["fields"][0]), *answer["fields"][1:])
@@ -104,6 +146,7 @@ class Desk:
                 raise refusal
             refusals += 1
             await asyncio.sleep(min(left, backoff_s(refusals, base_s=RETRY_CONTENDED_S)))
+            answer = await self._ask(request)
 
     async def sent(self, hold_id: str) -> bool:
         """Say that a hold's call leaves now. False: the hold is over, and the call must not leave.
@@ -119,9 +162,8 @@ class Desk:
         Raises:
             StoreUnavailable: the governor does not answer.
         """
-        answer = await self._ask(
-            {"do": "find", "id": uuid.uuid4().hex, "task": task_id, "round": round_, "call": call}
-        )
+        request = {"do": "find", "id": self._new_id(), "task": task_id, "round": round_, "call": call}
+        answer = await self._ask(request | {"from": self._asker})
         return str(answer["reply"]) if answer["code"] == "kept" else None
 
     async def settle(
@@ -134,81 +176,108 @@ class Desk:
     ) -> None:
         """End a hold; the request is in the store when this returns, and is not lost from there.
 
+        Whoever is cancelled meanwhile is so once it stands there.
+
         Raises:
             StoreUnavailable: it could not be stored: the hold runs out, and is charged if its call was sent.
         """
-        await self._append(
-            {
-                "do": "settle",
-                "hold": hold_id,
-                "cost": cost_microusd,
-                "charge": "" if charge is None else json.dumps(asdict(charge)),
-                "round": round_,
-                "call": keep.call if keep else "",
-                "reply": keep.reply if keep else "",
-            }
-        )
+        text = settlement(hold_id, cost_microusd, charge, keep, round_)
+        try:
+            await self._outbox.do(text, again_s=GIVE_UP_S)
+        except asyncio.CancelledError:
+            # It is on its way. Said again, behind itself: where that stands it does too; twice is harmless.
+            try:
+                await self._outbox.do(text, again_s=GIVE_UP_S)
+            except StoreError as exc:
+                runs_out(hold_id, exc)
+            raise
 
     def _forgo(self, hold_id: str) -> None:
-        if self._receiver is None:
+        try:
+            given_back = self._outbox.do(settlement(hold_id, None), again_s=GIVE_UP_S)
+        except StoreUnavailable:
             return  # we have stopped: the hold runs out, unsent
-        task = asyncio.create_task(self._release(hold_id), name=f"forgo {hold_id}")
-        self._forgoing.add(task)
-        task.add_done_callback(self._forgoing.discard)
+        given_back.add_done_callback(partial(_given_back, hold_id))
 
-    async def _release(self, hold_id: str) -> None:
+    async def _ask(self, request: Request) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        asked = Asked(written(request), loop.create_future(), time.monotonic() + GIVE_UP_S)
+        self._outbox.put(asked.text, asked, again_s=GIVE_UP_S)
+        self._waiting[request["id"]] = asked
+        if self._look is None:
+            self._look = loop.call_later(LOOK_S, self._look_again)
         try:
-            await self.settle(hold_id, None)
-        except StoreError as exc:
-            log.warning("hold.left", hold=hold_id, error=str(exc))  # it runs out, unsent
-
-    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[request["id"]] = future
-        try:
-            async with asyncio.timeout(GIVE_UP_S):
-                while not future.done():
-                    await self._append(request | {"from": self._asker})
-                    await asyncio.wait({future}, timeout=ASK_AGAIN_S)
-            return future.result()
-        except TimeoutError as exc:
-            raise StoreUnavailable(
-                f"the governor gave no answer within {GIVE_UP_S:g} s, so nothing is spent: "
-                "see `chimera status`"
-            ) from exc
+            return await asked.answer
         finally:
-            self._waiting.pop(request["id"], None)
+            del self._waiting[request["id"]]
 
-    async def _append(self, request: dict[str, Any]) -> None:
-        """Until it stands in the store: twice is harmless."""
-        failures = 0
-        try:
-            async with asyncio.timeout(GIVE_UP_S):
-                while True:
-                    try:
-                        return await self._outbox.do(request)
-                    except StoreError:
-                        failures += 1
-                        await asyncio.sleep(backoff_s(failures))
-        except TimeoutError as exc:
-            raise StoreUnavailable(
-                f"the store took no request for the governor within {GIVE_UP_S:g} s: see `chimera doctor`"
-            ) from exc
+    def _look_again(self) -> None:
+        """Ask again for what the governor has not answered; in the end give up."""
+        now = time.monotonic()
+        for asked in self._waiting.values():
+            if asked.done():
+                continue
+            if now >= asked.until:
+                asked.set_exception(
+                    StoreUnavailable(
+                        f"the governor gave no answer within {GIVE_UP_S:g} s, so nothing is spent: "
+                        "see `chimera status`"
+                    )
+                )
+            elif now - asked.stands_at >= ASK_AGAIN_S:
+                asked.stands_at = float("inf")
+                self._outbox.put(asked.text, asked, again_s=asked.until - now)
+        waits = self._waiting and self._receiver is not None
+        self._look = asyncio.get_running_loop().call_later(LOOK_S, self._look_again) if waits else None
 
-    async def _post(self, requests: Sequence[dict[str, Any]]) -> Sequence[None]:
-        await self._requests.send(self._asker, uuid.uuid4().hex, requests)
-        return [None] * len(requests)
+    def _new_id(self) -> str:
+        return f"{self._desk_id}{next(self._count):08x}"
+
+    async def _post(self, texts: Sequence[bytes]) -> Sequence[None]:
+        await self._requests.send(self._asker, uuid.uuid4().hex, texts)
+        return [None] * len(texts)
 
     async def _receive(self) -> None:
         while True:
             try:
                 for answer in await self._answers.answers(self._asker, timeout_s=5):
-                    future = self._waiting.get(answer["id"])
-                    if future is not None and not future.done():
-                        future.set_result(answer)
+                    asked = self._waiting.get(answer["id"])
+                    if asked is not None and not asked.done():
+                        asked.answer.set_result(answer)
             except StoreError as exc:
                 log.warning("store.unavailable", service="desk", error=str(exc))
                 await asyncio.sleep(backoff_s(1))
+
+
+def settlement(
+    hold_id: str,
+    cost_microusd: int | None,
+    charge: Charge | None = None,
+    keep: Keep | None = None,
+    round_: int = 0,
+) -> bytes:
+    """The request that ends a hold; a cost of None releases it."""
+    return written(
+        {
+            "do": "settle",
+            "hold": hold_id,
+            "cost": cost_microusd,
+            "charge": "" if charge is None else as_text(charge),
+            "round": round_,
+            "call": keep.call if keep else "",
+            "reply": keep.reply if keep else "",
+        }
+    )
+
+
+def runs_out(hold_id: str, exc: BaseException) -> None:
+    """Nobody could be told that a hold is over: it runs out."""
+    log.warning("hold.left", hold=hold_id, error=str(exc))
+
+
+def _given_back(hold_id: str, done: asyncio.Future[None]) -> None:
+    if not done.cancelled() and (exc := done.exception()) is not None:
+        runs_out(hold_id, exc)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from chimera.runtime.base import open_base
 from chimera.runtime.crew import EXITS
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
-from chimera.runtime.memory import limit_memory
+from chimera.runtime.memory import keep_what_is_there, limit_memory
 from chimera.runtime.worker import Worker
 from chimera.store import keys
 from chimera.store.connection import connect, connect_sync
@@ -132,6 +132,7 @@ async def _work(actor: WorkerActor, settings: configuration.Settings) -> None:
                 return
             actor.tenant = tenant
         bind(tenant=actor.tenant)
+        keep_what_is_there()
         limit_memory(settings.worker_memory_mb)
         actor.worker = worker = Worker(
             settings,
@@ -167,6 +168,7 @@ class GovernorActor:
             governor = Governor(base, elector, wakeups)
             elector.start()
             governor.start()
+            keep_what_is_there()
             try:
                 await asyncio.Event().wait()
             finally:

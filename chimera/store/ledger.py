@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimera.core.money import Window
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
@@ -13,8 +14,7 @@ from chimera.store.requests import MAX_FIGURE
 from chimera.store.scripts import Refusal, Scripts, lease_lost, under_term
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """The worst case of one paid call, asked for under a task's lease or a judge's review."""
 
     hold_id: str
@@ -24,8 +24,7 @@ class Reservation:
     ttl_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What a call really cost; `cost_microusd` None: it was never sent.
 
     Whoever made the call says so, and may be wrong: what can be no cost (negative, not whole, more than
@@ -69,23 +68,10 @@ class Ledger:
         Raises:
             OldTerm: a newer governor acts.
         """
-        answers = await self._scripts.run(
-            "reserve_holds",
-            [self.keys.root],
-            term,
-            by,
-            *(
-                field
-                for one in reservations
-                for field in (
-                    one.hold_id,
-                    one.task_id,
-                    one.token,
-                    one.amount_microusd,
-                    round(one.ttl_s * 1e6),
-                )
-            ),
-        )
+        asked: list[str | int] = []
+        for hold, task, token, amount, ttl_s in reservations:
+            asked += (hold, task, token, amount, round(ttl_s * 1e6))
+        answers = await self._scripts.run("reserve_holds", [self.keys.root], term, by, *asked)
         return [_refusal(one, answer) for one, answer in zip(reservations, under_term(answers), strict=True)]
 
     async def settle(
@@ -102,26 +88,11 @@ class Ledger:
         Raises:
             OldTerm: a newer governor acts.
         """
+        asked: list[str | int] = []
+        for hold, cost, charge, round_, call, reply in settlements:
+            asked += (hold, "" if cost is None else str(cost), charge, round_, call, reply)
         answers = await self._scripts.run(
-            "settle_holds",
-            [self.keys.root],
-            term,
-            by,
-            keep_s,
-            keep_bytes,
-            int(MAX_FIGURE),
-            *(
-                field
-                for one in settlements
-                for field in (
-                    one.hold_id,
-                    "" if one.cost_microusd is None else str(one.cost_microusd),
-                    one.charge_json,
-                    one.round,
-                    one.call,
-                    one.reply,
-                )
-            ),
+            "settle_holds", [self.keys.root], term, by, keep_s, keep_bytes, int(MAX_FIGURE), *asked
         )
         return [None if answer >= 0 else Refusal(answer) for answer in under_term(answers)]
 

@@ -19,12 +19,17 @@ from collections.abc import Sequence
 from types import NoneType
 from typing import Any, TypeAlias
 
+import orjson
+
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Scripts, under_term
 
 ANSWERS_KEPT_S = 60
+MOST_ANSWERS = 500
+"""Taken at once."""
 
+FIGURES = ("amount", "ttl_s")
 MAX_FIGURE = 1e12
 """Of µ$ (a million dollars) or seconds: whatever is larger, or negative, is a fault."""
 
@@ -46,21 +51,46 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
 """What is asked of the governor, by `do`: fields and their types."""
 
 
+def written(request: Request) -> bytes:
+    """A request as it is sent.
+
+    Raises:
+        TypeError: it has a figure of more than 64 bits, which no governor would understand.
+    """
+    if type(request.get("cost")) in (int, NoneType) and abs(request.get("cost") or 0) <= MAX_FIGURE:
+        return orjson.dumps(request)
+    # What can be no cost goes as it is. The quicker way writes NaN as null, and that would release the hold.
+    return json.dumps(request).encode()
+
+
 def understood(text: str) -> Request | None:
     """A request as it was written; None when it is none that we know."""
     try:
-        request = json.loads(text)
+        request = _read(text)
     except ValueError:
         return None
-    shape = SHAPES.get(request.get("do", "")) if isinstance(request, dict) else None
-    # By its very type: a truth value is an int to Python, and no figure.
-    if shape is None or not all(type(request.get(name)) in types for name, types in shape.items()):
+    do = request.get("do") if isinstance(request, dict) else None
+    shape = SHAPES.get(do) if isinstance(do, str) else None
+    if shape is None:
         return None
-    if request["do"] == "forget" and not str(request["round"]).isdecimal():
+    for name, types in shape.items():
+        # By its very type: a truth value is an int to Python, and no figure.
+        if type(request.get(name)) not in types:
+            return None
+    if do == "forget" and not str(request["round"]).isdecimal():
         return None
     # The cost of a settlement is the ledger's to judge: it knows what was held for it.
-    figures = (request[name] for name in ("amount", "ttl_s") if name in shape)
-    return dict(request) if all(0 <= figure <= MAX_FIGURE for figure in figures) else None
+    for name in FIGURES:
+        if name in shape and not 0 <= request[name] <= MAX_FIGURE:
+            return None
+    return dict(request)
+
+
+def _read(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text)  # it knows NaN, which `written` may write
 
 
 class Requests:
@@ -71,15 +101,9 @@ class Requests:
         self._scripts = Scripts(redis)
         self._keys = TenantKeys(tenant)
 
-    async def send(self, asker: str, operation: str, requests: Sequence[dict[str, Any]]) -> None:
-        """Append an asker's requests, once for an operation, and wake the governor."""
-        await self._scripts.run(
-            "send_requests",
-            [self._keys.root],
-            asker,
-            operation,
-            *(json.dumps(request) for request in requests),
-        )
+    async def send(self, asker: str, operation: str, requests: Sequence[bytes]) -> None:
+        """Append an asker's requests (see `written`), once for an operation, and wake the governor."""
+        await self._scripts.run("send_requests", [self._keys.root], asker, operation, *requests)
 
     async def sent(self, hold_ids: Sequence[str]) -> list[bool]:
         """Say that calls leave now. Per hold: False when it is over, and the call must not leave.
@@ -92,11 +116,8 @@ class Requests:
         """The next answers to one asker; [] when the time passes. For a blocking client."""
         key = self._keys.of("answers", asker)
         with translated():
-            first = await self._redis.blpop([key], timeout=timeout_s)
-            if first is None:
-                return []
-            more = await self._redis.lpop(key, 500) or []
-            return [json.loads(answer) for answer in (first[1], *more)]
+            popped = await self._redis.blmpop(timeout_s, 1, key, direction="LEFT", count=MOST_ANSWERS)
+            return [orjson.loads(answer) for answer in popped[1]] if popped else []
 
     async def peek(self, most: int) -> list[str]:
         """Requests at the front (JSON), left in place."""
@@ -120,6 +141,6 @@ class Requests:
                 operation,
                 done,
                 ANSWERS_KEPT_S,
-                *(field for asker, answer in answers for field in (asker, json.dumps(answer))),
+                *(field for asker, answer in answers for field in (asker, orjson.dumps(answer))),
             )
         )

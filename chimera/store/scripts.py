@@ -83,7 +83,7 @@ class Scripts:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def run(self, name: str, keys: Sequence[str], *args: str | int | float) -> Any:
+    async def run(self, name: str, keys: Sequence[str], *args: str | bytes | int | float) -> Any:
         """Run ``lua/<name>.lua`` and give its raw answer."""
         with translated():
             try:

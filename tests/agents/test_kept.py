@@ -11,6 +11,9 @@ from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 from chimera.agents.models.client import ModelClient, Models
+from chimera.agents.models.endpoint import Reply
+from chimera.agents.models.kept import Kept, call_id, load, request_name
+from chimera.agents.models.prices import Tokens
 from chimera.agents.purse import Charge, Keep, LocalPurse
 from chimera.errors import AnswerUnusable, ModelUnavailable, StoreUnavailable
 from chimera.settings import Settings
@@ -199,3 +202,22 @@ async def test_a_call_that_cannot_be_marked_as_sent_does_not_leave(
     with pytest.raises(StoreUnavailable):
         await run().text("x")
     assert (endpoint.calls, purse.held_microusd, purse.settled_microusd) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("plain äöü \u2028", Tokens(1, 2)), ("half a pair: \ud83d", Tokens(1, 2)), ("x", Tokens(2**70, 2))],
+    ids=["plain", "half a surrogate pair", "more than 64 bits"],
+)
+def test_whatever_an_endpoint_sent_is_kept_as_it_was(text: str, tokens: Tokens) -> None:
+    kept = Kept("m", Reply(text, tokens, "id", truncated=True))
+    written = kept.text()
+    assert load(written) == kept
+    assert written.encode()
+
+
+def test_calls_keep_their_names_from_version_to_version() -> None:
+    """A call under way at an upgrade would be paid again under another name."""
+    name = request_name(("m", "ä \ud83d", None, {"b": 1, "a": [2.5]}, 9, 0.5, None))
+    assert name == "fd35e29d83decb994261b4ed48b836a1"
+    assert call_id("t/m1.0/0", name, 1) == "4841d045095f0c576de5a28a99265d83"

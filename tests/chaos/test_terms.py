@@ -10,6 +10,7 @@ import pytest
 
 from chimera.core.mission import MissionStatus
 from chimera.serving.local.redis_server import RedisServer
+from chimera.store.requests import written
 from tests.chaos.agents import COST
 from tests.chaos.world import Part, World, through, until
 from tests.relay import Relay
@@ -75,11 +76,13 @@ async def test_a_governor_that_wakes_amid_its_duty_is_refused_and_follows(
 
     async with Relay(redis.port) as relay:
         old = await world.up("governor", "old", redis_url=through(world.settings.redis_url, relay.port))
-        await requests.send("test", "op1", [reserve(number) for number in range(holds)])
+        await requests.send("test", "op1", [written(reserve(number)) for number in range(holds)])
         await until(lambda: held(holds), "all holds are granted")
         relay.delay_s = (SLOW_S, SLOW_S)
         settle = {"do": "settle", "cost": 1, "charge": "", "round": 0, "call": "", "reply": ""}
-        await requests.send("test", "op2", [{"hold": f"h{number}", **settle} for number in range(holds)])
+        await requests.send(
+            "test", "op2", [written({"hold": f"h{number}", **settle}) for number in range(holds)]
+        )
 
         async def begun() -> bool:
             return (await world.stores.ledger.balance()).held < holds
@@ -91,7 +94,7 @@ async def test_a_governor_that_wakes_amid_its_duty_is_refused_and_follows(
         await until(lambda: held(0), "the other has settled the rest")
         # The newer one looks away, and there is work: the older one goes on where it stood.
         new.stop()
-        await requests.send("test", "op3", [reserve(holds)])
+        await requests.send("test", "op3", [written(reserve(holds))])
         relay.delay_s = (0.0, 0.0)
         old.wake()
         await old.says("governor.superseded")

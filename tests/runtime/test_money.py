@@ -36,6 +36,7 @@ from chimera.serving.local.process import spawn
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import Settings, load
 from chimera.store import keys
+from chimera.store.requests import written
 from chimera.store.signals import Wakeups
 from tests.agents.endpoint import MeteredEndpoint, Turn
 from tests.relay import Relay
@@ -96,7 +97,7 @@ async def test_what_is_asked_while_the_governor_is_away_is_done_once_by_the_next
         balance = await stores.ledger.balance()
         assert (balance.held, balance.settled) == (100, {}), "nothing new is spent"
         raw = {"do": "reserve", "id": "raw", "from": "x", "task": claims[0].task_id, "token": claims[0].token}
-        await stores.requests.send("test", "op1", [raw | {"amount": 7, "ttl_s": 60}] * 3)
+        await stores.requests.send("test", "op1", [written(raw | {"amount": 7, "ttl_s": 60})] * 3)
         async with governing(base, tenant, "two"):
             holds = await asyncio.gather(*asked)
             await until(lambda: no_requests(base, requests))

@@ -111,6 +111,40 @@ async def test_the_greatest_cost_there_may_be_is_charged_as_it_is(base: Base, te
     assert "asked" not in event.details
 
 
+async def test_the_same_twice_in_one_call_has_one_effect_too(base: Base, tenant: str) -> None:
+    stores = await leased(base, tenant)
+    (one,) = await drive.claim(stores)
+    asked = [Reservation(hold, one.task_id, one.token, 100, 60) for hold in ("h1", "h2", "h1", "h3")]
+    assert await stores.ledger.reserve(asked[:1], term=drive.TERM, by="g") == [None]
+    assert await stores.ledger.reserve([*asked, asked[-1]], term=drive.TERM, by="g") == [None] * 5
+    assert (await stores.ledger.balance()).held == 300
+    assert await stores.requests.sent(["h1", "h4", "h2", "h1"]) == [True, False, True, True]
+    ended = [Settlement("h1", 10), Settlement("h2", None), Settlement("h1", 90), Settlement("h4", 1)]
+    assert await stores.ledger.settle(ended, term=drive.TERM, by="g", **drive.KEEP) == [None] * 3 + [
+        Refusal.MISSING
+    ]
+    mission = await stores.missions.get("m1")
+    assert (mission.settled_microusd, mission.held_microusd) == (10, 100)
+    assert (await stores.tasks.get("m1.0")).spent_microusd == 10
+    assert await base.redis.hgetall(stores.ledger.keys.sent) == {"h3": "0"}
+    assert await base.redis.zrange(stores.ledger.keys.holds, 0, -1) == ["h3"]
+
+
+async def test_thousands_in_one_call_are_each_done(base: Base, tenant: str) -> None:
+    """More than Lua can unpack at once."""
+    stores = await leased(base, tenant, budget_usd="1")
+    (one,) = await drive.claim(stores, lease_s=60)
+    holds = [f"h{number}" for number in range(2_500)]
+    asked = [Reservation(hold, one.task_id, one.token, 1, 60) for hold in holds]
+    assert await stores.ledger.reserve(asked, term=drive.TERM, by="g") == [None] * len(holds)
+    assert await stores.requests.sent(holds) == [True] * len(holds)
+    assert set((await base.redis.hgetall(stores.ledger.keys.sent)).values()) == {"1"}
+    ended = [Settlement(hold, 1) for hold in holds]
+    assert await stores.ledger.settle(ended, term=drive.TERM, by="g", **drive.KEEP) == [None] * len(holds)
+    assert await base.redis.exists(stores.ledger.keys.sent, stores.ledger.keys.holds) == 0
+    assert (await stores.missions.get("m1")).settled_microusd == len(holds)
+
+
 async def test_a_refusal_says_its_kind_and_its_figures(base: Base, tenant: str) -> None:
     stores = await leased(base, tenant)
     (one,) = await drive.claim(stores)

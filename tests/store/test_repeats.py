@@ -31,6 +31,7 @@ from chimera.store.elections import Election
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.pruning import Mark
 from chimera.store.rates import Rates
+from chimera.store.requests import written
 from chimera.store.scripts import SyncScripts
 from chimera.store.sinks import Cursor, Stand
 from chimera.store.spares import SpareStore
@@ -480,12 +481,12 @@ async def elect(base: Base, tenant: str) -> Call:
 
 @case("send_requests")
 async def ask_for_money(base: Base, tenant: str) -> Call:
-    return lambda at, who: at.of(who).requests.send("w1", "op", [{"do": "settle", "hold": "h0"}])
+    return lambda at, who: at.of(who).requests.send("w1", "op", [written({"do": "settle", "hold": "h0"})])
 
 
 @case("answer_requests")
 async def answer_for_money(base: Base, tenant: str) -> Call:
-    requests = [{"do": "settle", "hold": f"h{number}"} for number in range(3)]
+    requests = [written({"do": "settle", "hold": f"h{number}"}) for number in range(3)]
     await base.of(tenant).requests.send("w1", "op", requests)
     answers = [("w1", {"key": "settle h0", "code": "settled"})]
     return lambda at, who: at.of(who).requests.answer(answers, 2, "op", term=drive.TERM, by="g")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from chimera.runtime.base import Base
-from chimera.store.requests import understood
+from chimera.store.requests import understood, written
 from chimera.store.scripts import OldTerm
 
 RESERVE = {"do": "reserve", "id": "h", "task": "m1.0", "token": 1, "amount": 5, "ttl_s": 60, "from": "w1"}
@@ -15,9 +16,9 @@ RESERVE = {"do": "reserve", "id": "h", "task": "m1.0", "token": 1, "amount": 5, 
 
 async def test_a_governor_that_was_late_removes_nothing(base: Base, tenant: str) -> None:
     requests = base.of(tenant).requests
-    await requests.send("w1", "op", [{"hold": f"h{number}"} for number in range(4)])
+    await requests.send("w1", "op", [written({"hold": f"h{number}"}) for number in range(4)])
     await requests.answer([], 2, "newer", term=2, by="new")
-    left = ['{"hold": "h2"}', '{"hold": "h3"}']
+    left = ['{"hold":"h2"}', '{"hold":"h3"}']
     assert await requests.peek(9) == left
     with pytest.raises(OldTerm):
         await requests.answer([("w1", {"id": "h0", "code": "granted"})], 2, "older", term=1, by="old")
@@ -26,9 +27,30 @@ async def test_a_governor_that_was_late_removes_nothing(base: Base, tenant: str)
 
 async def test_of_a_request_that_was_sent_again_each_copy_is_answered(base: Base, tenant: str) -> None:
     requests = base.of(tenant).requests
-    await requests.send("w1", "op", [{"hold": "h"}, {"hold": "h"}])
+    await requests.send("w1", "op", [written({"hold": "h"})] * 2)
     await requests.answer([], 1, "answer", term=1, by="governor")
     assert len(await requests.peek(9)) == 1
+
+
+@pytest.mark.parametrize("cost", [float("nan"), float("inf"), 1.5, 2**70, -1, True])
+def test_what_can_be_no_cost_is_never_written_as_a_release(cost: Any) -> None:
+    """A settlement without a cost gives the hold back: one with a cost that makes no sense must not."""
+    said = json.loads(written({"do": "settle", "cost": cost}))["cost"]
+    assert type(said) is type(cost)
+    assert repr(said) == repr(cost)
+
+
+async def test_answers_reach_their_askers_in_order_however_many(base: Base, tenant: str) -> None:
+    requests = base.of(tenant).requests
+    await requests.send("w1", "op", [written({"hold": str(number)}) for number in range(1_500)])
+    assert [json.loads(text)["hold"] for text in await requests.peek(9_999)] == list(map(str, range(1_500)))
+    answers = [("w1" if number % 3 else "w2", {"id": number}) for number in range(3_000)]
+    await requests.answer(answers, 1_500, "answer", term=1, by="governor")
+    for asker in ("w1", "w2"):
+        heard: list[int] = []
+        while taken := await requests.answers(asker, 0.01):
+            heard += [answer["id"] for answer in taken]
+        assert heard == [answer["id"] for to, answer in answers if to == asker]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +60,7 @@ async def test_of_a_request_that_was_sent_again_each_copy_is_answered(base: Base
         "[1]",
         "{}",
         json.dumps({**RESERVE, "do": "print money"}),
+        json.dumps({**RESERVE, "do": ["reserve"]}),
         json.dumps({**RESERVE, "amount": "5"}),
         json.dumps({**RESERVE, "amount": -5}),
         json.dumps({**RESERVE, "ttl_s": 1e13}),

@@ -18,7 +18,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, overload
 
@@ -248,22 +248,24 @@ class ModelClient:
         """One call, whole: found, or sent and paid for."""
         settings = self.models.settings
         endpoint, price = await self.models.open(model)
-        ask = Ask(
-            prompt=prompt,
-            system=system,
-            schema=schema,
-            max_tokens=settings.model_max_tokens if max_tokens is None else max_tokens,
-            temperature=temperature,
-            seed=seed,
-            timeout_s=settings.model_timeout_s,
-            idempotency_key="",
-        )
-        call, kept = await self._find(f"key {key}" if key else request_name(endpoint.name, ask))
+        most = settings.model_max_tokens if max_tokens is None else max_tokens
+        request = (endpoint.name, prompt, system, schema, most, temperature, seed)
+        call, kept = await self._find(f"key {key}" if key else request_name(request))
         if kept is not None:
             self.charges.append(free(kept, price.version))
             log.info("call.kept", call=call, model=kept.model)
             return read(kept.model, kept.reply)
-        return await self._send(endpoint, price, replace(ask, idempotency_key=call), read)
+        ask = Ask(
+            prompt=prompt,
+            system=system,
+            schema=schema,
+            max_tokens=most,
+            temperature=temperature,
+            seed=seed,
+            timeout_s=settings.model_timeout_s,
+            idempotency_key=call,
+        )
+        return await self._send(endpoint, price, ask, read)
 
     async def _find(self, name: str) -> tuple[str, Kept | None]:
         """The call's id, and its reply if an earlier run paid for it."""
@@ -283,9 +285,9 @@ class ModelClient:
         failure: CallFailed | None = None
         for tries in range(1, retries + 2):
             try:
-                return await self._try(
-                    endpoint, price, replace(ask, timeout_s=self._bound(ask.timeout_s)), read
-                )
+                timeout_s = self._bound(ask.timeout_s)
+                bounded = ask if timeout_s == ask.timeout_s else replace(ask, timeout_s=timeout_s)
+                return await self._try(endpoint, price, bounded, read)
             except CallFailed as exc:
                 failure = exc
             wait = pause_s(tries, failure.retry_after_s, self.draw()) if failure.retryable else None
@@ -325,7 +327,7 @@ class ModelClient:
             if exc.sent:
                 await self._settle(hold, charge(bound, worst, estimated=True))
             else:
-                await unbroken(self.purse.release(hold))
+                await self.purse.release(hold)
             raise
         except BaseException:  # cancelled, or a defect: it may have been sent
             await self._settle(hold, charge(bound, worst, estimated=True))
@@ -356,7 +358,7 @@ class ModelClient:
         try:
             may_leave = await self.purse.sent(hold)
         except BaseException:  # nobody knows whether it may: so it does not
-            await unbroken(self.purse.release(hold))
+            await self.purse.release(hold)
             raise
         if not may_leave:
             raise CallFailed("its hold ran out before it was sent", sent=False, retryable=True)
@@ -365,7 +367,7 @@ class ModelClient:
     async def _settle(self, hold: str, charge: Charge, keep: Keep | None = None) -> None:
         self.charges.append(charge)
         keep = keep if keep and keep.call else None
-        await unbroken(self.purse.settle(hold, cost_microusd=charge.cost_microusd, charge=charge, keep=keep))
+        await self.purse.settle(hold, cost_microusd=charge.cost_microusd, charge=charge, keep=keep)
 
     def _left(self) -> float:
         return float("inf") if self.ends_at is None else self.ends_at - time.monotonic()
@@ -402,13 +404,3 @@ def free(kept: Kept, price_version: str) -> Charge:
         provider_request_id=kept.reply.request_id,
         kept=True,
     )
-
-
-async def unbroken(work: Coroutine[Any, Any, T]) -> T:
-    """Finish `work` even when the caller is cancelled meanwhile; the cancellation follows after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

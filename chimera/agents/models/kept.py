@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from chimera.agents.models.endpoint import Ask, Reply
+from chimera.agents.models.endpoint import Reply
 from chimera.agents.models.prices import Tokens
+from chimera.agents.records import as_text
 
 UNUSABLE = ""
 """Kept in place of a reply that could not be used: a re-run asks anew."""
@@ -23,7 +25,7 @@ class Kept:
 
     def text(self) -> str:
         """As it is stored."""
-        return json.dumps(asdict(self))
+        return as_text(self)
 
 
 def load(text: str) -> Kept:
@@ -33,9 +35,17 @@ def load(text: str) -> Kept:
     return Kept(stored["model"], Reply(**reply | {"tokens": Tokens(**reply["tokens"])}))
 
 
-def request_name(model: str, ask: Ask) -> str:
-    """Names a request by all that the answer depends on; equal for equal requests."""
-    return digest([model, ask.prompt, ask.system, ask.schema, ask.max_tokens, ask.temperature, ask.seed])
+_canonical = json.JSONEncoder(sort_keys=True, default=str).encode
+"""Other text of the same parts would be another name: calls under way at an upgrade would be paid again."""
+
+
+def request_name(request: Sequence[Any]) -> str:
+    """Names a request by all that the answer depends on; equal for equal requests.
+
+    Args:
+        request: model, prompt, system, schema, max_tokens, temperature, seed.
+    """
+    return digest(request)
 
 
 def call_id(work: str, name: str, ordinal: int) -> str:
@@ -49,6 +59,6 @@ def call_id(work: str, name: str, ordinal: int) -> str:
     return digest([work, name, ordinal])
 
 
-def digest(parts: list[Any]) -> str:
+def digest(parts: Sequence[Any]) -> str:
     """128 bits, as hex."""
-    return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return sha256(_canonical(parts).encode()).hexdigest()[:32]

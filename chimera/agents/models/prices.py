@@ -39,10 +39,8 @@ class Tokens:
     @property
     def believable(self) -> bool:
         """Whether a call may have had them: a prompt, and no count that the ledger could not take."""
-        return 0 < self.input <= MOST_TOKENS and all(
-            0 <= count <= MOST_TOKENS
-            for count in (self.output, self.cached, self.cache_write, self.reasoning)
-        )
+        counts = (self.input, self.output, self.cached, self.cache_write, self.reasoning)
+        return self.input > 0 and min(counts) >= 0 and max(counts) <= MOST_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +74,8 @@ class Price:
     def worst_case_microusd(self, input_tokens: int, max_tokens: int) -> int:
         """The most a call may cost: nothing cached, or all of it written to a cache, all output used."""
         plain = Tokens(input=input_tokens, output=max_tokens)
+        if self.input_usd is not None:
+            return self.cost_microusd(plain)  # one price for every token of the prompt
         written = Tokens(input=input_tokens, output=max_tokens, cache_write=input_tokens)
         return max(self.cost_microusd(plain), self.cost_microusd(written))
 

@@ -16,9 +16,17 @@ if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
 if redis.call("HGET", k.of_worker(ARGV[2]), "answered") == ARGV[3] then return 1 end
 redis.call("HSET", k.of_worker(ARGV[2]), "answered", ARGV[3])
 redis.call("EXPIRE", k.of_worker(ARGV[2]), 3600)
+local answers = {} -- asker -> its answers, in order
 for i = 6, #ARGV, 2 do
-  redis.call("RPUSH", k.of_answers(ARGV[i]), ARGV[i + 1])
-  redis.call("EXPIRE", k.of_answers(ARGV[i]), ARGV[5])
+  local own = answers[ARGV[i]] or {}
+  answers[ARGV[i]] = own
+  own[#own + 1] = ARGV[i + 1]
+end
+for asker, own in pairs(answers) do
+  for i = 1, #own, 1000 do
+    redis.call("RPUSH", k.of_answers(asker), unpack(own, i, math.min(i + 999, #own)))
+  end
+  redis.call("EXPIRE", k.of_answers(asker), ARGV[5])
 end
 redis.call("LTRIM", k.requests, ARGV[4], -1)
 return 1

@@ -10,5 +10,7 @@
 --- include kept
 local k = keys(KEYS[1])
 if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
-for i = 2, #ARGV, 2 do redis.call("UNLINK", of_round(k, ARGV[i], ARGV[i + 1])) end
+local rounds = {}
+for i = 2, #ARGV, 2 do rounds[#rounds + 1] = of_round(k, ARGV[i], ARGV[i + 1]) end
+for i = 1, #rounds, 1000 do redis.call("UNLINK", unpack(rounds, i, math.min(i + 999, #rounds))) end
 return 1

@@ -18,8 +18,9 @@ local now = now_us()
 if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
 local c = calendar(now)
 local limits = {}
-for _, window in ipairs(WINDOWS) do
-  local limit = redis.call("HGET", k.limits, window)
+local set = redis.call("HMGET", k.limits, unpack(WINDOWS))
+for n, window in ipairs(WINDOWS) do
+  local limit = set[n]
   if limit then
     limits[#limits + 1] = { window = window, limit = tonumber(limit),
       settled = tonumber(redis.call("HGET", k.ledger, "settled:" .. window_id(window, c)) or 0) }
@@ -37,29 +38,38 @@ local function spend(mid)
   return spends[mid]
 end
 -- The first level that refuses, the hopeless kind before the others.
-local function refusal(mid, amount)
-  local found
-  local function look(level, window, limit, settled, held)
-    if settled + held + amount <= limit then return end
-    local kind = "contended"
-    if amount > limit or (window == "lifetime" and settled + amount > limit) then kind = "exhausted"
-    elseif settled + amount > limit then kind = "window" end
-    if not found or kind == "exhausted" then
-      found = found and found[2] == "exhausted" and found or
-        { -7, kind, level, int(limit), int(settled), int(held), int(kind == "window" and resets_in(window, c) or 0) }
-    end
+local found
+local function look(amount, level, window, limit, settled, held)
+  if settled + held + amount <= limit then return end
+  local kind = "contended"
+  if amount > limit or (window == "lifetime" and settled + amount > limit) then kind = "exhausted"
+  elseif settled + amount > limit then kind = "window" end
+  if not found or kind == "exhausted" then
+    found = found and found[2] == "exhausted" and found or
+      { -7, kind, level, int(limit), int(settled), int(held), int(kind == "window" and resets_in(window, c) or 0) }
   end
+end
+local function refusal(mid, amount)
+  found = nil
   local s = spend(mid)
-  look("mission", "lifetime", s.budget, s.settled, s.held + s.more)
-  for _, l in ipairs(limits) do look("tenant/" .. l.window, l.window, l.limit, l.settled, held) end
+  look(amount, "mission", "lifetime", s.budget, s.settled, s.held + s.more)
+  for _, l in ipairs(limits) do look(amount, "tenant/" .. l.window, l.window, l.limit, l.settled, held) end
   return found
 end
-local out, dirty, open, unsent, more = {}, false, {}, {}, 0
+-- Nearly always none of these holds is there: one question for all of them.
+local names = {}
+for i = 3, #ARGV, 5 do names[#names + 1] = k.of_hold(ARGV[i]) end
+local repeats = false
+for i = 1, #names, 1000 do
+  repeats = redis.call("EXISTS", unpack(names, i, math.min(i + 999, #names))) > 0 or repeats
+end
+local out, dirty, open, unsent, more, granted = {}, false, {}, {}, 0, {}
 for i = 3, #ARGV, 5 do
   local hold, id, token, amount = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+  local key = names[(i + 2) / 5]
   local t = redis.call("HMGET", k.of_task(id), "status", "token", "judge_token", "worker", "claimed_at")
   local mine = (t[1] == "PENDING" and t[2] == token) or (t[1] == "REVIEW" and t[3] == token)
-  if redis.call("EXISTS", k.of_hold(hold)) == 1 then
+  if granted[hold] or repeats and redis.call("EXISTS", key) == 1 then
     out[#out + 1] = { 1 }
   elseif not mine then
     local held = t[1] == "PENDING"
@@ -83,7 +93,8 @@ for i = 3, #ARGV, 5 do
       out[#out + 1] = refused
     else
       local ends = now + tonumber(ARGV[i + 4])
-      redis.call("HSET", k.of_hold(hold), "task", id, "amount", int(amount), "state", "open")
+      redis.call("HSET", key, "task", id, "amount", int(amount), "state", "open")
+      granted[hold] = true
       open[#open + 1] = int(ends)
       open[#open + 1] = hold
       unsent[#unsent + 1] = hold

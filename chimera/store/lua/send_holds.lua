@@ -7,9 +7,16 @@
 --- include keys
 local k = keys(KEYS[1])
 local out = {}
-for i = 1, #ARGV do
-  local open = redis.call("HEXISTS", k.sent, ARGV[i])
-  if open == 1 then redis.call("HSET", k.sent, ARGV[i], 1) end
-  out[#out + 1] = open
+for i = 1, #ARGV, 500 do
+  local last = math.min(i + 499, #ARGV)
+  local marks, leaving = redis.call("HMGET", k.sent, unpack(ARGV, i, last)), {}
+  for n, mark in ipairs(marks) do
+    out[#out + 1] = mark and 1 or 0
+    if mark == "0" then
+      leaving[#leaving + 1] = ARGV[i + n - 1]
+      leaving[#leaving + 1] = 1
+    end
+  end
+  if #leaving > 0 then redis.call("HSET", k.sent, unpack(leaving)) end
 end
 return out

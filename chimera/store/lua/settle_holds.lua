@@ -24,14 +24,15 @@ local k = keys(KEYS[1])
 local now = now_us()
 if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
 local c = calendar(now)
-local out = {}
+local out, ended = {}, {}
 local function cost_of(text)
   local cost = #text <= 16 and string.match(text, "^%d+$") and tonumber(text)
   return cost and cost <= tonumber(ARGV[5]) and cost or nil
 end
 for i = 6, #ARGV, 6 do
   local hold = ARGV[i]
-  local h = redis.call("HMGET", k.of_hold(hold), "task", "amount", "state", "cost", "expired_at")
+  local key = k.of_hold(hold)
+  local h = redis.call("HMGET", key, "task", "amount", "state", "cost", "expired_at")
   if not h[1] then
     out[#out + 1] = -2
   elseif h[3] == "settled" or h[3] == "released" then
@@ -41,28 +42,31 @@ for i = 6, #ARGV, 6 do
     local released = ARGV[i + 1] == ""
     local real = released and 0 or cost_of(ARGV[i + 1])
     local cost = real or amount
-    redis.call("ZREM", k.holds, hold)
-    redis.call("HDEL", k.sent, hold)
-    local charged = 0
+    local charged, held, when = 0, amount, c
     if h[3] == "expired" then
-      charged = tonumber(h[4])
-      charge(k, id, 0, cost - charged, cost < charged and calendar(tonumber(h[5])) or c)
+      charged, held = tonumber(h[4]), 0
+      if cost < charged then when = calendar(tonumber(h[5])) end
     else
-      charge(k, id, amount, cost, c)
+      ended[#ended + 1] = hold
     end
-    redis.call("HSET", k.of_hold(hold), "state", released and "released" or "settled", "cost", int(cost))
-    redis.call("EXPIRE", k.of_hold(hold), 3600)
+    charge(mid, held, cost - charged, when)
+    redis.call("HSET", key, "state", released and "released" or "settled", "cost", int(cost))
+    redis.call("EXPIRE", key, 3600)
+    local task = k.of_task(id)
+    local t = redis.call("HMGET", task, "status", "spent", "round", "kept")
+    local kept = not released and ARGV[i + 4] ~= ""
+      and keep(k, id, t, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], tonumber(ARGV[4]), ARGV[3])
+    charge_task(task, t, cost - charged, kept)
     if released then
       note("spend.released", mid, id, { hold = hold })
     else
-      local kept = ARGV[i + 4] ~= ""
-        and keep(k, id, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], tonumber(ARGV[4]), ARGV[3])
       note("spend.settled", mid, id, { hold = hold, cost = cost, charge = ARGV[i + 2], kept = kept,
         asked = not real and string.sub(ARGV[i + 1], 1, 40) or nil })
     end
     out[#out + 1] = real and 1 or -9
   end
 end
+close(k, ended)
 write_charges(k)
 write_log(k, ARGV[2], now)
 return out

@@ -44,14 +44,13 @@ local function resets_in(window, c)
   end
   return 0
 end
--- Charge a settled amount to every window of the tenant, to the mission and to its task; give back what was held.
+-- Charge a settled amount to every window of the tenant and to the mission; give back what was held.
 -- What a call charges is summed, and written once by write_charges().
 local owed, spends = {}, {} -- the ledger's field -> change · mission -> its spend's field -> change
 local function owe(sums, field, change)
   if change ~= 0 then sums[field] = (sums[field] or 0) + change end
 end
-local function charge(k, id, held, cost, c)
-  local mid = mission_of(id)
+local function charge(mid, held, cost, c)
   spends[mid] = spends[mid] or {}
   owe(owed, "held", -held)
   owe(spends[mid], "held", -held)
@@ -62,7 +61,24 @@ local function charge(k, id, held, cost, c)
   end
   for _, field in ipairs(c.ids) do owe(owed, field, cost) end
   owe(spends[mid], "settled", cost)
-  if redis.call("EXISTS", k.of_task(id)) == 1 then redis.call("HINCRBY", k.of_task(id), "spent", int(cost)) end
+end
+-- Charge it to the call's task too (its key, and its status, spent, round, kept as just read); `kept`: it has a reply.
+-- A task that was pruned stays so.
+local function charge_task(task, t, cost, kept)
+  if not t[1] then return end
+  local spent = int(tonumber(t[2] or 0) + cost)
+  if kept and not t[4] then
+    redis.call("HSET", task, "spent", spent, "kept", 1)
+  elseif cost ~= 0 then
+    redis.call("HSET", task, "spent", spent)
+  end
+end
+-- Holds that ended are open no more.
+local function close(k, holds)
+  for i = 1, #holds, 1000 do
+    redis.call("ZREM", k.holds, unpack(holds, i, math.min(i + 999, #holds)))
+    redis.call("HDEL", k.sent, unpack(holds, i, math.min(i + 999, #holds)))
+  end
 end
 -- A mission that was archived keeps the figures it was archived with: only the tenant's windows move then.
 local function write_charges(k)
