@@ -15,6 +15,7 @@ from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.intake import listed, take_in
 from chimera.serving.gateway.lines import MEDIA_TYPES, Lines, are_lines
 from chimera.serving.gateway.render import mission_view
+from chimera.store.missions import Receipt
 
 LINES: dict[str, Any] = {
     "requestBody": {
@@ -42,7 +43,7 @@ class Submitted(Guarded):
             raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_OPERATION} characters")
         lines = Lines(request, caller.hub.base.settings)
         mission = await lines.mission()
-        return await _answer(*await take_in(mission, lines.inputs(mission), caller, operation or ""), caller)
+        return await _answer(await take_in(mission, lines.inputs(mission), caller, operation or ""), caller)
 
 
 router = APIRouter(prefix="/v1/missions", tags=["missions"], route_class=Submitted, dependencies=[KEY])
@@ -57,11 +58,14 @@ async def submit(spec: MissionSpec, caller: ByCaller, operation: Operation = Non
     """
     mission = MissionBase.model_construct(**{name: getattr(spec, name) for name in MissionBase.model_fields})
     inputs = listed(spec.inputs, caller.hub.base.settings)
-    return await _answer(*await take_in(mission, inputs, caller, operation or ""), caller)
+    return await _answer(await take_in(mission, inputs, caller, operation or ""), caller)
 
 
-async def _answer(mission_id: str, new: bool, caller: Caller) -> Response:
-    async with promptly():
-        record = await caller.stores.readings.mission(mission_id)
+async def _answer(receipt: Receipt, caller: Caller) -> Response:
+    mission_id, made = receipt
+    record = made
+    if record is None:
+        async with promptly():
+            record = await caller.stores.readings.mission(mission_id)
     view = mission_view(record, caller.tenant)
-    return answer(view, 201 if new else 200, {"Location": f"/v1/missions/{mission_id}"})
+    return answer(view, 201 if made else 200, {"Location": f"/v1/missions/{mission_id}"})
