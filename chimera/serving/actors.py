@@ -25,6 +25,7 @@ from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
 from chimera.runtime.memory import limit_memory
 from chimera.runtime.worker import Worker
+from chimera.serving.heap import freeze
 from chimera.store import keys
 from chimera.store.connection import connect, connect_sync
 from chimera.store.signals import Wakeups
@@ -113,6 +114,7 @@ async def _work(actor: WorkerActor, settings: configuration.Settings) -> None:
         registry = Registry.load(settings.agents)
         if not actor.tenant:
             spare.warm()
+            freeze()
             tenant = await spare.bound(redis, blocking, actor.worker_id)
             if tenant is None:
                 return
@@ -129,6 +131,7 @@ async def _work(actor: WorkerActor, settings: configuration.Settings) -> None:
             sync=sync,
             stuck=_leave,
         )
+        freeze()
         await worker.run()
     finally:
         sync.close()
@@ -152,6 +155,7 @@ class GovernorActor:
             governor = Governor(base, elector, wakeups)
             elector.start()
             governor.start()
+            freeze()
             try:
                 await asyncio.Event().wait()
             finally:

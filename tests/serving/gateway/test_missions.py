@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import routing
 
 from chimera.core.plan import SMALL_BYTES, SMALL_TASKS
 from chimera.core.verdict import Decision
@@ -104,6 +105,30 @@ async def test_the_same_idempotency_key_gives_the_same_mission(http: httpx.Async
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["mission_id"] == again.json()["mission_id"]
     assert len((await http.get("/v1/missions")).json()["items"]) == 1
+
+
+async def test_fastapi_is_asked_only_about_what_is_wrong(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    solve = routing.solve_dependencies
+
+    async def solving(*args: Any, **more: Any) -> Any:
+        asked.append(more["request"].url.path)
+        return await solve(*args, **more)
+
+    monkeypatch.setattr(routing, "solve_dependencies", solving)
+    assert (await http.post("/v1/missions", json=MISSION)).status_code == 201
+    assert (
+        await http.post("/v1/missions", json=MISSION, headers={"Idempotency-Key": "k"})
+    ).status_code == 201
+    assert asked == []
+    long = {"Idempotency-Key": "k" * 256}
+    for wrong in ({"json": {**MISSION, "goal": ""}}, {"json": MISSION, "headers": long}, {}):
+        response = await http.post("/v1/missions", **wrong)  # type: ignore[arg-type]
+        assert (response.status_code, response.json()["type"]) == (422, "urn:chimera:problem:invalid-request")
+    assert len(asked) == 3
+    assert len((await http.get("/v1/missions")).json()["items"]) == 2
 
 
 async def test_an_idempotency_key_of_another_request_is_refused(http: httpx.AsyncClient) -> None:
