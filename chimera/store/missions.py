@@ -370,6 +370,22 @@ class MissionStore:
             raise Conflict(f"mission {mission_id} is over: it cannot be changed")
         return int(version)
 
+    async def document(self, mission_id: str) -> tuple[MissionBase, MissionState]:
+        """What its tasks are done under: the mission as submitted, and the state document as it is now.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        names = ("spec", "state_version", "goal", "context")
+        with translated():
+            spec, version, goal, context = await self._redis.hmget(
+                self.keys.of("mission", mission_id), *names
+            )
+            if spec is not None:
+                state = MissionState(int(version), goal, json.loads(context))
+                return MissionBase.model_validate_json(spec), state
+        raise NotFound(f"there is no mission {mission_id!r}")
+
     async def get(self, mission_id: str) -> MissionRecord:
         """One mission.
 
