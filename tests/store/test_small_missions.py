@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ async def test_a_leader_leaves_it_as_it_is(base: Base, tenant: str) -> None:
 
 async def test_its_tasks_may_be_claimed_and_whoever_waits_for_work_is_told(base: Base, tenant: str) -> None:
     stores = base.of(tenant)
-    async with Wakeups(base.blocking, keys.LOAD) as load:
+    async with asyncio.timeout(20), Wakeups(base.blocking, keys.LOAD) as load:
         while "heard" not in await load.wait(0.05):
             await base.redis.publish(keys.LOAD, "heard")
         await drive.submit(base, tenant, drive.spec(), at_once=True)
@@ -90,6 +91,15 @@ async def test_its_tasks_may_be_claimed_and_whoever_waits_for_work_is_told(base:
     await base.redis.zadd(stores.tasks.keys.workers, {"w1": 9e15, "w2": 9e15})
     await drive.submit(base, tenant, drive.spec(), "m2", at_once=True)
     assert await base.redis.llen(stores.tasks.keys.bell) == 2, "no more than there are"
+
+
+async def test_of_any_other_the_hub_is_told(base: Base, tenant: str) -> None:
+    async with asyncio.timeout(20), base.blocking.pubsub() as channel:
+        await channel.subscribe(keys.MISSIONS)
+        await drive.submit(base, tenant, drive.spec())
+        while (await channel.get_message(timeout=5) or {}).get("data") != tenant:
+            pass
+    assert await base.of(tenant).missions.dirty() == ["m1"]
 
 
 async def test_a_tenant_at_its_quota_is_refused_and_nothing_of_it_is_made(base: Base, tenant: str) -> None:
