@@ -73,7 +73,7 @@ def problem(status: int, kind: str, **fields: Any) -> httpx.Response:
 
 async def test_a_mission_from_submit_to_its_results(client: Client, fleet: Fleet) -> None:
     mission = await client.submit(MISSION)
-    assert mission.status is MissionStatus.PLANNING
+    assert mission.status is MissionStatus.RUNNING
     await fleet.do(mission.mission_id)
     seen = [one async for one in client.watch(mission.mission_id)]
     assert seen[-1].status is MissionStatus.COMPLETED

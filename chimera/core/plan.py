@@ -81,6 +81,21 @@ def is_large(spec: MissionBase, inputs: int) -> bool:
     return isinstance(spec.plan, MapPlan) and inputs >= LARGE
 
 
+SMALL_TASKS, SMALL_BYTES = 64, 65_536
+"""A mission of no more tasks, whose inputs are no more bytes of JSON, is small: planned in the step that
+acknowledges it. So many tasks each mission may have at once, whatever quota its tenant has
+(`chimera.runtime.planner.LEAST`)."""
+
+
+def is_small(tasks: int, input_bytes: int, plan_window: int) -> bool:
+    """Whether it is planned whole with its submit: nothing of it waits for the hub to plan it.
+
+    Args:
+        plan_window: unfinished tasks that a mission may have.
+    """
+    return tasks <= min(SMALL_TASKS, plan_window) and input_bytes <= SMALL_BYTES
+
+
 def next_window(spec: MissionBase, items: tuple[Any, ...], *, cursor: int, inputs: int, width: int) -> Window:
     """Plan the inputs ``cursor … cursor + len(items)``; for a dag, all its nodes at once.
 

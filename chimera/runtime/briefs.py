@@ -54,13 +54,13 @@ class Briefs:
         return brief
 
     async def _read(self, mission_id: str) -> Brief:
-        mission = await self._missions.get(mission_id)
+        spec, state = await self._missions.document(mission_id)
         return Brief(
             mission_id=mission_id,
-            state_version=mission.state.version,
-            goal=mission.state.goal,
-            context=mission.state.context,
-            priority=mission.spec.priority,
-            task_timeout_s=mission.spec.task_timeout_s,
-            stages=mission.spec.stages,
+            state_version=state.version,
+            goal=state.goal,
+            context=state.context,
+            priority=spec.priority,
+            task_timeout_s=spec.task_timeout_s,
+            stages=spec.stages,
         )

@@ -13,7 +13,6 @@ is reserved and never touched counts; shared memory and a GPU's own do not.
 
 from __future__ import annotations
 
-import gc
 import resource
 from pathlib import Path
 
@@ -36,18 +35,6 @@ def limit_memory(mebibytes: int) -> int:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     return limit
-
-
-def keep_what_is_there() -> int:
-    """Let the search for garbage pass over what this process has now: it stays, and is most of what there is.
-
-    Else each full search looks through all that was imported, again and again.
-
-    Returns:
-        How many objects are passed over.
-    """
-    gc.freeze()
-    return gc.get_freeze_count()
 
 
 def private_bytes() -> int | None:

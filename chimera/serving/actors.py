@@ -25,8 +25,9 @@ from chimera.runtime.base import open_base
 from chimera.runtime.crew import EXITS
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
-from chimera.runtime.memory import keep_what_is_there, limit_memory
+from chimera.runtime.memory import limit_memory
 from chimera.runtime.worker import Worker
+from chimera.serving.heap import freeze
 from chimera.store import keys
 from chimera.store.connection import connect, connect_sync
 from chimera.store.signals import Wakeups
@@ -127,12 +128,12 @@ async def _work(actor: WorkerActor, settings: configuration.Settings) -> None:
         registry = Registry.load(settings.agents)
         if not actor.tenant:
             spare.warm()
+            freeze()
             tenant = await spare.bound(redis, blocking, actor.worker_id)
             if tenant is None:
                 return
             actor.tenant = tenant
         bind(tenant=actor.tenant)
-        keep_what_is_there()
         limit_memory(settings.worker_memory_mb)
         actor.worker = worker = Worker(
             settings,
@@ -145,6 +146,7 @@ async def _work(actor: WorkerActor, settings: configuration.Settings) -> None:
             stuck=_leave,
             node=actor.node,
         )
+        freeze()
         await worker.run()
     finally:
         sync.close()
@@ -168,7 +170,7 @@ class GovernorActor:
             governor = Governor(base, elector, wakeups)
             elector.start()
             governor.start()
-            keep_what_is_there()
+            freeze()
             try:
                 await asyncio.Event().wait()
             finally:

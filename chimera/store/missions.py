@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -79,6 +80,18 @@ class MissionRecord:
         return self.archived_at_us > 0
 
 
+class Receipt(NamedTuple):
+    """What became of a submit.
+
+    Attributes:
+        mission_id: the mission's; of one that the key made before, that one's.
+        made: the mission as it was acknowledged; None when it was made before.
+    """
+
+    mission_id: str
+    made: MissionRecord | None
+
+
 class Standing(NamedTuple):
     """How a mission stands."""
 
@@ -124,14 +137,15 @@ class MissionStore:
         max_ready: int = 0,
         slo_s: float = 10.0,
         large: bool = False,
-    ) -> tuple[str, bool]:
-        """Acknowledge a mission whose inputs are already in the blob store.
-
-        Returns the mission's id and whether it is new: the same idempotency key gives the same.
+        window: Window | None = None,
+    ) -> Receipt:
+        """Acknowledge a mission. The same idempotency key gives the same one.
 
         Args:
             slo_s: of high priority, the time to acceptance beyond which a task is a breach.
             large: its accepted tasks are to leave Redis early (`chimera.core.plan.is_large`).
+            window: all of its tasks, to be made in the same step. Without it the inputs must already be in
+                the blob store, and the orchestrator plans it.
 
         Raises:
             AlreadyExists: the key came before with another request.
@@ -140,7 +154,22 @@ class MissionStore:
         """
         await self._room.require()
         body = spec.model_dump_json(exclude={"inputs"})
-        code, made, *full = await self._scripts.run(
+        fields = {
+            "spec": body,
+            "goal": spec.goal,
+            "context": json.dumps(spec.context),
+            "priority": spec.priority.value,
+            "timeout_us": round(timeout_s * 1e6),
+            "max_attempts": max_attempts,
+            "budget": spec.budget_microusd,
+            "inputs": inputs,
+            "total_tasks": total_tasks,
+            "on_task_failure": spec.on_task_failure,
+            "min_accepted": spec.min_accepted,
+            **({"slo_us": round(slo_s * 1e6)} if spec.priority is Priority.HIGH else {}),
+            **({"large": 1} if large else {}),
+        }
+        code, told, *more = await self._scripts.run(
             "submit_mission",
             [self.keys.root],
             mission_id,
@@ -149,31 +178,26 @@ class MissionStore:
             by,
             "" if spec.deadline_s is None else round(spec.deadline_s * 1e6),
             max_ready,
-            *("spec", body),
-            *("goal", spec.goal),
-            *("context", json.dumps(spec.context)),
-            *("priority", spec.priority.value),
-            *("timeout_us", round(timeout_s * 1e6)),
-            *("max_attempts", max_attempts),
-            *("budget", spec.budget_microusd),
-            *(("slo_us", round(slo_s * 1e6)) if spec.priority is Priority.HIGH else ()),
-            *("inputs", inputs),
-            *("total_tasks", total_tasks),
-            *("on_task_failure", spec.on_task_failure),
-            *("min_accepted", spec.min_accepted),
-            *(("large", 1) if large else ()),
+            "" if window is None else window.cursor,
+            len(fields),
+            *(one for pair in fields.items() for one in pair),
+            *(() if window is None else _born(window)),
         )
         if code == Refusal.LOST:
             raise AlreadyExists(
-                f"this Idempotency-Key made mission {made} from another request: use a new key"
+                f"this Idempotency-Key made mission {told} from another request: use a new key"
             )
         if code == Refusal.FULL:
             raise QuotaReached(
-                f"this tenant has {full[0]:,} unfinished tasks, its quota allows {full[1]:,}: let some end, "
+                f"this tenant has {more[0]:,} unfinished tasks, its quota allows {more[1]:,}: let some end, "
                 f"or ask the operator for more (`chimera tenant quota {self.keys.tenant} --max-ready N`); "
                 "nothing was submitted"
             )
-        return str(made), code == 1
+        if code == 0:
+            return Receipt(str(told), None)
+        return Receipt(
+            mission_id, _made(mission_id, spec, window, inputs=inputs, tasks=total_tasks, now_us=int(more[0]))
+        )
 
     async def plan(
         self, mission_id: str, window: Window, *, cursor: int, term: int, by: str, refill: int = 0
@@ -197,19 +221,7 @@ class MissionStore:
             int(window.done),
             by,
             refill,
-            *(
-                field
-                for task in window.tasks
-                for field in (
-                    task.name,
-                    task.stage,
-                    "" if task.input is None else json.dumps(task.input, ensure_ascii=False),
-                    " ".join(task.depends_on),
-                    " ".join(task.needed_by),
-                    task.waits_for,
-                    int(task.partial),
-                )
-            ),
+            *_born(window),
         )
         return bool(under_term(answer) == 1)
 
@@ -362,6 +374,22 @@ class MissionStore:
             raise Conflict(f"mission {mission_id} is over: it cannot be changed")
         return int(version)
 
+    async def document(self, mission_id: str) -> tuple[MissionBase, MissionState]:
+        """What its tasks are done under: the mission as submitted, and the state document as it is now.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        names = ("spec", "state_version", "goal", "context")
+        with translated():
+            spec, version, goal, context = await self._redis.hmget(
+                self.keys.of("mission", mission_id), *names
+            )
+            if spec is not None:
+                state = MissionState(int(version), goal, json.loads(context))
+                return MissionBase.model_validate_json(spec), state
+        raise NotFound(f"there is no mission {mission_id!r}")
+
     async def get(self, mission_id: str) -> MissionRecord:
         """One mission.
 
@@ -462,8 +490,48 @@ class MissionStore:
         return int(seconds) * 1_000_000 + int(micros)
 
 
+def _born(window: Window) -> Iterator[str | int]:
+    """Its tasks, as include/plan.lua makes them."""
+    for task in window.tasks:
+        yield task.name
+        yield task.stage
+        yield "" if task.input is None else json.dumps(task.input, ensure_ascii=False)
+        yield " ".join(task.depends_on)
+        yield " ".join(task.needed_by)
+        yield task.waits_for
+        yield int(task.partial)
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _made(
+    mission_id: str, spec: MissionBase, window: Window | None, *, inputs: int, tasks: int, now_us: int
+) -> MissionRecord:
+    """A mission as it was acknowledged; what became of it since is not in it."""
+    born = Counter("BLOCKED" if task.waits_for else "READY" for task in window.tasks) if window else Counter()
+    return MissionRecord(
+        mission_id=mission_id,
+        status=MissionStatus.RUNNING if window else MissionStatus.PLANNING,
+        reason="",
+        state=MissionState(1, spec.goal, spec.context),
+        spec=spec,
+        inputs=inputs,
+        planned=window.cursor if window else 0,
+        planned_all=window is not None,
+        total_tasks=tasks,
+        counts={status: born[status] for status in STATUSES},
+        tallies={},
+        submitted_at_us=now_us,
+        finished_at_us=0,
+        deadline_us=None if spec.deadline_s is None else now_us + round(spec.deadline_s * 1e6),
+        budget_microusd=spec.budget_microusd,
+        settled_microusd=0,
+        held_microusd=0,
+        actions=dict.fromkeys(ActionStatus, 0),
+        wanted_microusd=0,
+    )
 
 
 def _record(

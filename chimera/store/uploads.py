@@ -1,7 +1,8 @@
 """Uploads: a mission's inputs on their way into the blob store, before the mission is acknowledged.
 
 Inputs come in batches of lines and go into segments as they come, so that of a million of them no more is in
-memory than `PIECE` bytes and the batch. A mission of more than one segment is noted under
+memory than `PIECE` bytes and the batch. Those of a small mission are not written at all: it is planned with
+its submit, and its tasks hold them. A mission of more than one segment is noted under
 ``<tenant>/uploads/<mission id>`` until it is acknowledged or its inputs are removed: what a process that
 died half-way left behind is found by that note, and cleared.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -32,11 +33,14 @@ class Upload:
     """One mission's inputs, being written. Feed it with `add`, then `end`; else `discard` it.
 
     Args:
-        at_us: when it begins, by the store's clock.
+        clock: gives the store's time, µs, for the note, and is asked only if there is to be one. Without it
+            the upload is taken for one of long ago.
     """
 
-    def __init__(self, blobs: Blobs, tenant: str, mission_id: str, *, at_us: int = 0) -> None:
-        self._at_us = at_us
+    def __init__(
+        self, blobs: Blobs, tenant: str, mission_id: str, *, clock: Callable[[], Awaitable[int]] | None = None
+    ) -> None:
+        self._clock = clock
         self._blobs, self._tenant, self._mission_id = blobs, tenant, mission_id
         self._hash = hashlib.sha256()
         self._kept: list[bytes] = []
@@ -50,6 +54,11 @@ class Upload:
     def digest(self) -> str:
         """SHA-256 of all lines so far, in hex: the same inputs have the same, however they came."""
         return self._hash.hexdigest()
+
+    @property
+    def unwritten(self) -> bytes | None:
+        """All lines so far; None once any of them went to the blob store."""
+        return b"".join(self._kept) if self._step is None else None
 
     async def add(self, lines: Sequence[bytes]) -> None:
         """The inputs that follow, each as a line of JSON.
@@ -85,8 +94,9 @@ class Upload:
 
     async def discard(self) -> None:
         """Leave nothing behind. Idempotent."""
-        if self._step is not None:
-            await asyncio.wait([self._step])  # whoever was cancelled left a thread at work there
+        if self._step is None:
+            return  # nothing was written
+        await asyncio.wait([self._step])  # whoever was cancelled left a thread at work there
         writing, self._writing = self._writing, None
         if writing is not None:
             await writing.discard()
@@ -102,7 +112,8 @@ class Upload:
     async def _close(self, *, last: bool = False) -> None:
         """End a segment."""
         if self._segment == 0 and not last:
-            await self._through(self._blobs.write(note(self._tenant, self._mission_id), b"%d" % self._at_us))
+            at_us = await self._clock() if self._clock is not None else 0
+            await self._through(self._blobs.write(note(self._tenant, self._mission_id), b"%d" % at_us))
         if self._writing is None:
             path = self._blobs.inputs_path(self._tenant, self._mission_id, self._segment)
             await self._through(self._blobs.write(path, self._take()))

@@ -213,6 +213,34 @@ async def test_an_edited_goal_refuses_the_old_result_and_does_it_again(base: Bas
         assert mission.tallies == {"stale": 1}
 
 
+async def test_a_small_mission_lives_without_its_inputs_elsewhere(base: Base, tenant: str) -> None:
+    """Planned at its submit: run, edited, failed, redriven, completed."""
+    begun, edited = asyncio.Event(), asyncio.Event()
+    mended = False
+
+    async def states(task: Task, ctx: Context) -> Any:
+        begun.set()
+        await edited.wait()
+        if task.input == "bad" and not mended:
+            raise RuntimeError("not yet")
+        return [task.input, task.context.goal]
+
+    mission = drive.spec(agent="states", inputs=["good", "bad"], max_attempts=1, min_accepted=2)
+    async with running(base, tenant, registry(states=states)) as fleet:
+        await drive.submit(base, tenant, mission, at_once=True)
+        await begun.wait()
+        await fleet.stores.missions.edit("m1", "op", by="me", goal="the new goal")
+        edited.set()
+        assert (await fleet.rest()).reason == "min_accepted"
+        mended = True
+        assert await fleet.stores.missions.redrive("m1", ["m1.1"], "op", by="me") == 1
+        done = await fleet.until(lambda one: one.status is MissionStatus.COMPLETED)
+        results = await fleet.stores.tasks.results(["m1.0", "m1.1"])
+    assert list(results.values()) == [["good", "the new goal"], ["bad", "the new goal"]]
+    assert done.tallies["errors"] == 1
+    assert not (base.settings.state_dir / "blobs" / tenant / "m1").exists()
+
+
 async def test_an_attempt_that_never_returns_ends_at_its_time(base: Base, tenant: str) -> None:
     async def never(task: Task, ctx: Context) -> Any:
         await asyncio.Event().wait()

@@ -10,21 +10,22 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from chimera.core import money
 from chimera.core.action import Action, HttpAction, Outcome
 from chimera.core.lease import Claim, Review
 from chimera.core.mission import MissionSpec
-from chimera.core.money import Window
-from chimera.core.plan import next_window, total_tasks
+from chimera.core.plan import Window, next_window, total_tasks
 from chimera.core.verdict import Decision, Verdict
 from chimera.runtime.base import Base, TenantStores
 from chimera.runtime.retention import windows
 from chimera.store.actions import Errand, Report
+from chimera.store.missions import Receipt
 from chimera.store.pruning import Mark
 from chimera.store.scripts import Refusal
 from chimera.store.tasks import HandedIn
 from chimera.store.uploads import upload
 
-DAY = Window.DAY
+DAY = money.Window.DAY
 LEASE_S = 0.6
 """As the fixture's settings have it."""
 KEEP = {"keep_s": 60, "keep_bytes": 1_000}
@@ -40,10 +41,26 @@ def spec(**fields: Any) -> MissionSpec:
     )
 
 
-async def submit(base: Base, tenant: str, mission: MissionSpec, mission_id: str = "m1", **more: Any) -> str:
-    """Submit; the mission's id."""
-    await (await upload(base.blobs, tenant, mission_id, mission.inputs)).acknowledged()
-    made, _ = await base.of(tenant).missions.submit(
+async def submit(
+    base: Base,
+    tenant: str,
+    mission: MissionSpec,
+    mission_id: str = "m1",
+    *,
+    at_once: bool = False,
+    **more: Any,
+) -> str:
+    """Submit; the mission's id. `at_once`: planned in the same step, its inputs nowhere else."""
+    return (await acknowledge(base, tenant, mission, mission_id, at_once=at_once, **more)).mission_id
+
+
+async def acknowledge(
+    base: Base, tenant: str, mission: MissionSpec, mission_id: str = "m1", *, at_once: bool, **more: Any
+) -> Receipt:
+    """Submit; what the store says of it."""
+    if not at_once:
+        await (await upload(base.blobs, tenant, mission_id, mission.inputs)).acknowledged()
+    return await base.of(tenant).missions.submit(
         mission_id,
         mission,
         inputs=len(mission.inputs),
@@ -51,16 +68,21 @@ async def submit(base: Base, tenant: str, mission: MissionSpec, mission_id: str 
         timeout_s=mission.task_timeout_s or 60,
         max_attempts=mission.max_attempts or 3,
         by="test",
+        window=whole(mission) if at_once else None,
         **more,
     )
-    return made
+
+
+def whole(mission: MissionSpec, width: int = 20) -> Window:
+    """All of its tasks."""
+    return next_window(mission, mission.inputs, cursor=0, inputs=len(mission.inputs), width=width)
 
 
 async def plan(
     base: Base, tenant: str, mission: MissionSpec, mission_id: str = "m1", width: int = 20
 ) -> bool:
     """Plan it whole."""
-    window = next_window(mission, mission.inputs, cursor=0, inputs=len(mission.inputs), width=width)
+    window = whole(mission, width)
     return await base.of(tenant).missions.plan(mission_id, window, cursor=0, term=TERM, by="test")
 
 

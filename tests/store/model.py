@@ -179,7 +179,10 @@ class Model:
             case kind:
                 to = M(kind.partition(".")[2].upper())
         assert (mission.status, to) in MISSION_TRANSITIONS, f"{mission.mission_id}: {mission.status} → {to}"
-        mission.status, mission.reason = to, str(event.details.get("reason", ""))
+        reason = str(event.details.get("reason", ""))
+        if to in {M.COMPLETED, M.FAILED}:
+            assert (to, reason) == self.settled(mission.mission_id, moving=False), f"it ends {to} ({reason})"
+        mission.status, mission.reason = to, reason
         mission.begun = mission.begun or to is M.RUNNING
 
     def _task(self, event: Event, following: Event | None) -> None:

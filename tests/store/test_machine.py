@@ -52,12 +52,15 @@ QUEUES = (
 class Fleet(People, Hub, Workers, Judges, Clock):
     """One tenant, and everybody who acts on it."""
 
-    @initialize(specs=st.lists(missions(), min_size=1, max_size=2), later=seldom)
-    def begin(self, specs: list[MissionSpec], later: bool) -> None:
+    @initialize(
+        specs=st.lists(missions(), min_size=1, max_size=2),
+        planned=st.sampled_from(["at once", "next", "next", "later"]),
+    )
+    def begin(self, specs: list[MissionSpec], planned: str) -> None:
         self.elect("hub1", True)
         for at, spec in enumerate(specs):
-            self.submit(spec)
-            if not later:
+            self.submit(spec, planned == "at once")
+            if planned == "next":
                 self.plan_window(self.mission(at), 100, True)
 
     @rule(what=st.sampled_from(["budget", "budget", "cancel", "deadline"]), pick=picks, again=seldom)

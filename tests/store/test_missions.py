@@ -6,7 +6,7 @@ import pytest
 
 from chimera.core.mission import MissionStatus
 from chimera.core.plan import next_window
-from chimera.errors import AlreadyExists, Conflict, InvalidTransition, NotFound
+from chimera.errors import AlreadyExists, Conflict, CorruptRecord, InvalidTransition, NotFound
 from chimera.runtime.base import Base, TenantStores
 from chimera.store.scripts import OldTerm
 from tests.store import drive
@@ -212,3 +212,23 @@ async def test_a_failure_still_to_be_passed_on_is_no_wait_for_a_human(base: Base
     assert await settle(stores) is MissionStatus.RUNNING
     await stores.missions.pass_failures(term=drive.TERM, by="test")
     assert await settle(stores) is MissionStatus.WAITING_REVIEW
+
+
+async def test_the_document_of_a_mission_is_its_spec_and_its_state_now(base: Base, tenant: str) -> None:
+    mission = drive.spec(context={"n": [1]}, task_timeout_s=7)
+    stores = await drive.begin(base, tenant, mission)
+    await stores.missions.edit("m1", "op", by="me", goal="another")
+    before = (await base.redis.info("commandstats"))["cmdstat_hgetall"]["calls"]
+    spec, state = await stores.missions.document("m1")
+    assert (await base.redis.info("commandstats"))["cmdstat_hgetall"]["calls"] == before, (
+        "nothing else is read"
+    )
+    found = await stores.missions.get("m1")
+    assert (spec, state) == (found.spec, found.state)
+    assert (spec.goal, spec.task_timeout_s) == ("try", 7)
+    assert (state.version, state.goal, state.context) == (2, "another", {"n": [1]})
+    with pytest.raises(NotFound, match="m9"):
+        await stores.missions.document("m9")
+    await base.redis.hset(stores.missions.keys.of("mission", "m1"), "context", "{no")
+    with pytest.raises(CorruptRecord):
+        await stores.missions.document("m1")

@@ -51,7 +51,7 @@ async def test_acceptance_queues_each_action_in_the_same_step(base: Base, tenant
     task = await stores.tasks.get("m1.0")
     assert (task.proposed, task.actions) == ((), 2)
     kinds = await drive.kinds(stores, "")
-    assert kinds[-3:] == ["task.accepted", "action.queued", "action.queued"]
+    assert kinds[-4:] == ["task.accepted", "action.queued", "action.queued", "mission.completed"]
 
 
 async def test_what_an_action_says_is_kept_to_the_letter(base: Base, tenant: str) -> None:

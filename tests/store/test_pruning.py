@@ -263,7 +263,7 @@ async def test_the_idempotency_key_of_a_pruned_mission_still_names_it(base: Base
     made = await base.of(tenant).missions.submit(
         "m2", mission, inputs=1, total_tasks=1, timeout_s=60, max_attempts=3, by="test", idempotency_key="key"
     )
-    assert made == ("m1", False)
+    assert made == ("m1", None)
 
 
 @pytest.mark.parametrize(("cost", "lifetime"), [(150, 150), (700, 700), (None, 0)])

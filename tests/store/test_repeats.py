@@ -101,6 +101,19 @@ async def submit(base: Base, tenant: str) -> Call:
 
 
 @case("submit_mission")
+async def submit_planned_at_once(base: Base, tenant: str) -> Call:
+    return lambda at, who: drive.submit(at, who, drive.spec(), idempotency_key="key", at_once=True)
+
+
+@case("submit_mission")
+async def submit_planned_at_once_at_the_quota(base: Base, tenant: str) -> Call:
+    await drive.begin(base, tenant, drive.spec(), "m0")
+    return lambda at, who: drive.submit(
+        at, who, drive.spec(), idempotency_key="key", max_ready=3, at_once=True
+    )
+
+
+@case("submit_mission")
 async def submit_at_the_quota(base: Base, tenant: str) -> Call:
     await drive.begin(base, tenant, drive.spec(), "m0")
     return lambda at, who: drive.submit(at, who, drive.spec(), idempotency_key="key", max_ready=3)

@@ -116,7 +116,7 @@ def test_the_bound_on_a_results_actions_is_the_same_in_lua() -> None:
 
 def test_mission_steps_in_scripts_are_steps_of_the_table() -> None:
     targets = {after.value for _, after in MISSION_TRANSITIONS}
-    text = (LUA / "settle_mission.lua").read_text(encoding="utf-8")
+    text = (LUA / "include" / "settle.lua").read_text(encoding="utf-8")
     assert set(re.findall(r'to(?:, reason)? = "([A-Z_]+)"', text)) <= targets
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from chimera.core.mission import MissionStatus
+from chimera.core.plan import next_window
 from chimera.errors import Conflict, NotFound, StaleVerdict
 from chimera.runtime.base import Base, TenantStores
+from chimera.store import keys
 from chimera.store.scripts import Refusal
 from tests.store import drive
 
@@ -161,3 +165,100 @@ async def test_a_commit_record_has_the_state_it_was_made_under_and_keeps_it(base
     await stores.missions.edit("m1", "op", by="me", goal="another")
     assert await base.redis.hget(stores.tasks.keys.of("commit", one.task_id), "version") == "1"
     assert (await stores.tasks.get(one.task_id)).state_version == 1
+
+
+async def verdicts(stores: TenantStores, decision: str = "accept") -> None:
+    """Of all that is in review, one call each."""
+    for one in await drive.review(stores):
+        assert (
+            await drive.judge(stores, one, drive.verdict(decision, 1.0 if decision == "accept" else 0.1))
+            is None
+        )
+
+
+@pytest.mark.parametrize(
+    ("decision", "fields", "ends"),
+    [
+        ("accept", {}, (MissionStatus.COMPLETED, "")),
+        ("reject", {"max_attempts": 1}, (MissionStatus.FAILED, "min_accepted")),
+        ("reject", {"max_attempts": 1, "on_task_failure": "stop"}, (MissionStatus.FAILED, "task_failed")),
+        ("accept", {"min_accepted": 2}, (MissionStatus.FAILED, "min_accepted")),
+    ],
+)
+async def test_the_verdict_that_leaves_nothing_open_ends_the_mission(
+    base: Base, tenant: str, decision: str, fields: dict[str, Any], ends: tuple[MissionStatus, str]
+) -> None:
+    """No leader looks, and none is told to."""
+    stores = await in_review(base, tenant, **fields)
+    async with base.blocking.pubsub() as channel:
+        await channel.subscribe(keys.MISSIONS)
+        await verdicts(stores, decision)
+        await base.redis.publish(keys.MISSIONS, "that was all")
+        heard = [said["data"] async for said in until(channel, "that was all")]
+    assert tenant not in heard
+    mission = await stores.missions.get("m1")
+    assert (mission.status, mission.reason) == ends
+    assert mission.finished_at_us > 0
+    assert await stores.missions.active() == []
+    *_, last = [event async for _, event in stores.recorder.read()]
+    assert (last.kind, last.by) == (f"mission.{ends[0].lower()}", "j1")
+    assert last.details == {
+        "reason": ends[1],
+        "accepted": int(decision == "accept"),
+        "failed": int(decision == "reject"),
+    }
+    assert await stores.missions.settle("m1", term=drive.TERM, by="hub") is ends[0]
+    assert [event async for _, event in stores.recorder.read()][-1] == last, "the leader has nothing to add"
+
+
+async def until(channel: Any, last: str) -> AsyncIterator[Any]:
+    """Messages before the one that says so."""
+    async with asyncio.timeout(5):
+        async for message in channel.listen():
+            if message["data"] == last:
+                return
+            yield message
+
+
+async def test_a_mission_ends_with_its_last_verdict_and_not_before(base: Base, tenant: str) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1, 2]))
+    first, second = await drive.claim(stores, 2)
+    await drive.hand_in(stores, first)
+    await verdicts(stores)
+    assert (await stores.missions.get("m1")).status is MissionStatus.RUNNING
+    await drive.hand_in(stores, second)
+    await verdicts(stores)
+    assert (await stores.missions.get("m1")).status is MissionStatus.COMPLETED
+
+
+async def test_a_mission_that_is_not_planned_to_its_end_goes_on_after_its_last_verdict(
+    base: Base, tenant: str
+) -> None:
+    mission = drive.spec(inputs=[1, 2])
+    await drive.submit(base, tenant, mission)
+    stores = base.of(tenant)
+    window = next_window(mission, mission.inputs[:1], cursor=0, inputs=2, width=20)
+    assert await stores.missions.plan("m1", window, cursor=0, term=drive.TERM, by="test")
+    await drive.finish(stores, 1)
+    assert (await stores.missions.get("m1")).status is MissionStatus.RUNNING
+    assert "m1" in await stores.missions.dirty(), "the hub is to plan on"
+
+
+async def test_a_mission_that_is_paused_before_its_last_verdict_stays_so(base: Base, tenant: str) -> None:
+    stores = await in_review(base, tenant)
+    (one,) = await drive.review(stores)
+    await stores.missions.pause("m1", "op", by="me")
+    assert await drive.judge(stores, one) is None
+    assert (await stores.missions.get("m1")).status is MissionStatus.PAUSED
+    await stores.missions.resume("m1", "op", by="me")
+    await drive.end(stores)
+    assert (await stores.missions.get("m1")).status is MissionStatus.COMPLETED
+
+
+async def test_a_mission_whose_last_verdict_asks_a_human_waits(base: Base, tenant: str) -> None:
+    stores = await in_review(base, tenant)
+    (one,) = await drive.review(stores)
+    await drive.judge(stores, one, drive.verdict("escalate", 0.8))
+    assert "m1" in await stores.missions.dirty()
+    await drive.end(stores)
+    assert (await stores.missions.get("m1")).status is MissionStatus.WAITING_REVIEW

@@ -1,10 +1,14 @@
-"""Taking a mission in: checked whole, its inputs stored, then acknowledged, in this order."""
+"""Taking a mission in: checked whole, its inputs stored, then acknowledged, in this order.
+
+A small mission's inputs are stored with its acknowledgement, as tasks that may be claimed at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -15,7 +19,7 @@ from referencing import Registry
 from chimera.agents.registry import Registry as Agents
 from chimera.core.judge import JudgePolicy, RulesPolicy, SchemaPolicy
 from chimera.core.mission import DagPlan, MapReducePlan, MissionBase
-from chimera.core.plan import is_large, total_tasks
+from chimera.core.plan import Window, is_large, is_small, next_window, total_tasks
 from chimera.errors import AlreadyExists, InvalidRequest, PayloadTooLarge, QueueFull
 from chimera.judging.patterns import compiled
 from chimera.judging.schema import check_schema
@@ -23,6 +27,7 @@ from chimera.serving.gateway.auth import Caller
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.ids import new_mission_id
 from chimera.settings import Settings
+from chimera.store.missions import Receipt
 from chimera.store.uploads import BATCH_BYTES, Upload
 
 BUILT_IN = Agents.built_in()
@@ -35,8 +40,8 @@ CHECK_S = 5.0
 
 async def take_in(
     spec: MissionBase, inputs: AsyncIterator[Sequence[bytes]], caller: Caller, idempotency_key: str
-) -> tuple[str, bool]:
-    """Submit a mission. Returns its id, and whether it is new (else the key made it before).
+) -> Receipt:
+    """Submit a mission. A small one is planned with it, and its inputs are in its tasks alone.
 
     Args:
         inputs: lines of JSON in batches, each line checked; stored as they come, so that no more than a
@@ -57,37 +62,58 @@ async def take_in(
         agents = await base.catalogue.recent()
         if any(agent not in agents for agent, _ in uses(spec).values()):
             agents = await base.catalogue.all()  # it may have been registered just now
-        now_us = await caller.stores.missions.now_us()
     asked = caller.hub.found_good.digest(spec)
     if not caller.hub.found_good.has(asked, agents):
         if problems := await asyncio.to_thread(checked, spec, agents):
             raise InvalidRequest("the mission cannot be taken; nothing was submitted", tuple(problems))
         caller.hub.found_good.add(asked, agents)
     mission_id = new_mission_id()
-    upload = Upload(base.blobs, caller.tenant, mission_id, at_us=now_us)
+    upload = Upload(base.blobs, caller.tenant, mission_id, clock=partial(_now_us, caller))
     try:
         async for lines in inputs:
             await upload.add(lines)
-        await upload.end()
+        window = planned(spec, upload, base.settings)
+        if window is None:
+            await upload.end()
     except BaseException:
         await upload.discard()
         raise
     try:
-        made, new = await _acknowledge(mission_id, spec, upload, caller, idempotency_key)
+        receipt = await _acknowledge(mission_id, spec, upload, window, caller, idempotency_key)
     except (AlreadyExists, QueueFull):
         await upload.discard()
         raise
     # Whatever else went wrong, the mission may stand: its inputs stay, and are looked at later by their note.
-    if new:
+    if receipt.made:
         await upload.acknowledged()
     else:
         await upload.discard()
-    return made, new
+    return receipt
+
+
+async def _now_us(caller: Caller) -> int:
+    async with promptly():
+        return await caller.stores.missions.now_us()
+
+
+def planned(spec: MissionBase, upload: Upload, settings: Settings) -> Window | None:
+    """All tasks of a small mission; None for another, whose inputs must be stored."""
+    lines, count = upload.unwritten, upload.count
+    tasks = total_tasks(spec, count, settings.reduce_width)
+    if lines is None or not is_small(tasks, len(lines), settings.plan_window):
+        return None
+    items = tuple(map(orjson.loads, lines.splitlines()))
+    return next_window(spec, items, cursor=0, inputs=count, width=settings.reduce_width)
 
 
 async def _acknowledge(
-    mission_id: str, spec: MissionBase, upload: Upload, caller: Caller, idempotency_key: str
-) -> tuple[str, bool]:
+    mission_id: str,
+    spec: MissionBase,
+    upload: Upload,
+    window: Window | None,
+    caller: Caller,
+    idempotency_key: str,
+) -> Receipt:
     settings = caller.hub.base.settings
     async with promptly():
         return await caller.stores.missions.submit(
@@ -103,6 +129,7 @@ async def _acknowledge(
             max_ready=settings.tenant_max_ready,
             slo_s=settings.slo_s,
             large=is_large(spec, upload.count),
+            window=window,
         )
 
 

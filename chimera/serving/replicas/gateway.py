@@ -25,6 +25,7 @@ class Gateway(Replica):
         # Where nobody lends a port, as on a cluster that is not ours, callers come through Serve's proxy.
         if path := os.environ.get(door.DOOR):
             self._door = await self._stack.enter_async_context(door.opened(self._api, path))
+        self.ready()
 
     def _make_api(self) -> Any:
         roles = ("orchestrator", "governor", "judge")

@@ -12,6 +12,7 @@ from chimera.core.money import parse_limits
 from chimera.errors import BackendError
 from chimera.runtime.base import Base, open_base
 from chimera.runtime.service import Service
+from chimera.serving.heap import freeze
 from chimera.serving.loopback import bind_loopback
 from chimera.settings import Settings
 from chimera.store.signals import Wakeups
@@ -50,6 +51,11 @@ class Replica:
             service.start()
             self._stack.push_async_callback(service.stop)
             self._services.append(service)
+        self.ready()
+
+    def ready(self) -> None:
+        """All of its start is done."""
+        freeze()
         log.info("replica.ready", replica=self.replica_id)
 
     async def wakeups(self, channel: str) -> Wakeups:

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Commit verdicts: the only way to ACCEPTED but for a human's.
+-- Commit verdicts: the only way to ACCEPTED but for a human's. The mission whose last open task ends so ends with it.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   judge
 -- ARGV[2]   stale results that make a human look
@@ -13,6 +13,7 @@
 --- include work
 --- include depend
 --- include accept
+--- include settle
 local k = keys(KEYS[1])
 local now = now_us()
 local out, touched = {}, {}
@@ -55,7 +56,7 @@ for i = 3, #ARGV, 6 do
 end
 write_counts(k)
 local dirty = false
-for mid in pairs(touched) do dirty = mark_if_idle(k, mid) or dirty end
+for mid in pairs(touched) do dirty = settle_or_mark(k, mid, now) or dirty end
 ring(k)
 write_log(k, ARGV[1], now)
 if dirty then wake(k, "missions") end

@@ -16,6 +16,7 @@
 --- include record
 --- include work
 --- include term
+--- include plan
 local k = keys(KEYS[1])
 local now = now_us()
 local mid = ARGV[1]
@@ -23,33 +24,9 @@ if not hold_term(k, "orchestrator", tonumber(ARGV[2])) then return -5 end
 local m = mission(k, mid)
 if not m.status or FINAL_MISSION[m.status] then return -2 end
 if m.status == "PAUSED" then return 0 end
-local large = redis.call("HGET", k.of_mission(mid), "large") -- its tasks are numbered: see ids.lua
-local planned = redis.call("HGET", k.of_mission(mid), "planned")
-if planned ~= ARGV[3] then return planned == ARGV[4] and 1 or 0 end
-if m.status == "PLANNING" then
-  m.status = "RUNNING"
-  redis.call("HSET", k.of_mission(mid), "status", "RUNNING")
-  note("mission.running", mid, "")
-end
-local ids, ready = {}, {}
-for i = 8, #ARGV, 7 do
-  local id = mid .. "." .. ARGV[i]
-  redis.call("HSET", k.of_spec(id), "stage", ARGV[i + 1], "input", ARGV[i + 2], "depends_on", ARGV[i + 3],
-    "needed_by", ARGV[i + 4], "partial", ARGV[i + 6])
-  local waits = tonumber(ARGV[i + 5])
-  local status = waits > 0 and "BLOCKED" or "READY"
-  redis.call("HSET", k.of_task(id), "status", status, "waits_for", waits, "planned_at", int(now))
-  ids[#ids + 1] = id
-  if waits == 0 then ready[#ready + 1] = id end
-  tally(mid, status, 1)
-end
-if not large then all("RPUSH", k.of_ids(mid), ids) end
-all("RPUSH", k.of_ready(mid), ready)
-redis.call("HSET", k.of_mission(mid), "planned", ARGV[4], "planned_all", ARGV[5], "refill", ARGV[7])
-note("mission.planned", mid, "", { tasks = #ids, cursor = tonumber(ARGV[4]) })
-write_counts(k)
--- Whoever saw work there already need not be told of more.
-if #ready > 0 then offer(k, mid, now, #ready) end
-ring(k)
+local stands = redis.call("HMGET", k.of_mission(mid), "large", "planned")
+if stands[2] ~= ARGV[3] then return stands[2] == ARGV[4] and 1 or 0 end
+for i = 8, #ARGV, 7 do birth(k, mid, now, unpack(ARGV, i, i + 6)) end
+begin(k, mid, now, stands[1], ARGV[4], ARGV[5], ARGV[7])
 write_log(k, ARGV[6], now)
 return 1

@@ -1,5 +1,5 @@
 #!lua
--- Acknowledge a mission: PLANNING, with its state document at version 1.
+-- Acknowledge a mission, with its state document at version 1: PLANNING; or planned in this very step, and RUNNING.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   mission id
 -- ARGV[2]   digest of the idempotency key, or ""
@@ -7,13 +7,16 @@
 -- ARGV[4]   who submits
 -- ARGV[5]   deadline_us after now, or "" for none
 -- ARGV[6]   most unfinished tasks of a tenant without a quota of its own; 0: no bound
--- ARGV[7..] field, value: the mission's hash
--- Returns   {1, id} made · {0, id} made before under this key · {-1, id} the key came with another request ·
+-- ARGV[7]   cursor when it is wholly planned, by the tasks that follow; "" when the orchestrator plans it
+-- ARGV[8]   how many pairs of the mission's hash follow
+-- ARGV[9..] so many times field, value; then all of its tasks, each as plan_tasks.lua takes them (stride 7)
+-- Returns   {1, id, now_us} made · {0, id} made before under this key · {-1, id} the key came with another request ·
 --           {-8, id, open, most} the tenant has as many unfinished tasks as it may; nothing is remembered
 --- include keys
 --- include clock
 --- include record
 --- include work
+--- include plan
 local k = keys(KEYS[1])
 local now = now_us()
 local id = ARGV[1]
@@ -29,19 +32,23 @@ if ARGV[2] ~= "" then
   redis.call("HSET", k.of_submitted(ARGV[2]), "mission", id, "request", ARGV[3])
   redis.call("EXPIRE", k.of_submitted(ARGV[2]), 86400)
 end
-local fields, priority = {}, nil
-for i = 7, #ARGV do
-  fields[#fields + 1] = ARGV[i]
-  if ARGV[i - 1] == "priority" then priority = ARGV[i] end
-end
-local deadline = ARGV[5] ~= "" and now + tonumber(ARGV[5]) or nil
-redis.call("HSET", k.of_mission(id), "status", "PLANNING", "state_version", 1, "planned", 0,
-  "planned_all", 0, "submitted_at", int(now), "deadline", deadline and int(deadline) or "", unpack(fields))
-if redis.call("HEXISTS", k.of_mission(id), "large") == 1 then redis.call("SADD", k.large, id) end
+local deadline = ARGV[5] ~= "" and int(now + tonumber(ARGV[5])) or ""
+local tasks = 9 + 2 * tonumber(ARGV[8])
+redis.call("HSET", k.of_mission(id), "status", "PLANNING", "state_version", 1, "planned", 0, "planned_all", 0,
+  "submitted_at", int(now), "deadline", deadline, unpack(ARGV, 9, tasks - 1))
 redis.call("ZADD", k.missions, int(now), id)
-redis.call("ZADD", k.active, deadline and int(deadline) or "+inf", id)
-mark_dirty(k, id)
-note("mission.submitted", id, "", { priority = priority })
+redis.call("ZADD", k.active, deadline ~= "" and deadline or "+inf", id)
+note("mission.submitted", id, "", { priority = mission(k, id).priority })
+local large = redis.call("HGET", k.of_mission(id), "large")
+if large then redis.call("SADD", k.large, id) end
+for i = 9, #ARGV do
+  if i >= tasks and (i - tasks) % 7 == 0 then birth(k, id, now, unpack(ARGV, i, i + 6)) end
+end
+if ARGV[7] ~= "" then
+  begin(k, id, now, large, ARGV[7], 1, 0)
+else
+  mark_dirty(k, id)
+  wake(k, "missions")
+end
 write_log(k, ARGV[4], now)
-wake(k, "missions")
-return { 1, id }
+return { 1, id, int(now) }

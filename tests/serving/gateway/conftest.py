@@ -58,8 +58,11 @@ class Fleet:
         return self.base.of(self.tenant)
 
     async def plan(self, mission_id: str) -> None:
+        """Plan it, unless it was small and planned with its submit."""
         mission = await self.stores.missions.get(mission_id)
-        items = await self.base.blobs.read_inputs(self.tenant, mission_id, 0, 1_000)
+        if mission.planned_all:
+            return
+        items = await self.base.blobs.read_inputs(self.tenant, mission_id, 0, 1_000) if mission.inputs else ()
         window = next_window(mission.spec, tuple(items), cursor=0, inputs=mission.inputs, width=20)
         assert await self.stores.missions.plan(mission_id, window, cursor=0, term=1, by="planner")
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import routing
 
+from chimera.core.plan import SMALL_BYTES, SMALL_TASKS
 from chimera.core.verdict import Decision
 from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, create_app, intake
@@ -20,26 +22,81 @@ async def test_submit_answers_201_with_the_mission_and_its_place(
     mission = response.json()
     assert response.status_code == 201
     assert response.headers["Location"] == f"/v1/missions/{mission['mission_id']}"
-    assert (mission["tenant"], mission["status"], mission["state_version"]) == (tenant, "PLANNING", 1)
-    assert (mission["budget_microusd"], mission["total_tasks"], mission["planned"]) == (100_000, 2, 0)
+    assert (mission["tenant"], mission["status"], mission["state_version"]) == (tenant, "RUNNING", 1)
+    assert (mission["budget_microusd"], mission["total_tasks"], mission["planned"]) == (100_000, 2, 2)
     assert mission["submitted_at"].endswith("Z")
+    assert (await http.get(response.headers["Location"])).json() == mission
+
+
+SMALL: list[dict[str, Any]] = [
+    {"inputs": ["x"] * SMALL_TASKS},
+    {"inputs": [], "plan": {"strategy": "dag", "nodes": [{"name": "a"}, {"name": "b", "depends_on": ["a"]}]}},
+    {"inputs": [1, 2, 3], "plan": {"strategy": "map_reduce", "reduce": {"agent": "echo"}}},
+    {"inputs": ["x" * (SMALL_BYTES - 3)]},
+]
+LARGER: list[dict[str, Any]] = [
+    {"inputs": ["x"] * (SMALL_TASKS + 1)},
+    {"inputs": ["x"] * SMALL_TASKS, "plan": {"strategy": "map_reduce", "reduce": {"agent": "echo"}}},
+    {"inputs": [], "plan": {"strategy": "dag", "nodes": [{"name": f"n{n}"} for n in range(SMALL_TASKS + 1)]}},
+    {"inputs": ["x" * (SMALL_BYTES - 2)]},
+]
+
+
+@pytest.mark.parametrize("change", SMALL)
+async def test_a_small_mission_may_be_claimed_once_it_is_acknowledged(
+    http: httpx.AsyncClient, fleet: Fleet, base: Base, change: dict[str, Any]
+) -> None:
+    response = await http.post("/v1/missions", json={**MISSION, **change})
+    mission = response.json()
+    assert (response.status_code, mission["status"]) == (201, "RUNNING")
+    assert mission["planned"] == mission["total_tasks"] == sum(mission["counts"].values())
+    assert (await http.get(response.headers["Location"])).json() == mission
+    assert await fleet.work() == mission["counts"]["READY"]
+    assert not (base.settings.state_dir / "blobs").exists(), "its tasks have its inputs"
+
+
+@pytest.mark.parametrize("change", LARGER)
+async def test_a_larger_mission_is_planned_by_the_hub(
+    http: httpx.AsyncClient, fleet: Fleet, change: dict[str, Any]
+) -> None:
+    response = await http.post("/v1/missions", json={**MISSION, **change})
+    mission = response.json()
+    assert (response.status_code, mission["status"], mission["planned"]) == (201, "PLANNING", 0)
+    assert (await http.get(response.headers["Location"])).json() == mission
+    assert await fleet.work() == 0
+    await fleet.plan(mission["mission_id"])
+    assert await fleet.work() > 0
+
+
+async def test_a_mission_over_its_window_is_planned_by_the_hub_however_small(base: Base, key: str) -> None:
+    narrow = replace(base, settings=base.settings.model_copy(update={"plan_window": 10}))
+    headers = {"Authorization": f"Bearer {key}"}
+    transport = httpx.ASGITransport(create_app(Hub(narrow)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as http:
+        statuses = [
+            (await http.post("/v1/missions", json={**MISSION, "inputs": [1] * count})).json()["status"]
+            for count in (10, 11)
+        ]
+    assert statuses == ["RUNNING", "PLANNING"]
 
 
 async def test_inputs_are_stored_before_the_mission_is_acknowledged(
     http: httpx.AsyncClient, base: Base, tenant: str
 ) -> None:
-    mission_id = await submitted(http, inputs=[{"n": 1}, "two", None])
-    assert await base.blobs.read_inputs(tenant, mission_id, 0, 9) == [{"n": 1}, "two", None]
+    inputs = [{"n": 1}, "two", None] * SMALL_TASKS
+    mission_id = await submitted(http, inputs=inputs)
+    assert await base.blobs.read_inputs(tenant, mission_id, 0, 999) == inputs
 
 
 async def test_nothing_is_acknowledged_when_the_inputs_cannot_be_stored(
     http: httpx.AsyncClient, base: Base, tenant: str
 ) -> None:
     (base.settings.state_dir / "blobs").write_text("in the way")
-    response = await http.post("/v1/missions", json=MISSION)
+    response = await http.post("/v1/missions", json={**MISSION, **LARGER[0]})
     assert response.status_code == 503
     assert "CHIMERA_BLOB_URL" in response.json()["detail"]
     assert await base.of(tenant).missions.list_ids() == []
+    await submitted(http)  # a small one needs no place there
 
 
 async def test_the_same_idempotency_key_gives_the_same_mission(http: httpx.AsyncClient) -> None:
@@ -48,6 +105,30 @@ async def test_the_same_idempotency_key_gives_the_same_mission(http: httpx.Async
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["mission_id"] == again.json()["mission_id"]
     assert len((await http.get("/v1/missions")).json()["items"]) == 1
+
+
+async def test_fastapi_is_asked_only_about_what_is_wrong(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    solve = vars(routing)["solve_dependencies"]
+
+    async def solving(*args: Any, **more: Any) -> Any:
+        asked.append(more["request"].url.path)
+        return await solve(*args, **more)
+
+    monkeypatch.setattr(routing, "solve_dependencies", solving)
+    assert (await http.post("/v1/missions", json=MISSION)).status_code == 201
+    assert (
+        await http.post("/v1/missions", json=MISSION, headers={"Idempotency-Key": "k"})
+    ).status_code == 201
+    assert asked == []
+    long = {"Idempotency-Key": "k" * 256}
+    for wrong in ({"json": {**MISSION, "goal": ""}}, {"json": MISSION, "headers": long}, {}):
+        response = await http.post("/v1/missions", **wrong)  # type: ignore[arg-type]
+        assert (response.status_code, response.json()["type"]) == (422, "urn:chimera:problem:invalid-request")
+    assert len(asked) == 3
+    assert len((await http.get("/v1/missions")).json()["items"]) == 2
 
 
 async def test_an_idempotency_key_of_another_request_is_refused(http: httpx.AsyncClient) -> None:

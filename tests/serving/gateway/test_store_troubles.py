@@ -7,10 +7,12 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from chimera.core.plan import SMALL_TASKS
 from chimera.runtime.base import open_base
 from chimera.serving.gateway import Hub, create_app
 from chimera.serving.local.redis_server import RedisServer
@@ -51,8 +53,12 @@ async def http(
     await base.close()
 
 
-async def submit(http: httpx.AsyncClient) -> httpx.Response:
-    return await http.post("/v1/missions", json=MISSION, headers=KEYED)
+STORED = {**MISSION, "inputs": ["x"] * (SMALL_TASKS + 1)}
+"""A mission whose inputs go to the blob store."""
+
+
+async def submit(http: httpx.AsyncClient, mission: Any = MISSION) -> httpx.Response:
+    return await http.post("/v1/missions", json=mission, headers=KEYED)
 
 
 async def count(http: httpx.AsyncClient) -> int:
@@ -76,13 +82,14 @@ async def test_a_submit_to_a_store_that_cannot_write_is_503_with_the_time_to_com
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["refused at the door", "refused by the script"])
+@pytest.mark.parametrize("mission", [MISSION, STORED], ids=["small", "larger"])
 async def test_a_submit_to_a_full_store_leaves_nothing_behind(
-    known: bool, http: httpx.AsyncClient, hurt: RedisServer, tmp_path: Path
+    mission: Any, known: bool, http: httpx.AsyncClient, hurt: RedisServer, tmp_path: Path
 ) -> None:
     if not known:
         await http.get("/readyz")  # the gateway has just seen that there is room
     async with troubles.full(hurt):
-        response = await submit(http)
+        response = await submit(http, mission)
         assert response.status_code == 503
         assert response.json()["type"] == "urn:chimera:problem:queue-full"
         assert response.headers["Retry-After"] == "5"
@@ -95,7 +102,7 @@ async def test_a_submit_to_a_full_store_leaves_nothing_behind(
 async def test_a_human_may_answer_and_end_missions_while_the_store_is_full(
     http: httpx.AsyncClient, hurt: RedisServer
 ) -> None:
-    mission_id = (await submit(http)).json()["mission_id"]
+    mission_id = (await submit(http, STORED)).json()["mission_id"]
     async with troubles.full(hurt):
         assert (await http.post(f"/v1/missions/{mission_id}/pause")).json()["status"] == "PAUSED"
         assert (await http.post(f"/v1/missions/{mission_id}/resume")).json()["status"] == "PLANNING"

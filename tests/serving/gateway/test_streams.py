@@ -50,7 +50,7 @@ async def test_watch_shows_the_mission_now_and_whenever_it_changed_until_it_is_f
             if not statuses:
                 await fleet.do(mission_id)
             statuses.append(mission["status"])
-    assert statuses[0] == "PLANNING"
+    assert statuses[0] == "RUNNING"
     assert statuses[-1] == "COMPLETED"
     assert mission["counts"]["ACCEPTED"] == 2
 
@@ -106,7 +106,8 @@ async def test_events_resume_after_any_one_without_gap_or_repeat(
 async def test_events_without_follow_end_with_the_newest(live: httpx.AsyncClient) -> None:
     mission_id = await submitted(live)
     events = await everything(live, f"/v1/missions/{mission_id}/events", params={"follow": "false"})
-    assert [event.event for event in events] == ["mission.submitted", "end"]
+    kinds = ["mission.submitted", "mission.running", "mission.planned", "end"]
+    assert [event.event for event in events] == kinds
 
 
 async def test_followed_events_arrive_as_they_happen(live: httpx.AsyncClient, fleet: Fleet) -> None:

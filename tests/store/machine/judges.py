@@ -7,7 +7,7 @@ from hypothesis.stateful import precondition, rule
 
 from chimera.core.lease import Review
 from chimera.core.mission import MissionStatus
-from chimera.core.task import TaskStatus
+from chimera.core.task import FINAL, TaskStatus
 from chimera.store.scripts import Refusal
 from tests.store.machine.draws import decisions, few, judges, picks, seldom
 from tests.store.machine.stage import LEASE_S, Stage, said
@@ -92,6 +92,13 @@ class Judges(Stage):
             assert task.status in {S.READY, S.FAILED}
         else:
             assert task.status is (S.ACCEPTED if decision == "accept" else S.ESCALATED)
+        self.what_has_nothing_open_is_over(one.mission_id)
+
+    def what_has_nothing_open_is_over(self, mission_id: str) -> None:
+        mission, n = self.model.missions[mission_id], self.model.counts(mission_id)
+        moving = mission_id in self.census.members("revive")
+        if mission.planned_all and not moving and mission.status is not M.PAUSED and set(n) <= FINAL:
+            assert mission.final, f"the last verdict left {mission_id} {mission.status}"
 
     @precondition(lambda self: self.tasks(S.REVIEW))
     @rule(judge=judges, decision=decisions)

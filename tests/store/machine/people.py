@@ -20,11 +20,13 @@ class People(Stage):
     """All that comes through the API."""
 
     @precondition(lambda self: len(self.model.missions) < 3)
-    @rule(spec=missions())
-    def submit(self, spec: MissionSpec) -> None:
+    @rule(spec=missions(), at_once=st.booleans())
+    def submit(self, spec: MissionSpec, at_once: bool) -> None:
         mission_id = f"m{len(self.model.missions) + 1}"
         self.model.submit(mission_id, spec)
-        self.do(lambda: drive.submit(self.base, self.tenant, spec, mission_id), again=True)
+        if at_once:
+            self.model.plan(mission_id, 0, drive.whole(spec))
+        self.do(lambda: drive.submit(self.base, self.tenant, spec, mission_id, at_once=at_once), again=True)
 
     @rule(what=st.sampled_from(["edit", "pause", "resume", "raise the budget"]), pick=picks, again=seldom)
     def operator(self, what: str, pick: int, again: bool) -> None:

@@ -61,14 +61,3 @@ local function accept(k, id, from, by, confidence, now, r, ...)
   release_dependants(k, id, now)
   return took_ms
 end
--- After verdicts: the hub need only look when a mission may be over, wait for a human, or has room for a good
--- many more tasks.
-local function mark_if_idle(k, mid)
-  local c = redis.call("HMGET", k.of_counts(mid), "READY", "PENDING", "REVIEW", "BLOCKED")
-  local busy = 0
-  for i = 1, 3 do busy = busy + tonumber(c[i] or 0) end
-  local m = mission(k, mid)
-  local hungry = not m.planned_all and (not m.refill or busy + tonumber(c[4] or 0) <= m.refill)
-  if busy == 0 or hungry or m.status == "WAITING_REVIEW" then mark_dirty(k, mid); return true end
-  return false
-end
