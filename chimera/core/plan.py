@@ -81,7 +81,7 @@ def is_large(spec: MissionBase, inputs: int) -> bool:
     return isinstance(spec.plan, MapPlan) and inputs >= LARGE
 
 
-SMALL_TASKS, SMALL_BYTES = 64, 65_536
+SMALL_TASKS, SMALL_BYTES = 100, 65_536
 """A mission of no more tasks, whose inputs are no more bytes of JSON, is small: planned in the step that
 acknowledges it. So many tasks each mission may have at once, whatever quota its tenant has
 (`chimera.runtime.planner.LEAST`)."""
