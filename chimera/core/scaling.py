@@ -8,7 +8,8 @@ unless high-priority work waits elsewhere; that goes first, but only until its t
 of its share, so that it takes no other's.
 
 Places that nobody's work needs stay with who has them, until `idle_s` after it needed as many last:
-so a short lull ends no worker, and no work goes to zero.
+so a short lull ends no worker, and no work goes to zero. Where others want them a place stays for `LULL_S`:
+between two tasks of a stream of short ones nothing is to be seen, and the next one would wait for a start.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ AHEAD = 2
 """How many turns of one place high-priority work may take ahead of its tenant's share."""
 DEBT = 2 * AHEAD
 """How many turns of one place a tenant may be ahead of the others at all."""
+LULL_S = 2.0
+"""As long as a worker's start takes: to give its place away for less gains nobody anything."""
 UNBOUNDED = 1_000_000
 """Workers of a tenant without a quota."""
 
@@ -39,6 +42,7 @@ class TenantLoad:
         had: seconds of places it has had for its weight, on a scale that all tenants with work share.
         held_s: since it last came to have more workers.
         waits_s: for how long its work has waited without any worker; 0 when it has some, or no work.
+        just: as `lately`, within the last `LULL_S`.
     """
 
     tenant: str
@@ -52,10 +56,17 @@ class TenantLoad:
     had: float = 0.0
     held_s: float = 0.0
     waits_s: float = 0.0
+    just: int = 0
 
     def wants(self, slots: int) -> int:
-        """Workers its work fills, within its quota."""
-        return min(self.most, needed(self.backlog, self.running, slots))
+        """Workers its work fills, or did a moment ago, within its quota."""
+        now = needed(self.backlog, self.running, slots)
+        return min(self.most, max(now, min(self.workers, self.just)))
+
+    @property
+    def works(self) -> bool:
+        """Whether there is anything to do now."""
+        return self.backlog + self.running > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +125,7 @@ class Turns:
             self._had[load.tenant] = min(most, max(least, self._had.get(load.tenant, least)))
             if load.workers > self._workers.get(load.tenant, 0):
                 self._got[load.tenant] = now_s
-            if load.backlog + load.running == 0 or load.workers:
+            if not load.works or load.workers:
                 self._waits.pop(load.tenant, None)
             else:
                 self._waits.setdefault(load.tenant, now_s)

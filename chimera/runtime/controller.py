@@ -19,6 +19,7 @@ from typing import Protocol
 import structlog
 
 from chimera.core.scaling import (
+    LULL_S,
     UNBOUNDED,
     FleetShape,
     Lately,
@@ -125,6 +126,8 @@ class FleetController(Service):
         self._reserve = Reserve(base, backend)
         self._started_at: dict[str, float] = {}
         self._lately: dict[str, Lately] = {}
+        self._just: dict[str, Lately] = {}
+        self._newest: dict[str, int] = {}
         self._turns = Turns(TURN_PREEMPTS * base.settings.preempt_s)
         self._draining: dict[str, float | None] = {}
         """Worker → how long it was given; None for as long as its settings say."""
@@ -196,14 +199,19 @@ class FleetController(Service):
 
     async def _load(self, tenant: str, quota: Quota, workers: int, now: float) -> TenantLoad:
         settings = self._base.settings
-        backlog, running, high = await self._base.of(tenant).tasks.load()
+        backlog, running, high, newest = await self._base.of(tenant).tasks.load()
         lately = self._lately.setdefault(tenant, Lately(settings.idle_s))
+        just = self._just.setdefault(tenant, Lately(min(LULL_S, settings.idle_s)))
+        count = needed(backlog, running, settings.slots)
+        # Short tasks may all have come and gone since the last look.
+        stirred, self._newest[tenant] = self._newest.get(tenant, newest) != newest, newest
         return TenantLoad(
             tenant=tenant,
             backlog=backlog,
             running=running,
             workers=workers,
-            lately=lately.most(needed(backlog, running, settings.slots), now),
+            lately=lately.most(count, now),
+            just=just.most(max(count, int(stirred)), now),
             weight=quota.weight,
             most=needed(quota.max_agents, 0, settings.slots) if quota.max_agents else UNBOUNDED,
             high=high,
@@ -276,7 +284,7 @@ class FleetController(Service):
 
     def _preempt_s(self, waiting: Sequence[TenantLoad], loads: Sequence[TenantLoad]) -> float:
         """How long those may stay whose places others wait for; a worker's start is still to come."""
-        first = urgent((load for load in loads if load.backlog + load.running), self._turns.turn_s)
+        first = urgent((load for load in loads if load.works), self._turns.turn_s)
         hurried = any(load.tenant in first for load in waiting)
         return self._base.settings.preempt_s / (2 if hurried else 1)
 
@@ -303,7 +311,7 @@ class FleetController(Service):
         now: float,
     ) -> None:
         """Give spares to tenants without any worker, and start workers where there is room; urgent first."""
-        active = [swarm.load for swarm in swarms.values() if swarm.load.wants(shape.slots)]
+        active = [swarm.load for swarm in swarms.values() if swarm.load.works]
         first = urgent(active, shape.turn_s)
         order = sorted(active, key=lambda load: (load.tenant not in first, load.workers > 0, load.had))
         for load in order:
@@ -341,6 +349,8 @@ class FleetController(Service):
     def _forget(self, tenants: Sequence[str], existing: Mapping[str, str]) -> None:
         """What is known of tenants and workers that are gone."""
         self._lately = {tenant: self._lately[tenant] for tenant in tenants if tenant in self._lately}
+        self._just = {tenant: self._just[tenant] for tenant in tenants if tenant in self._just}
+        self._newest = {tenant: self._newest[tenant] for tenant in tenants if tenant in self._newest}
         self._wanted = {tenant: self._wanted[tenant] for tenant in tenants if tenant in self._wanted}
         self._draining = {worker: s for worker, s in self._draining.items() if worker in existing}
         self._beat_at = {worker: at for worker, at in self._beat_at.items() if worker in existing}

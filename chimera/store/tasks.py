@@ -273,8 +273,9 @@ class TaskStore:
         with translated():
             return str(await self._redis.hget(self.keys.of("worker", worker), "process") or "")
 
-    async def load(self) -> tuple[int, int, int]:
-        """(READY tasks of missions that may run now, tasks under lease, of the READY those of high priority).
+    async def load(self) -> tuple[int, int, int, int]:
+        """(READY tasks of missions that may run now, tasks under lease, of the READY those of high priority,
+        a number that grows with whatever happens).
 
         Those that wait a moment for other company count: with one more worker they need not.
         """
@@ -283,15 +284,16 @@ class TaskStore:
                 pipe.zrange(self.keys.high, 0, -1)
                 pipe.zrange(self.keys.normal, 0, -1)
                 pipe.zcard(self.keys.leases)
+                pipe.get(self.keys.sequence)
                 pipe.time()
-                high, normal, running, (seconds, micros) = await pipe.execute()
+                high, normal, running, newest, (seconds, micros) = await pipe.execute()
             soon_us = int(seconds) * 1_000_000 + int(micros) + SOON_US
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.zcount(self.keys.later, "-inf", soon_us)
                 for mission_id in (*high, *normal):
                     pipe.llen(self.keys.of("ready", mission_id))
                 soon, *ready = await pipe.execute()
-            return int(soon) + sum(ready), int(running), sum(ready[: len(high)])
+            return int(soon) + sum(ready), int(running), sum(ready[: len(high)]), int(newest or 0)
 
     async def drain(self, worker: str, *, within_s: float | None = None) -> None:
         """Ask a worker to take no more work and leave; it hears so at its next heartbeat.

@@ -150,3 +150,36 @@ async def test_a_used_spare_makes_room_for_a_worker_and_is_replaced(world: World
         assert another.name != spare.name
     await world.committed_once(3)
     assert await world.events("task.returned", "task.rescued") == []
+
+
+async def test_a_stream_of_short_tasks_keeps_its_worker_beside_a_tenant_that_wants_every_place(
+    world: World,
+) -> None:
+    for tenant in ("stream", "noisy"):
+        await world.base.tenants.add(tenant)
+    await world.up("planner-and-judge")
+    endless = drive.spec(agent="gated", inputs=[str(world.gate())] * 40, task_timeout_s=300)
+    async with world.controlled(max_workers=2, slots=4, idle_s=5):
+        await world.submit(endless, "long", "noisy")
+
+        async def begun() -> bool:
+            return await claimed(world, "noisy", "long")
+
+        await until(begun, "the noisy tenant works")
+        submitted = 0
+        began = time.monotonic()
+        # One after another, with nothing in between: most looks find no work at all.
+        while time.monotonic() - began < 8:
+            name = f"short{submitted}"
+            await world.submit(drive.spec(inputs=["x"], priority="high"), name, "stream")
+
+            async def done(name: str = name) -> bool:
+                return (await world.base.of("stream").missions.get(name)).status is MissionStatus.COMPLETED
+
+            await until(done, f"{name} is done")
+            submitted += 1
+        world.gate().touch()
+    assert submitted > 20
+    assert len(await events(world, "stream", "worker.started")) == 1
+    scaled = [event.details["workers"] for event in await events(world, "stream", "fleet.scaled")]
+    assert scaled == [1]

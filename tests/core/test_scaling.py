@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import groupby
 from random import Random
+from typing import Any
 
 from hypothesis import given, settings, strategies
 
@@ -20,7 +21,7 @@ def load(
     workers: int = 0,
     lately: int = 0,
     weight: int = 1,
-    **more: int,
+    **more: Any,
 ) -> TenantLoad:
     return TenantLoad(tenant, backlog, running, workers, lately, weight, **more)
 
@@ -40,6 +41,22 @@ def test_a_lull_ends_no_worker_and_no_work_goes_to_zero() -> None:
 def test_what_a_tenant_no_longer_needs_goes_to_whoever_needs_it() -> None:
     loads = [load("a", workers=4, lately=4), load("b", backlog=25)]
     assert desired_workers(loads, SHAPE) == {"a": 1, "b": 3}
+
+
+def test_a_moment_without_work_gives_no_place_away() -> None:
+    shape = FleetShape(places=2, slots=10)
+    noisy = load("b", backlog=1000, workers=1)
+    assert desired_workers([load("a", workers=1, lately=2, just=1), noisy], shape) == {"a": 1, "b": 1}
+    assert desired_workers([load("a", workers=2, lately=2, just=2), noisy], shape) == {"a": 1, "b": 1}
+    assert desired_workers([load("a", workers=1, lately=2), noisy], shape) == {"a": 0, "b": 2}
+    assert desired_workers([load("a", just=1), noisy], shape) == {"a": 0, "b": 2}, "nothing is started for it"
+
+
+def test_a_moment_without_work_keeps_nobody_from_an_urgent_place() -> None:
+    shape = FleetShape(places=1, slots=10)
+    holder = load("a", workers=1, just=1, had=0.0, held_s=30.0)
+    assert desired_workers([holder, load("b", backlog=1, high=1)], shape) == {"a": 0, "b": 1}
+    assert desired_workers([replace(holder, held_s=1.0), load("b", backlog=1)], shape) == {"a": 1, "b": 0}
 
 
 def test_lately_is_the_most_within_the_window() -> None:

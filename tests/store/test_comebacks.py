@@ -244,9 +244,9 @@ async def test_a_mission_paused_while_its_tasks_come_back_is_not_opened_for_clai
     await stores.missions.resume("m1", "op", by="eve", budget_microusd=5_000)
     await stores.missions.pause("m1", "op2", by="eve")
     await revive(stores)
-    assert await stores.tasks.load() == (0, 0, 0), "nothing may be claimed: no worker is wanted"
+    assert (await stores.tasks.load())[:3] == (0, 0, 0), "nothing may be claimed: no worker is wanted"
     await stores.missions.resume("m1", "op3", by="eve")
-    assert await stores.tasks.load() == (5, 0, 0)
+    assert (await stores.tasks.load())[:3] == (5, 0, 0)
 
 
 async def test_the_recorder_says_that_a_redriven_mission_runs_again(base: Base, tenant: str) -> None:

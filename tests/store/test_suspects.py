@@ -151,4 +151,4 @@ async def test_what_waits_for_other_company_is_work_for_more_workers(base: Base,
         await stores.tasks.release(f"w{number}", "hub")
     # After two deaths a worker of eight slots takes two of them; the others wait a moment.
     assert len(await drive.claim(stores, 8, worker="w2", slots=8)) == 2
-    assert await stores.tasks.load() == (6, 2, 0)
+    assert (await stores.tasks.load())[:3] == (6, 2, 0)
