@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 
-from bench.figure import Figure
+from bench.figure import Figure, percentile
 from bench.site import Site, seconds, site
 from chimera.core.event import Event
 
@@ -35,11 +35,29 @@ async def _measured(fleet: Site, agents: int, bar: float) -> AsyncIterator[Figur
     name = f"{agents:,} agents"
     method = f"{agents:,} agents × {WAIT_S:g} s, {ROUNDS} rounds, {WORKERS} workers; with submit and judge"
     yield Figure("B2", f"{name}: makespan over ideal", took / (ROUNDS * WAIT_S), "×", bar, method=method)
-    peak = peak_of(await fleet.events(mission_id))
+    events = await fleet.events(mission_id)
+    peak = peak_of(events)
     yield Figure("B2", f"{name}: most at once", peak, "", method="claimed and not handed in, by the recorder")
     limit = 4_096 if agents == 10_000 else None
     yield Figure("B2", f"{name}: peak resident", meter.peak_bytes / 2**20, "MiB", limit)
     yield Figure("B2", f"{name}: CPU of workers", used["worker"].cpu_s, "s")
+    method = f"from claim to hand-in, beyond the {WAIT_S:g} s that an agent waits, by the recorder"
+    late = lags(events, WAIT_S)
+    yield Figure("B2", f"{name}: scheduler lag, p50", 1e3 * percentile(late, 0.5), "ms", method=method)
+    yield Figure("B2", f"{name}: scheduler lag, p99", 1e3 * percentile(late, 0.99), "ms")
+    yield Figure("B2", f"{name}: Redis load", 100 * used["redis"].cpu_s / took, "% of a core")
+
+
+def lags(events: list[Event], wait_s: float) -> list[float]:
+    """Seconds that each task took from its claim to its hand-in beyond what its agent waits."""
+    claimed: dict[str, float] = {}
+    late = []
+    for event in events:
+        if event.kind == "task.claimed":
+            claimed[event.task_id] = event.at.timestamp()
+        elif event.kind == "task.submitted":
+            late.append(event.at.timestamp() - claimed[event.task_id] - wait_s)
+    return late
 
 
 def peak_of(events: list[Event]) -> int:
