@@ -6,6 +6,7 @@ write it, in the step that makes the transition; the archivist alone trims it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from chimera.store.keys import TenantKeys
 from chimera.store.segments import Line
 
 PAGE = 500
+AT_ONCE = 500
+"""Events that are made of entries before others on the loop have their turn."""
 Row = tuple[str, dict[str, str]]
 """A stream entry: its id and its fields."""
 
@@ -117,9 +120,10 @@ class Recorder:
             if rows and rows[0][0] == after.entry and int(rows[0][1]["seq"]) >= after.seq:
                 # The very entry is there, so nothing behind it was trimmed or lost.
                 start = Position(epochs.of(after.entry), after.seq, after.entry)
-                return _made_of(rows, start, epochs, joined=True)
+                return await _made_of(rows, start, epochs, joined=True)
             if after.epoch == 0:
-                return _made_of(rows, after, epochs, joined=_reaches_back(after, oldest, epochs, searched))
+                joined = _reaches_back(after, oldest, epochs, searched)
+                return await _made_of(rows, after, epochs, joined=joined)
             following = epochs.after(after.epoch)
             if not searched or following is None:
                 return Page(after, [], joined=False)
@@ -128,7 +132,7 @@ class Recorder:
             joined = bool(rows) and _first(rows[0]) == following.seq + 1
             if following.epoch == after.epoch + 1:
                 joined = joined and after.seq >= following.seq
-            return _made_of(rows, after, epochs, joined=joined)
+            return await _made_of(rows, after, epochs, joined=joined)
 
     async def _missing(self, after: Position) -> CorruptRecord | StoreUnavailable:
         """Why it does not go on behind a position where the archive ends."""
@@ -148,11 +152,15 @@ class Recorder:
         )
 
 
-def _made_of(rows: list[Row], start: Position, epochs: Epochs, *, joined: bool) -> Page:
+async def _made_of(rows: list[Row], start: Position, epochs: Epochs, *, joined: bool) -> Page:
     lines: list[Line] = []
+    pause = AT_ONCE
     for entry, fields in rows if joined else ():
         epoch = epochs.of(entry)
         lines += [(Position(epoch, event.seq, entry), event) for event in expand(fields, epoch)]
+        if len(lines) > pause:
+            pause = len(lines) + AT_ONCE
+            await asyncio.sleep(0)  # a page of large entries is a hundred thousand events
     # The first entry may have been given in part.
     return Page(start, [line for line in lines if line[0] > start], joined, ended=len(rows) < PAGE)
 

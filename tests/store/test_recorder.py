@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from chimera.core.event import BEGINNING, Position
 from chimera.errors import CorruptRecord, StoreUnavailable
 from chimera.runtime.base import Base
+from chimera.store import recorder as recorder_module
 from chimera.store.archive import FIRST
 from chimera.store.sinks import Cursor
 from tests.store import drive, history
@@ -140,3 +142,24 @@ async def test_what_was_lost_and_archived_comes_where_its_epoch_ends(base: Base,
     # From before the fork, from the lost branch, and from behind it.
     for index in (1, 2, 4, 5, 6):
         assert await history.read(base, tenant, after=lines[index][0]) == lines[index + 1 :]
+
+
+async def test_a_page_of_large_entries_lets_others_on_the_loop_go_on(
+    base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "AT_ONCE", 20)
+    await history.mission(base, tenant, "m1", inputs=100)
+    turns = 0
+
+    async def neighbour() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(neighbour())
+    async for _, found in base.of(tenant).recorder.pages():
+        assert len(found) > 400
+        assert turns > len(found) / 40
+        break
+    beside.cancel()
