@@ -92,6 +92,7 @@ class Batches(Generic[T, R]):
         if self._loop is None:
             raise StoreUnavailable(f"{self._name}: closed")
         self._waiting.append((item, waiter, time.monotonic() + again_s))
+        self._idle.clear()  # here: whoever stops in this very turn waits for it
         self._more.set()
 
     async def _run(self) -> None:
@@ -100,7 +101,6 @@ class Batches(Generic[T, R]):
             if not self._waiting:
                 self._idle.set()
                 await self._more.wait()
-                self._idle.clear()
             await asyncio.sleep(0)  # those asked in the same turn of the loop go along
             batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
             self._more.clear()

@@ -116,6 +116,15 @@ async def test_the_end_waits_for_what_is_under_way_and_takes_nothing_more(
     assert (first.result(), second.result(), act.seen) == (2, 4, [[1], [2]])
 
 
+async def test_the_end_waits_for_what_was_asked_in_the_same_turn(
+    batches: Batches[int, int], act: Act
+) -> None:
+    assert await batches.do(1) == 2  # and now it is idle
+    asked = batches.do(2)
+    await batches.stop(60)
+    assert await asked == 4
+
+
 async def test_who_still_waits_at_the_end_is_told(batches: Batches[int, int], act: Act) -> None:
     act.go_on.clear()
     under_way = batches.do(1)
