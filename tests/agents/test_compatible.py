@@ -148,6 +148,7 @@ async def test_an_answer_survives_usage_that_cannot_be_read(
             None,
             "redirects to /elsewhere, which is not followed",
         ),
+        (Turn(status=202, raw=""), True, True, None, "cannot be read"),
         (Turn(raw='{"choices": []}'), True, True, None, "cannot be read .choices"),
         (Turn(raw="[]"), True, True, None, "cannot be read"),
         (Turn(cut=True), True, True, None, "connection broke"),
@@ -166,6 +167,11 @@ async def test_a_failure_says_what_it_means_for_money_and_patience(
             await opened(server.url).ask(ASK)
     failed = raised.value
     assert (failed.sent, failed.retryable, failed.retry_after_s) == (sent, retryable, after_s)
+
+
+async def test_every_status_of_success_is_an_answer(opened: Callable[..., CompatibleEndpoint]) -> None:
+    async with MeteredEndpoint([Turn(status=203, raw=completion(content="ok"))]) as server:
+        assert (await opened(server.url).ask(ASK)).text == "ok"
 
 
 async def test_an_answer_without_end_is_cut_off_and_not_asked_for_again(
@@ -204,6 +210,55 @@ async def test_the_proxy_of_the_environment_is_used(
         async with MeteredEndpoint() as near:
             await opened(near.url).ask(ASK)
             assert near.calls == proxy.calls == 1
+
+
+async def test_a_proxy_without_a_scheme_is_one_that_speaks_http(
+    opened: Callable[..., CompatibleEndpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with MeteredEndpoint() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1").removeprefix("http://"))
+        monkeypatch.setenv("no_proxy", "elsewhere.example")
+        await opened("http://models.example/v1").ask(ASK)
+        assert proxy.seen[0].headers["host"] == "models.example"
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:secret@127.0.0.1:1080", "http://[1"])
+def test_a_proxy_that_speaks_no_http_is_refused_before_anything_is_held_for_a_call(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "elsewhere.example")
+    with pytest.raises(ModelUnavailable, match="NO_PROXY") as raised:
+        open_endpoint("m", "http://models.example/v1", "")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_key_that_no_header_can_hold_is_refused() -> None:
+    with pytest.raises(ModelUnavailable, match="CHIMERA_MODEL_API_KEY"):
+        open_endpoint("m", "http://127.0.0.1:9/v1", "secret\n")
+
+
+async def test_a_name_and_password_in_the_url_go_before_a_key(
+    opened: Callable[..., CompatibleEndpoint],
+) -> None:
+    async with MeteredEndpoint() as server:
+        await opened(server.url.replace("://", "://me:word@"), "secret").ask(ASK)
+        assert server.seen[0].headers["authorization"].startswith("Basic ")
+
+
+async def test_a_call_that_cannot_be_put_together_counts_as_unsent(
+    opened: Callable[..., CompatibleEndpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with MeteredEndpoint() as server:
+        for endpoint, ask in (
+            (opened(server.url), replace(ASK, prompt="\ud83d")),
+            (opened(server.url.replace("http:", "https:")), ASK),
+        ):
+            monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+            with pytest.raises(CallFailed, match="cannot be made") as raised:
+                await endpoint.ask(ask)
+            assert (raised.value.sent, raised.value.retryable) == (False, False)
+        assert server.calls == 0
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/v1", "127.0.0.1:80/v1", "http://", "http://[1"])

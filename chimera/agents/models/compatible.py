@@ -89,7 +89,7 @@ class Choice(BaseModel):
 
 
 class Completion(BaseModel):
-    """The body of an answer with status 200."""
+    """The body of an answer with a status of 200 to 299."""
 
     id: str | None = None
     choices: list[Choice] = Field(min_length=1)
@@ -121,9 +121,9 @@ class CompatibleEndpoint:
     Args:
         model: as the endpoint knows it.
         url: the base, up to `/v1` as a rule; its query, if any, is sent with each call.
-        api_key: sent as a bearer token, unless "".
+        api_key: sent as a bearer token, unless "", or the URL has a name and a password.
     Raises:
-        ModelUnavailable: it is no URL of an endpoint.
+        ModelUnavailable: it is no URL of an endpoint; or its proxy or key cannot be used.
     """
 
     provider = ""
@@ -140,7 +140,9 @@ class CompatibleEndpoint:
         self._to = (base / "chat" / "completions").with_query(base.query)
         self._proxy = _proxy(base.scheme, host)
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if api_key:
+        if not api_key.isprintable():
+            raise ModelUnavailable("the key in CHIMERA_MODEL_API_KEY has a line break or the like: remove it")
+        if api_key and base.user is None:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._session: aiohttp.ClientSession | None = None
 
@@ -150,11 +152,15 @@ class CompatibleEndpoint:
         if ask.idempotency_key:
             headers = {**headers, "Idempotency-Key": ask.idempotency_key}
         try:
+            session, data = self._http, orjson.dumps(body_of(self.name, ask))
+        except (OSError, orjson.JSONEncodeError) as exc:  # SSL_CERT_FILE; half of a surrogate pair
+            raise CallFailed(f"the call cannot be made ({exc})", False, False) from exc
+        try:
             async with (
                 asyncio.timeout(ask.timeout_s),
-                self._http.post(
+                session.post(
                     self._to,
-                    data=orjson.dumps(body_of(self.name, ask)),
+                    data=data,
                     headers=headers,
                     proxy=self._proxy,
                     allow_redirects=False,
@@ -169,7 +175,7 @@ class CompatibleEndpoint:
             raise CallFailed(f"the proxy answered HTTP {exc.status}", False, True) from exc
         except aiohttp.ClientError as exc:
             raise CallFailed(f"the connection broke ({exc or type(exc).__name__})", True, True) from exc
-        if response.status != 200:
+        if not 200 <= response.status < 300:
             raise refusal(response.status, body, dict(response.headers))
         try:
             return Completion.model_validate_json(body).reply
@@ -220,7 +226,7 @@ def body_of(model: str, ask: Ask) -> dict[str, Any]:
 
 
 def refusal(status: int, body: bytes, headers: dict[str, str]) -> CallFailed:
-    """What a status other than 200 means for money and patience.
+    """What a status that is no success means for money and patience.
 
     A refusal was not served and is not charged. A gateway's 408 and 504 tell nothing about the model
     behind it, and count as sent. A quota that is used up will not be there in a minute.
@@ -264,8 +270,22 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _proxy(scheme: str, host: str) -> str | None:
-    """The proxy that the environment names for an endpoint, as every HTTP client reads it."""
-    if urllib.request.proxy_bypass(host):
-        return None
+    """The proxy that the environment names for an endpoint, as every HTTP client reads it.
+
+    Raises:
+        ModelUnavailable: it speaks no HTTP, or is no address at all.
+    """
     proxies = urllib.request.getproxies()
-    return proxies.get(scheme) or proxies.get("all")
+    named = proxies.get(scheme) or proxies.get("all")
+    if not named or urllib.request.proxy_bypass(host):
+        return None
+    proxy = named if "://" in named else f"http://{named}"
+    try:
+        read = URL(proxy)
+        usable = read.scheme in {"http", "https"} and bool(read.host)
+    except ValueError:
+        usable = False
+    if not usable:
+        where = named.rpartition("@")[2]  # without its password
+        raise ModelUnavailable(f"the proxy {where!r} is no http(s) one: name one, or {host} in NO_PROXY")
+    return proxy
