@@ -358,7 +358,17 @@ class TaskStore:
             reads.append(("LRANGE", self.keys.of("verdicts", task_id), 0, -1))
         with translated():
             rows = await ask(self._redis, reads)
-        return [Raw(*rows[at : at + 4]) for at in range(0, len(rows), 4)]
+            return [
+                Raw(_pairs(spec), _pairs(task), _pairs(commit), verdicts)
+                for spec, task, commit, verdicts in zip(
+                    rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True
+                )
+            ]
+
+
+def _pairs(row: dict[str, str] | list[str]) -> dict[str, str]:
+    """A hash as it was answered: over RESP2 (`?protocol=2` in the URL) as a list."""
+    return row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))
 
 
 class Heartbeat:

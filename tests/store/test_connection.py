@@ -19,6 +19,7 @@ from chimera.settings import load
 from chimera.store import keys
 from chimera.store.connection import ask, connect_sync, prepare, translated
 from tests.relay import Relay
+from tests.store import drive
 
 
 async def test_a_layout_of_another_version_is_refused_with_the_next_step(base: Base) -> None:
@@ -118,3 +119,18 @@ async def test_rediss_speaks_tls_and_checks_the_server_against_the_authority_nam
         assert await asyncio.to_thread(lambda: connect_sync(settings).ping())
         with pytest.raises(StoreUnavailable, match="certificate"):
             await open_base(load(redis_url=url))
+
+
+async def test_over_the_older_protocol_everything_reads_the_same(base: Base, tenant: str) -> None:
+    url = base.settings.redis_url
+    assert url is not None
+    older = base_of(load(redis_url=f"{url.get_secret_value()}?protocol=2"))
+    stores = await drive.begin(older, tenant, drive.spec(inputs=[1, 2]))
+    (one, other) = await drive.claim(stores, 2)
+    await drive.hand_in(stores, one, {"of": 1})
+    for held in await drive.review(stores):
+        await drive.judge(stores, held)
+    await drive.hand_in(stores, other, {"of": 2})
+    ids = [one.task_id, other.task_id]
+    assert await stores.tasks.get_many(ids) == await base.of(tenant).tasks.get_many(ids)
+    await older.close()
