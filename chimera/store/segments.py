@@ -87,11 +87,16 @@ def encode(entries: Sequence[Entry], before: str) -> tuple[Contents, bytes]:
     Args:
         entries: at least one; their events' numbers without a gap.
         before: the chain's hash of the line before.
+    Raises:
+        CorruptRecord: an entry cannot be read.
     """
     lines: list[bytes] = []
     missions: set[str] = set()
     for entry in entries:
-        lines += _lines(entry, missions)
+        try:
+            lines += _lines(entry, missions)
+        except (ValueError, KeyError, TypeError) as exc:
+            raise CorruptRecord(f"entry {entry.name} of the stream cannot be read ({exc!r})") from exc
     first, last = entries[0], entries[-1].last
     contents = Contents(
         first=Position(first.epoch, last.seq - len(lines) + 1, first.name),

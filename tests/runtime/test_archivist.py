@@ -132,6 +132,29 @@ async def test_a_last_segment_that_was_damaged_and_removed_is_written_again(base
     assert await whole(base, tenant) == 10
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"seq": 6, "at": 1, "by": "me", "events": "["},
+        {"seq": 6, "at": 1, "by": "me", "events": '[["task.failed", 5, "", {}]]'},
+        {"seq": 6, "at": 1, "events": "[]"},
+    ],
+)
+async def test_an_entry_that_cannot_be_read_is_its_tenants_trouble_alone(
+    base: Base, tenant: str, entry: dict[str, Any]
+) -> None:
+    await history.write(base, tenant, 5)
+    await base.redis.xadd(base.of(tenant).sink.keys.log, entry)
+    await base.redis.set(base.of(tenant).sink.keys.sequence, 6)
+    fresh = history.archivist(base)
+    try:
+        while await fresh.tend(tenant, term=drive.TERM, flush=True):
+            pass
+        assert tenant in await base.troubles.all()
+    finally:
+        await base.troubles.clear(tenant)
+
+
 class Killed(BaseException):
     """As if the process ended there."""
 
