@@ -96,13 +96,13 @@ class Desk:
 
     async def stop(self) -> None:
         """End, once what is in the outbox is sent; idempotent."""
+        if self._look is not None:
+            self._look.cancel()  # the outbox takes nothing more
+            self._look = None
         await self._outbox.stop(STOP_S)
         await self._leaving.stop(STOP_S)
         receiver, self._receiver = self._receiver, None
         await end(*([receiver] if receiver else []))
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
         fail(self._waiting.values(), StoreUnavailable("requests for the governor: closed"))
 
     async def reserve(self, task_id: str, token: int, amount_microusd: int, ttl_s: float) -> str:

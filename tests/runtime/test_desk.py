@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import orjson
 import pytest
@@ -110,6 +111,29 @@ async def test_who_waits_for_an_answer_when_the_desk_closes_is_told(base: Base, 
     async with asyncio.timeout(desks.GIVE_UP_S / 2):
         with pytest.raises(StoreUnavailable, match="closed"):
             await asking
+
+
+async def test_a_desk_that_closes_asks_nothing_again(
+    base: Base, far: Base, tenant: str, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desks, "ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(desks, "STOP_S", 2 * desks.LOOK_S)
+    stores = await drive.begin(base, tenant, drive.spec())
+    (one,) = await drive.claim(stores, lease_s=60)
+    raised: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    async with desk_of(far, tenant) as desk:
+        asking = asyncio.create_task(desk.reserve(one.task_id, one.token, 100, 60))
+        async with asyncio.timeout(15):
+            while not await base.redis.llen(stores.ledger.keys.requests):  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.02)
+        relay.open.clear()  # what waits for the store keeps the desk open for a while
+        settling = asyncio.create_task(desk.settle("h", 30, CHARGE))
+        await asyncio.sleep(0)
+    relay.open.set()
+    for told in await asyncio.gather(asking, settling, return_exceptions=True):
+        assert isinstance(told, StoreUnavailable)
+    assert not raised
 
 
 async def test_two_desks_of_one_name_never_make_the_same_hold(base: Base, tenant: str) -> None:
