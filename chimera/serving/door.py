@@ -27,6 +27,10 @@ KEEP_ALIVE_S = 75
 """An idle connection is kept this long: longer than clients do, so that they close first."""
 HEAD_S = 30
 """A request's head must be whole within this, on a connection that is new or has answered its last one."""
+HEAD_BYTES = 1 << 16
+"""Of a head, or of what follows the last piece of a body: nothing of it goes to the app before it is whole."""
+UNREAD_S = 60.0
+"""An answer of which nothing is read for so long is given up."""
 GRACE_S = 5
 """Requests under way have this long when the door closes; streams are cut then, and taken up elsewhere."""
 
@@ -84,25 +88,51 @@ class _Caller(HttpToolsProtocol):
     """One connection. While it waits for a request it does so for `HEAD_S` at most, then it closes.
 
     uvicorn's own bound is on silence between requests, and only there: it waits for ever on a connection that
-    never says anything, for a head that comes byte by byte, and for the rest of a body whose request is
-    answered already. The body of a request under way is the app's to wait for, or not.
+    never says anything, for a head that comes byte by byte, for the rest of a body whose request is answered
+    already, and for a caller who reads nothing of an answer; and it keeps a head of any size. The body of a
+    request under way is the app's to wait for, or not.
     """
 
     _patience: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    _kept = 0
+    """Bytes since a head was whole, or a piece of a body came: the parser keeps them."""
+    _passed_on = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # (as its base)
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
+        self._passed_on = False
         super().data_received(data)
+        self._kept = 0 if self._passed_on else self._kept + len(data)
+        if self._kept > HEAD_BYTES:
+            self.transport.close()
         if self.cycle is None or self.cycle.response_complete:
             self._wait()
         else:
             self._wait_no_more()
 
+    def on_headers_complete(self) -> None:
+        self._passed_on = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._passed_on = True
+        super().on_body(body)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        self._look_no_more()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
+        self._look_no_more()
         super().connection_lost(exc)
 
     def _wait(self) -> None:
@@ -113,6 +143,22 @@ class _Caller(HttpToolsProtocol):
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+
+    def _look_again(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(UNREAD_S, self._look, left)
+
+    def _look(self, left: int) -> None:
+        """Whether anything was read since so much was left."""
+        if self.transport.get_write_buffer_size() < left:
+            self._look_again()
+        else:
+            self.transport.abort()
+
+    def _look_no_more(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 @asynccontextmanager

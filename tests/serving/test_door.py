@@ -207,6 +207,76 @@ async def test_who_sends_no_whole_head_is_not_waited_for(
         writer.close()
 
 
+OVERLONG = {
+    "a head": b"GET / HTTP/1.1\r\nHost: hub\r\nX-Part: ",
+    "many headers": b"GET / HTTP/1.1\r\nHost: hub\r\n",
+    "what follows a body": b"POST / HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Part: ",
+}
+
+
+@pytest.mark.parametrize("what", OVERLONG)
+async def test_a_head_has_an_end_and_so_has_what_follows_a_body(
+    what: str, listener: Listener, path: Path
+) -> None:
+    app = App()
+    part = b"X-Part: x\r\n" * 400 if what == "many headers" else b"x" * 4_000
+    async with asyncio.timeout(20), door.opened(app, str(path)):
+        reader, writer = await asyncio.open_connection(LOOPBACK, listener._port)
+        writer.write(OVERLONG[what])
+        ended = asyncio.create_task(reader.read())
+        sent = 0
+        while not ended.done():
+            writer.write(part)
+            sent += len(part)
+            await asyncio.sleep(0.001)
+        with suppress(ConnectionError):
+            assert await ended == b""
+        assert sent > door.HEAD_BYTES
+        writer.close()
+
+
+async def test_a_head_may_be_large_and_a_body_that_nobody_reads_larger(
+    listener: Listener, path: Path
+) -> None:
+    large = {f"X-Part-{number}": "x" * 1_000 for number in range(50)}
+    async with asyncio.timeout(20), client(listener) as calls, door.opened(App(), str(path)):
+        for _ in range(3):
+            assert (await calls.get("/", headers=large)).text == "app"
+            assert (await calls.post("/deaf", content=bytes(8 << 20))).text == "app"
+
+
+class Flood:
+    """Answers without end, until its caller is gone."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        gone = asyncio.create_task(receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not gone.done():
+            await send({"type": "http.response.body", "body": bytes(1 << 16), "more_body": True})
+            await asyncio.sleep(0)
+        self.left.set()
+
+
+async def test_who_reads_nothing_of_an_answer_is_cut_and_who_reads_slowly_is_not(
+    listener: Listener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "UNREAD_S", 0.5)
+    app = Flood()
+    async with asyncio.timeout(30), door.opened(app, str(path)):
+        reader, writer = await asyncio.open_connection(LOOPBACK, listener._port, limit=1 << 12)
+        writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+        for _ in range(15):
+            assert await reader.readexactly(1 << 20)
+            await asyncio.sleep(0.1)
+        assert not app.left.is_set()
+        await app.left.wait()
+        writer.close()
+
+
 async def test_a_body_and_an_answer_may_take_longer_than_a_head(
     listener: Listener, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,11 +88,22 @@ async def recognise(request: Request) -> Caller:
             "this call needs the key of a tenant, as `Authorization: Bearer KEY`: clients take it from "
             "CHIMERA_API_KEY, and `chimera up` prints how to set it"
         ) from None
-    visit: Visit = request.state.visit
+    visit = _visit(request)
     visit.crowd.join(visit, principal.tenant)
     async with promptly():
         await request.app.state.throttle.admit(principal.tenant)
     return Caller(hub, principal, hub.base.of(principal.tenant))
+
+
+def hold(request: Request, size: int) -> None:
+    """So many bytes of a request are in memory. Raises as `Crowd.hold` does."""
+    visit = _visit(request)
+    visit.crowd.hold(visit, size)
+
+
+def _visit(request: Request) -> Visit:
+    found: Visit = request.state.visit
+    return found
 
 
 async def _owner(hub: Hub, key: str) -> Principal:
@@ -142,6 +153,7 @@ class JsonRequest(Request):
         Raises:
             PayloadTooLarge: naming the size as far as it was read or declared.
             RequestTimeout: it is not there after `BODY_S`.
+            RateLimited, HubBusy: too much is in memory already, of the tenant's or of all.
             InvalidRequest: there is a body and it does not say that it is JSON.
         """
         try:
@@ -168,6 +180,7 @@ class JsonRequest(Request):
                 size += len(chunk)
                 if size > limit:
                     break
+                hold(self, size)
                 chunks.append(chunk)
         if size > limit:
             raise PayloadTooLarge("the request", size, limit, "CHIMERA_MAX_REQUEST_BYTES")

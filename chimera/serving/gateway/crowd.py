@@ -2,6 +2,7 @@
 
 One counts from its head to the last byte of its answer, streams included; so what is slow to send or to read
 takes a place as long as it lasts, and a tenant that is slow in many requests leaves places to the others.
+One that is large takes several, since what waits for its end waits in memory.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S = 1.0
 """Who is turned away may come back after this: most requests take far less."""
+PLACE_BYTES = 1 << 20
+"""So much of a body may a request have in memory for each place that it takes."""
+LARGE = "a large one counts for each MiB of it"
 SAY_AGAIN_S = 60.0
 """That somebody is turned away is logged this often."""
 
@@ -28,8 +32,8 @@ class Crowd:
     """The requests of one process.
 
     Args:
-        most: under way at once.
-        most_of_tenant: of these, of one tenant.
+        most: places for requests under way at once.
+        most_of_tenant: of these, for those of one tenant.
     """
 
     def __init__(self, most: int, most_of_tenant: int) -> None:
@@ -37,7 +41,7 @@ class Crowd:
         self._of_tenant: Counter[str] = Counter()
         self._said_at = float("-inf")
         self.size = 0
-        """How many are under way."""
+        """How many places are taken."""
 
     def enter(self) -> Visit:
         """One request more; end it with `leave`.
@@ -45,13 +49,7 @@ class Crowd:
         Raises:
             HubBusy: there are as many as may be.
         """
-        if self.size >= self._most:
-            if time.monotonic() - self._said_at >= SAY_AGAIN_S:
-                self._said_at = time.monotonic()
-                log.warning("http.crowded", requests=self.size)
-            raise HubBusy(
-                f"this gateway answers {self._most:,} requests at once, and has as many", RETRY_AFTER_S
-            )
+        self._require(1)
         self.size += 1
         return Visit(self)
 
@@ -61,21 +59,51 @@ class Crowd:
         Raises:
             RateLimited: the tenant has as many under way as it may.
         """
-        if self._of_tenant[tenant] >= self._most_of_tenant:
-            raise RateLimited(
-                f"this tenant has {self._most_of_tenant:,} requests under way on this gateway: let some end",
-                RETRY_AFTER_S,
-            )
-        self._of_tenant[tenant] += 1
+        self._require_of(tenant, visit.places)
+        self._of_tenant[tenant] += visit.places
         visit.tenant = tenant
+
+    def hold(self, visit: Visit, size: int) -> None:
+        """So many bytes of a tenant's request are in memory: it takes a place for each `PLACE_BYTES` begun.
+
+        It keeps them to its end, however little it holds later.
+
+        Raises:
+            HubBusy, RateLimited: there are no more places, or the tenant has its share of them.
+        """
+        more = -(-size // PLACE_BYTES) - visit.places
+        if more > 0:
+            self._require(more)
+            self._require_of(visit.tenant, more)
+            self.size += more
+            self._of_tenant[visit.tenant] += more
+            visit.places += more
 
     def leave(self, visit: Visit) -> None:
         """It is over."""
-        self.size -= 1
+        self.size -= visit.places
         if visit.tenant:
-            self._of_tenant[visit.tenant] -= 1
+            self._of_tenant[visit.tenant] -= visit.places
             if not self._of_tenant[visit.tenant]:
                 del self._of_tenant[visit.tenant]
+
+    def _require(self, more: int) -> None:
+        if self.size + more > self._most:
+            if time.monotonic() - self._said_at >= SAY_AGAIN_S:
+                self._said_at = time.monotonic()
+                log.warning("http.crowded", requests=self.size)
+            raise HubBusy(
+                f"this gateway answers {self._most:,} requests at once, and has as many ({LARGE})",
+                RETRY_AFTER_S,
+            )
+
+    def _require_of(self, tenant: str, more: int) -> None:
+        if self._of_tenant[tenant] + more > self._most_of_tenant:
+            raise RateLimited(
+                f"this tenant has {self._most_of_tenant:,} requests under way on this gateway ({LARGE}): "
+                "let some end",
+                RETRY_AFTER_S,
+            )
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +112,7 @@ class Visit:
 
     crowd: Crowd
     tenant: str = ""
+    places: int = 1
 
 
 class Entrance:

@@ -100,10 +100,16 @@ def planned(spec: MissionBase, upload: Upload, settings: Settings) -> Window | N
     """All tasks of a small mission; None for another, whose inputs must be stored."""
     lines, count = upload.unwritten, upload.count
     tasks = total_tasks(spec, count, settings.reduce_width)
-    if lines is None or not is_small(tasks, len(lines), settings.plan_window):
+    if lines is None or not is_small(tasks, len(lines) + own_bytes(spec), settings.plan_window):
         return None
     items = tuple(map(orjson.loads, lines.splitlines()))
     return next_window(spec, items, cursor=0, inputs=count, width=settings.reduce_width)
+
+
+def own_bytes(spec: MissionBase) -> int:
+    """Of the inputs that a plan itself names, as JSON."""
+    nodes = spec.plan.nodes if isinstance(spec.plan, DagPlan) else ()
+    return sum(len(orjson.dumps(node.input)) for node in nodes if node.input is not None)
 
 
 async def _acknowledge(

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from chimera.core.mission import DagPlan, MissionBase
 from chimera.errors import InvalidRequest, PayloadTooLarge, RequestTimeout
+from chimera.serving.gateway.auth import hold
 from chimera.serving.gateway.intake import ITEM_SETTING, check_count, stored
 from chimera.serving.gateway.problems import invalid_request
 from chimera.settings import Settings
@@ -36,7 +37,7 @@ class Lines:
     """The lines of one request, with their numbers; those that are empty are passed over."""
 
     def __init__(self, request: Request, settings: Settings) -> None:
-        self._settings = settings
+        self._request, self._settings = request, settings
         self._slices = _slices(request, settings.max_stream_bytes)
         self._rest = b""
         self._number = 0
@@ -107,6 +108,7 @@ class Lines:
             self._note(line)
         if len(self._rest) > most:
             raise PayloadTooLarge(f"line {self._number + 1}", len(self._rest), most, setting)
+        hold(self._request, len(self._rest))
         return True
 
     def _note(self, line: bytes) -> None:

@@ -117,6 +117,39 @@ async def test_a_tenant_that_has_its_share_under_way_keeps_no_other_out(
                 await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
+async def test_a_request_counts_for_each_mib_of_it_that_is_in_memory(
+    content_type: str, base: Base, tenant: str, key: str, port: Any
+) -> None:
+    other = {"Authorization": f"Bearer {await base.tenants.new_key(f'{tenant}-x')}"}
+    async with gateway(base, key, port, max_requests=5, max_tenant_requests=3) as http:
+        async with sending(str(http.base_url), key, content_type) as large:
+            large.send(b'{"goal": "' + b"x" * (2 << 20))  # three places
+            refused = await crowded(http)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+            assert (await http.get("/v1/spend", headers=other)).status_code == 200
+            large.send(b"x" * (1 << 20))  # a fourth
+            status, _, problem = await large.answer()
+            assert (status, problem["type"]) == (429, "urn:chimera:problem:rate-limited")
+            assert "a large one counts for each MiB of it" in problem["detail"]
+        async with asyncio.timeout(20):
+            while (await http.get("/v1/spend")).status_code != 200:  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.01)
+        assert (await http.get("/v1/spend", headers=other)).status_code == 200
+    assert await base.of(tenant).missions.list_ids() == []
+
+
+async def test_all_places_come_free_again_also_those_of_large_requests(
+    base: Base, key: str, port: Any
+) -> None:
+    body = json.dumps({**MISSION, "inputs": ["x" * 200_000] * 12}).encode()
+    async with gateway(base, key, port, max_requests=3, max_tenant_requests=3) as http:
+        for _ in range(3):
+            answer = await http.post("/v1/missions", content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 201
+            assert (await http.get("/v1/spend")).status_code == 200
+
+
 async def test_a_stream_has_its_place_to_its_end(base: Base, key: str, port: Any) -> None:
     async with gateway(base, key, port, max_requests=1) as http:
         mission_id = (await http.post("/v1/missions", json=MISSION)).json()["mission_id"]

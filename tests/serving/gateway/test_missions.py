@@ -39,6 +39,13 @@ LARGER: list[dict[str, Any]] = [
     {"inputs": ["x"] * SMALL_TASKS, "plan": {"strategy": "map_reduce", "reduce": {"agent": "echo"}}},
     {"inputs": [], "plan": {"strategy": "dag", "nodes": [{"name": f"n{n}"} for n in range(SMALL_TASKS + 1)]}},
     {"inputs": ["x" * (SMALL_BYTES - 2)]},
+    {
+        "inputs": [],
+        "plan": {
+            "strategy": "dag",
+            "nodes": [{"name": name, "input": "x" * (SMALL_BYTES // 2)} for name in "ab"],
+        },
+    },
 ]
 
 
