@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from pydantic_core import PydanticSerializationError, to_json
 
+from chimera.core.depth import MAX_DEPTH, too_deep
 from chimera.errors import AgentCrashed
 
 
@@ -17,13 +18,15 @@ def as_json(agent: str, result: Any, most_bytes: int) -> str:
         agent: whose result it is, for the error.
         most_bytes: CHIMERA_MAX_RESULT_BYTES.
     Raises:
-        AgentCrashed: it is no JSON value, or has more bytes than that.
+        AgentCrashed: it is no JSON value, is nested deeper than `MAX_DEPTH`, or has more bytes than that.
     """
     try:
         text = to_json(result)
         if len(text) <= most_bytes:
             # It writes NaN, and numbers beyond a double: whoever read the record would fail over it for ever.
-            orjson.loads(text)
+            value = orjson.loads(text)
+            if too_deep(value, text):
+                raise ValueError(f"it has more than {MAX_DEPTH} levels")
     except (PydanticSerializationError, ValueError) as exc:
         raise AgentCrashed(
             agent,

@@ -65,8 +65,8 @@ class Client:
         ConfigurationError: the environment is wrong.
 
     Every method raises `FleetUnavailable` when no hub answers, `Unauthorized` for a wrong key,
-    `StoreError` while the hub's store is away, and the errors it names. Missions and reviews are listed though
-    a record of them is damaged: `damaged` of the `Listing` says what is missing.
+    `StoreError` while the hub's store is away, and the errors it names. Missions and reviews are listed
+    though a record of them is damaged: `damaged` of the `Listing` says what is missing.
     """
 
     def __init__(

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from chimera.core.mistakes import at_most
+
 MAX_SCHEMA_BYTES = 65_536
 MAX_SCHEMA_NODES = 4_000
 MAX_SCHEMA_DEPTH = 32
@@ -37,7 +39,7 @@ FieldPath = Annotated[
     ),
 ]
 Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARS)]
-Patterns = Annotated[tuple[Pattern, ...], Field(max_length=MAX_PATTERNS)]
+Patterns = Annotated[tuple[Pattern, ...], Field(max_length=MAX_PATTERNS), at_most(MAX_PATTERNS)]
 
 
 class _Policy(BaseModel):

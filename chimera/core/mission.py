@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from itertools import dropwhile
+from itertools import dropwhile, islice
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from chimera.core import mistakes
 from chimera.core.judge import DEFAULT_JUDGE, JudgePolicy
+from chimera.core.mistakes import Counted, at_most
 from chimera.core.money import MAX_USD, microusd
 from chimera.core.task import Priority
 
@@ -24,9 +26,12 @@ AGENT_PATTERN = r"^[a-z][a-z0-9_-]{0,62}$"
 NODE_PATTERN = r"^[a-z][a-z0-9_-]{0,38}$"
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,38}$"
 MAX_NODES = 1_000
+MAX_POLICIES = 16
 
 AgentName = Annotated[str, Field(pattern=AGENT_PATTERN, description="A registered agent's name.")]
-Judges = Annotated[tuple[JudgePolicy, ...], Field(min_length=1, max_length=16)]
+Judges = Annotated[
+    tuple[JudgePolicy, ...], Field(min_length=1, max_length=MAX_POLICIES), at_most(MAX_POLICIES)
+]
 
 
 class MissionStatus(StrEnum):
@@ -123,7 +128,7 @@ class DagNode(Frozen):
     agent: AgentName | None = Field(None, description="The mission's agent, unless named.")
     options: dict[str, Any] | None = Field(None, description="The mission's options, unless given.")
     input: Any = None
-    depends_on: tuple[str, ...] = ()
+    depends_on: Annotated[tuple[str, ...], at_most(MAX_NODES)] = ()
     accept_partial: bool = Field(False, description="Runs with what was accepted when an input failed.")
     judge: Judges | None = Field(None, description="The mission's judge, unless given.")
 
@@ -132,12 +137,12 @@ class DagPlan(Frozen):
     """Named tasks and what each depends on."""
 
     strategy: Literal["dag"]
-    nodes: tuple[DagNode, ...] = Field(min_length=1, max_length=MAX_NODES)
+    nodes: Annotated[tuple[DagNode, ...], Field(min_length=1, max_length=MAX_NODES), at_most(MAX_NODES)]
 
     @field_validator("nodes")
     @classmethod
     def _is_a_dag(cls, nodes: tuple[DagNode, ...]) -> tuple[DagNode, ...]:
-        if found := list(_dag_problems(nodes)):
+        if found := list(islice(_dag_problems(nodes), mistakes.MOST + 1)):
             raise ValidationError.from_exception_data(
                 "DagPlan",
                 [
@@ -199,7 +204,7 @@ def find_cycle(graph: dict[str, tuple[str, ...]]) -> list[str]:
     return []
 
 
-class MissionBase(Frozen):
+class MissionBase(Frozen, Counted):
     """All that a mission says, but for its inputs."""
 
     goal: str = Field(min_length=1, max_length=20_000, description="What the mission is for, in words.")

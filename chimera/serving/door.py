@@ -28,7 +28,7 @@ KEEP_ALIVE_S = 75
 HEAD_S = 30
 """A request's head must be whole within this, on a connection that is new or has answered its last one."""
 HEAD_BYTES = 1 << 16
-"""Of a head, or of what follows the last piece of a body: nothing of it goes to the app before it is whole."""
+"""Of a head, or of what follows the last piece of a body: the app hears nothing of it before it is whole."""
 UNREAD_S = 60.0
 """An answer of which nothing is read for so long is given up."""
 GRACE_S = 5

@@ -14,7 +14,9 @@ from chimera.errors import AgentCrashed
 MOST = 1_000
 
 
-@pytest.mark.parametrize("result", [None, "é\0", 2**63, 1.5e300, {"a": [1, "b"]}])
+@pytest.mark.parametrize(
+    "result", [None, "é\0", 2**63, 1.5e300, {"a": [1, "b"]}, json.loads("[" * 100 + "]" * 100)]
+)
 def test_what_is_handed_in_is_json(result: Any) -> None:
     text = as_json("a", result, MOST)
     assert orjson.loads(text) == json.loads(text) == result
@@ -26,6 +28,7 @@ def test_what_is_handed_in_is_json(result: Any) -> None:
         *(float("nan"), {"share": float("inf")}, [[-float("inf")]]),
         *(10**400, {"n": 10**900}),
         *("\ud800", b"\xff", object(), {"a": object}),
+        json.loads("[" * 101 + "]" * 101),
     ],
 )
 def test_what_is_no_json_is_an_error_of_the_agent(result: Any) -> None:

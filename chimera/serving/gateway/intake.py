@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 
 from chimera.agents.registry import Registry as Agents
+from chimera.core.depth import MAX_DEPTH, too_deep
 from chimera.core.judge import JudgePolicy, RulesPolicy, SchemaPolicy
 from chimera.core.mission import DagPlan, MapReducePlan, MissionBase
 from chimera.core.plan import Window, is_large, is_small, next_window, total_tasks
@@ -189,13 +190,19 @@ def stored(where: str, value: Any, limit: int) -> bytes:
     try:
         line = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError as exc:
-        raise InvalidRequest(
-            "the request cannot be taken; nothing was changed",
-            (f"{where}: it cannot be stored as JSON ({exc}): make it flatter or simpler",),
-        ) from exc
+        raise _unfit(where, str(exc)) from exc
     if len(line) - 1 > limit:
         raise PayloadTooLarge(where, len(line) - 1, limit, ITEM_SETTING)
+    if too_deep(value, line):
+        raise _unfit(where, f"it has more than {MAX_DEPTH} levels")
     return line
+
+
+def _unfit(where: str, why: str) -> InvalidRequest:
+    return InvalidRequest(
+        "the request cannot be taken; nothing was changed",
+        (f"{where}: it cannot be stored as JSON ({why}): make it flatter or simpler",),
+    )
 
 
 def documents(spec: MissionBase) -> Iterator[tuple[str, Any]]:

@@ -145,7 +145,9 @@ async def test_all_places_come_free_again_also_those_of_large_requests(
     body = json.dumps({**MISSION, "inputs": ["x" * 200_000] * 12}).encode()
     async with gateway(base, key, port, max_requests=3, max_tenant_requests=3) as http:
         for _ in range(3):
-            answer = await http.post("/v1/missions", content=body, headers={"Content-Type": "application/json"})
+            answer = await http.post(
+                "/v1/missions", content=body, headers={"Content-Type": "application/json"}
+            )
             assert answer.status_code == 201
             assert (await http.get("/v1/spend")).status_code == 200
 

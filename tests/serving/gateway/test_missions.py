@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from fastapi import routing
 
@@ -210,6 +212,71 @@ async def test_all_problems_are_told_at_once(http: httpx.AsyncClient) -> None:
     }
 
 
+MANY = 2_000
+NODES = [{"name": "a", "depends_on": [f"n{number}" for number in range(MANY)]}]
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "fields": ({f"x{number}": 1 for number in range(MANY)}, "body: more than 1,000 things are wrong with it"),
+    "policies": ({"judge": [1] * MANY}, "judge: List should have at most 16 items"),
+    "patterns": (
+        {"judge": [{"policy": "rules", "required": [1] * MANY}]},
+        "judge[0].required: List should have at most 32 items",
+    ),
+    "nodes": (
+        {"inputs": [], "plan": {"strategy": "dag", "nodes": [1] * MANY}},
+        "plan.nodes: List should have at most 1,000 items",
+    ),
+    "dependencies": (
+        {"inputs": [], "plan": {"strategy": "dag", "nodes": NODES}},
+        "plan.nodes[0].depends_on: List should have at most 1,000 items",
+    ),
+    "unknown dependencies": (
+        {
+            "inputs": [],
+            "plan": {
+                "strategy": "dag",
+                "nodes": [
+                    {"name": name, "depends_on": [f"n{number}" for number in range(MANY // 4)]}
+                    for name in ("a", "b", "c")
+                ],
+            },
+        },
+        "body: more than 1,000 things are wrong with it",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize("as_lines", [False, True])
+async def test_of_very_many_mistakes_only_so_much_is_told(
+    http: httpx.AsyncClient, what: str, as_lines: bool
+) -> None:
+    change, told = WRONG[what]
+    mission = {**MISSION, **change}
+    if as_lines:
+        body = orjson.dumps({name: value for name, value in mission.items() if name != "inputs"})
+        headers = {"Content-Type": "application/x-ndjson"}
+        response = await http.post("/v1/missions", content=body + b"\n1\n", headers=headers)
+    else:
+        response = await http.post("/v1/missions", json=mission)
+    assert response.status_code == 422
+    (problem,) = response.json()["problems"]
+    assert problem.replace("Tuple", "List").replace("1000", "1,000").startswith(told)
+
+
+@pytest.mark.parametrize("path", ["redrive", "pause", "resume", "cancel", "actions/retry", ""])
+async def test_of_very_many_mistakes_in_an_operation_only_their_number_is_told(
+    http: httpx.AsyncClient, path: str
+) -> None:
+    mission_id = await submitted(http)
+    address = f"/v1/missions/{mission_id}/{path}".rstrip("/")
+    strange = {f"x{number}": 1 for number in range(MANY)}
+    response = await http.request("POST" if path else "PATCH", address, json=strange)
+    assert response.json()["problems"] == ["body: more than 1,000 things are wrong with it"]
+    for name in ("tasks", "actions"):
+        response = await http.request("POST" if path else "PATCH", address, json={name: [1] * MANY})
+        assert len(response.json()["problems"]) <= 2
+
+
 async def test_empty_inputs_are_told_among_the_rest(http: httpx.AsyncClient) -> None:
     wrong = {"goal": "", "inputs": [], "budget_usd": -1, "zz": 1}
     problem = (await http.post("/v1/missions", json=wrong)).json()
@@ -244,13 +311,32 @@ async def test_a_too_large_input_is_named_by_its_index(http: httpx.AsyncClient) 
     assert problem["setting"] == "CHIMERA_MAX_INPUT_BYTES"
 
 
-async def test_an_input_nested_too_deeply_to_store_is_refused(http: httpx.AsyncClient) -> None:
+def nested(levels: int) -> Any:
     deep: Any = 0
-    for _ in range(300):
-        deep = [deep]
-    response = await http.post("/v1/missions", json={**MISSION, "inputs": [deep]})
-    assert response.status_code == 422
-    assert response.json()["problems"][0].startswith("inputs[0]: it cannot be stored")
+    for _ in range(levels):
+        deep = {"in": deep} if isinstance(deep, list) else [deep]
+    return deep
+
+
+DEEP: dict[str, Callable[[int], dict[str, Any]]] = {
+    "inputs[0]": lambda levels: {"inputs": [nested(levels)]},
+    "context": lambda levels: {"inputs": [0], "context": {"deep": nested(levels - 1)}},
+    "plan.nodes[0].input": lambda levels: {
+        "inputs": [],
+        "plan": {"strategy": "dag", "nodes": [{"name": "a", "input": nested(levels)}]},
+    },
+}
+
+
+@pytest.mark.parametrize("where", DEEP)
+async def test_what_is_taken_is_not_too_deep_to_be_read_again(http: httpx.AsyncClient, where: str) -> None:
+    mission_id = await submitted(http, **DEEP[where](100))
+    assert (await http.get(f"/v1/missions/{mission_id}")).status_code == 200
+    assert len((await http.get(f"/v1/missions/{mission_id}/tasks")).json()["items"]) == 1
+    for levels in (101, 200, 240):
+        response = await http.post("/v1/missions", json={**MISSION, **DEEP[where](levels)})
+        assert response.status_code == 422
+        assert response.json()["problems"][0].startswith(f"{where}: it cannot be stored")
 
 
 async def test_missions_are_listed_newest_first_in_pages(http: httpx.AsyncClient) -> None:

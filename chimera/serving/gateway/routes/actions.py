@@ -6,9 +6,10 @@ import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from chimera.core.action import ActionStatus
+from chimera.core.mistakes import Counted, at_most
 from chimera.core.views import ActionView, Page, RetryView
 from chimera.serving.gateway.answers import After, Limit, Operation, answer, position
 from chimera.serving.gateway.auth import KEY, ByCaller, Guarded
@@ -19,12 +20,16 @@ from chimera.serving.gateway.render import action_view, mission_view
 router = APIRouter(prefix="/v1/missions", tags=["actions"], route_class=Guarded, dependencies=[KEY])
 
 
-class Retry(BaseModel):
+class Retry(Counted):
     """Which failed actions get a fresh set of tries."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    actions: tuple[str, ...] = Field(min_length=1, max_length=500, description="Action ids of the mission.")
+    actions: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, max_length=500, description="Action ids of the mission."),
+        at_most(500),
+    ]
 
 
 @router.get("/{mission_id}/actions", response_model=Page[ActionView])

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from chimera.core.mistakes import Counted, at_most
 from chimera.core.money import MAX_USD, microusd
 from chimera.core.task import TaskStatus
 from chimera.core.views import MissionView, Page, RedriveView, TaskView
@@ -30,7 +31,7 @@ AfterResult = Annotated[
 ]
 
 
-class Cancellation(BaseModel):
+class Cancellation(Counted):
     """Why a mission is ended."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +39,7 @@ class Cancellation(BaseModel):
     reason: str = Field("", max_length=2_000, description="In words; shown as the mission's reason.")
 
 
-class Pause(BaseModel):
+class Pause(Counted):
     """Why a mission is held."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +47,7 @@ class Pause(BaseModel):
     reason: str = Field("", max_length=2_000, description="In words; shown as the mission's reason.")
 
 
-class Resumption(BaseModel):
+class Resumption(Counted):
     """How a mission goes on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,15 +61,19 @@ class Resumption(BaseModel):
     )
 
 
-class Redrive(BaseModel):
+class Redrive(Counted):
     """Which failed tasks get a fresh set of attempts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tasks: tuple[str, ...] = Field(min_length=1, max_length=500, description="Task ids of the mission.")
+    tasks: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, max_length=500, description="Task ids of the mission."),
+        at_most(500),
+    ]
 
 
-class Edit(BaseModel):
+class Edit(Counted):
     """What of a mission changes; what is left out stays."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

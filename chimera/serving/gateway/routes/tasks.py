@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from chimera.core.mistakes import Counted
 from chimera.core.task import TaskStatus
 from chimera.core.verdict import Decision, Verdict
 from chimera.core.views import Page, ReviewView, TaskView, WhyView
@@ -26,7 +27,7 @@ tasks = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=Guarded, depen
 reviews = APIRouter(prefix="/v1/reviews", tags=["reviews"], route_class=Guarded, dependencies=[KEY])
 
 
-class Answer(BaseModel):
+class Answer(Counted):
     """A human's answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
