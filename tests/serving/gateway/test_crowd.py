@@ -17,6 +17,7 @@ from chimera.errors import HubBusy
 from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, auth, create_app, lines
 from chimera.serving.gateway.app import PROBES
+from chimera.serving.gateway.crowd import Crowd, Visit
 from tests.serving.gateway.conftest import MISSION, port, serve
 
 __all__ = ["port"]
@@ -119,13 +120,23 @@ async def test_a_tenant_that_has_its_share_under_way_keeps_no_other_out(
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
 async def test_a_request_counts_for_each_mib_of_it_that_is_in_memory(
-    content_type: str, base: Base, tenant: str, key: str, port: Any
+    content_type: str, base: Base, tenant: str, key: str, port: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    held, hold = asyncio.Event(), Crowd.hold
+
+    def noted(crowd: Crowd, visit: Visit, size: int) -> None:
+        hold(crowd, visit, size)
+        if visit.places == 3:
+            held.set()
+
+    monkeypatch.setattr(Crowd, "hold", noted)
     other = {"Authorization": f"Bearer {await base.tenants.new_key(f'{tenant}-x')}"}
     async with gateway(base, key, port, max_requests=5, max_tenant_requests=3) as http:
         async with sending(str(http.base_url), key, content_type) as large:
             large.send(b'{"goal": "' + b"x" * (2 << 20))  # three places
-            refused = await crowded(http)
+            async with asyncio.timeout(20):
+                await held.wait()
+            refused = await http.get("/v1/spend")
             assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
             assert (await http.get("/v1/spend", headers=other)).status_code == 200
             large.send(b"x" * (1 << 20))  # a fourth
