@@ -1,6 +1,7 @@
 """Runs benchmarks: `python -m bench`, or some: `python -m bench B1 B3`.
 
-Prints a table; writes bench.json and a picture each into bench/results. Ends with 1 when a bar was missed.
+Prints a table; writes bench.json and a picture each into bench/results, where what did not run now keeps its
+last figures. Ends with 1 when a bar was missed.
 """
 
 from __future__ import annotations
@@ -50,13 +51,14 @@ def main() -> int:
     told = parser.parse_args()
     if unknown := set(told.names) - BENCHES.keys():
         parser.error(f"there is no {', '.join(sorted(unknown))}: choose from {', '.join(BENCHES)}")
-    if told.publish and told.names:
-        parser.error("a page is published whole: leave the names out")
     figures = asyncio.run(measure(told.names or list(BENCHES)))
     report.table(figures)
-    report.write(figures, told.out)
+    known = report.renewed(report.read(told.out), figures)
+    report.write(known, told.out)
     if told.publish:
-        report.publish(figures, report.machine(), Path(__file__).parents[1] / "docs")
+        if missing := BENCHES.keys() - {one.bench for one in known}:
+            parser.error(f"a page is published whole: {', '.join(sorted(missing))} never ran")
+        report.publish(known, report.machine(), Path(__file__).parents[1] / "docs")
     return 1 if any(figure.reached is False for figure in figures) else 0
 
 

@@ -28,6 +28,7 @@ class Costs:
     Attributes:
         task_us: CPU of one task from submit to accepted, by kind of process, µs.
         waiting_us: CPU of one agent that waits, a second, by kind of process, µs.
+        idle: cores that one process of each kind takes with nothing to do.
         agent_bytes: resident memory of one waiting agent in its worker.
         worker_bytes: resident memory of a worker without agents.
         redis_bytes: Redis memory of one open task.
@@ -35,6 +36,7 @@ class Costs:
 
     task_us: Mapping[str, float]
     waiting_us: Mapping[str, float]
+    idle: Mapping[str, float]
     agent_bytes: float
     worker_bytes: float
     redis_bytes: float
@@ -51,8 +53,9 @@ class Plan:
         hubs: processes of each kind of the hub, by kind.
         workers: processes.
         nodes: for workers.
+        hub_nodes: for the hub and Redis: a core for each process.
         redis_gib: all shards together.
-        usd_hour: of the worker nodes.
+        usd_hour: of all nodes.
         bottleneck: the kind of process of which most are needed beyond one, or "".
     """
 
@@ -63,17 +66,18 @@ class Plan:
     hubs: dict[str, int]
     workers: int
     nodes: int
+    hub_nodes: int
     redis_gib: float
     usd_hour: float
     bottleneck: str
 
 
-def cpu(costs: Costs, agents: float, tasks_a_second: float) -> dict[str, float]:
+def cpu(costs: Costs, agents: float, tasks_a_second: float, workers: int) -> dict[str, float]:
     """Cores by kind of process: so much CPU in each second."""
     kinds = costs.task_us.keys() | costs.waiting_us.keys()
     return {
-        kind: 1e-6
-        * (costs.task_us.get(kind, 0.0) * tasks_a_second + costs.waiting_us.get(kind, 0.0) * agents)
+        kind: costs.idle.get(kind, 0.0) * (workers if kind == "worker" else 1)
+        + 1e-6 * (costs.task_us.get(kind, 0.0) * tasks_a_second + costs.waiting_us.get(kind, 0.0) * agents)
         for kind in sorted(kinds)
     }
 
@@ -81,15 +85,17 @@ def cpu(costs: Costs, agents: float, tasks_a_second: float) -> dict[str, float]:
 def plan(costs: Costs, agents: int, task_s: float) -> Plan:
     """A fleet for so many agents at once, whose tasks take so long."""
     rate = agents / task_s
-    cores = cpu(costs, agents, rate)
+    fewest = math.ceil(agents / AGENTS_A_WORKER)
+    cores = cpu(costs, agents, rate, fewest)
     needed = {kind: max(1, math.ceil(busy / UTILISATION)) for kind, busy in cores.items()}
-    workers = max(needed.get("worker", 1), math.ceil(agents / AGENTS_A_WORKER))
+    workers = max(needed.get("worker", 1), fewest)
     memory = agents * costs.agent_bytes + workers * costs.worker_bytes
     nodes = max(
         math.ceil(cores.get("worker", 0.0) / (UTILISATION * WORKER_CORES)),
         math.ceil(memory / (WORKER_GIB * 2**30)),
     )
     others = {kind: count for kind, count in needed.items() if kind != "worker"}
+    hub_nodes = math.ceil(sum(others.values()) / WORKER_CORES)
     most = max(others, key=lambda kind: cores[kind], default="")
     return Plan(
         agents=agents,
@@ -99,7 +105,8 @@ def plan(costs: Costs, agents: int, task_s: float) -> Plan:
         hubs={kind: count for kind, count in others.items() if kind != "redis"},
         workers=workers,
         nodes=nodes,
+        hub_nodes=hub_nodes,
         redis_gib=agents * costs.redis_bytes / 2**30,
-        usd_hour=nodes * NODE_USD_HOUR,
+        usd_hour=(nodes + hub_nodes) * NODE_USD_HOUR,
         bottleneck=most if most and others[most] > 1 else "",
     )

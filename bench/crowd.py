@@ -33,8 +33,8 @@ async def run() -> AsyncIterator[Figure]:
         )
         used = meter.stop()
         most = await watch.stop()
+        spent = sum([await one.spent(mission) for one, mission in zip(tenants, missions, strict=True)])
     took = max(seconds(one.finished_at, began) for one in ended if one.finished_at)
-    spent = sum(one.spent_microusd for one in ended)
     method = f"{TENANTS} tenants, {TENANTS} warm workers of {AGENTS} agents, a paid call of {CALL_S:g} s each"
     yield Figure("B7", "makespan over ideal", took / CALL_S, "×", 1.3, method=method)
     yield Figure(

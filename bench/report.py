@@ -53,6 +53,21 @@ def write(figures: Sequence[Figure], directory: Path) -> None:
         picture([one for one in figures if one.bench == bench and one.bar], directory / f"{bench}.png")
 
 
+def read(directory: Path) -> list[Figure]:
+    """What the last runs wrote there; nothing where there was none."""
+    path = directory / "bench.json"
+    if not path.exists():
+        return []
+    told = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    return [Figure(**{name: one[name] for name in one if name != "reached"}) for one in told]
+
+
+def renewed(before: Sequence[Figure], now: Sequence[Figure]) -> list[Figure]:
+    """All figures, those of the benchmarks that ran now in place of their older ones."""
+    ran = {one.bench for one in now}
+    return sorted([*now, *(one for one in before if one.bench not in ran)], key=lambda one: one.bench)
+
+
 def machine() -> str:
     """What it was measured on, as a sentence."""
     memory = psutil.virtual_memory().total / 2**30

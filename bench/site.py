@@ -67,6 +67,12 @@ class Site:
             raise RuntimeError(f"{mission_id}: {mission.accepted} of {mission.total_tasks} are accepted")
         return mission
 
+    async def spent(self, mission_id: str) -> int:
+        """What a mission was charged, µ$: its last settlements may still be on their way when it ends."""
+        while (mission := await self.client.mission(mission_id)).held_microusd:  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0.05)
+        return mission.spent_microusd
+
     async def warm(self, agent: str = "bench-noop", tasks: int = 200) -> None:
         """Have workers there, with their imports done: as many as so many tasks at once need."""
         await self.done(await self.submit(agent, [0.5] * tasks))

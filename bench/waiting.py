@@ -26,6 +26,10 @@ async def run() -> AsyncIterator[Figure]:
         costs = await _costs(fleet)
         for kind, amount in sorted(costs.waiting_us.items()):
             yield Figure("B8", f"an agent that waits: CPU a second, {kind}", amount, "µs")
+        for kind, amount in sorted(costs.task_us.items()):
+            yield Figure("B8", f"a task from submit to accepted: CPU, {kind}", amount, "µs")
+        for kind, amount in sorted(costs.idle.items()):
+            yield Figure("B8", f"with nothing to do: {kind}", 100 * amount, "% of a core")
         yield Figure("B8", "an agent that waits: resident in its worker", costs.agent_bytes / 1024, "KiB")
         yield Figure("B8", "an open task in Redis", costs.redis_bytes, "bytes")
         for agents, task_s, rounds in POINTS:
@@ -71,6 +75,7 @@ async def _costs(fleet: Site) -> Costs:
     return Costs(
         task_us,
         waiting_us,
+        idle={kind: one.cpu_s / LOOK_S / (WORKERS if kind == "worker" else 1) for kind, one in idle.items()},
         agent_bytes=max(0.0, grown / WAITING),
         worker_bytes=idle["worker"].peak_bytes / WORKERS,
         redis_bytes=redis_bytes,
@@ -95,7 +100,7 @@ async def _point(fleet: Site, costs: Costs, agents: int, task_s: float, rounds: 
     seen = sum(one.cpu_s for one in _ours(meter.stop()).values())
     assert mission.finished_at
     took = seconds(mission.finished_at, began)
-    told = cpu(costs, agents, agents * rounds / took)
+    told = cpu(costs, agents, agents * rounds / took, WORKERS)
     return took * sum(told.values()), seen
 
 
@@ -106,6 +111,7 @@ def _ours(used: dict[str, Usage]) -> dict[str, Usage]:
 def _plan(needs: Plan) -> str:
     hubs = ", ".join(f"{count} {kind}" for kind, count in needs.hubs.items())
     return (
-        f"{needs.tasks_a_second:,.0f} tasks/s; {needs.workers:,} workers; {needs.redis_shards} Redis, "
-        f"{needs.redis_gib:.1f} GiB; {hubs}; ${needs.usd_hour:.2f}/h; first: {needs.bottleneck or 'none'}"
+        f"for {needs.workers:,} workers, and {needs.hub_nodes} for {needs.redis_shards} Redis, {hubs}; "
+        f"{needs.tasks_a_second:,.0f} tasks/s, {needs.redis_gib:.2f} GiB in Redis, ${needs.usd_hour:.2f}/h; "
+        f"first to need more than one: {needs.bottleneck or 'none'}"
     )

@@ -24,6 +24,15 @@ def test_a_run_leaves_its_figures_and_a_picture_of_those_with_a_bar(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["B1.png", "B3.png"]
 
 
+def test_what_ran_again_takes_the_place_of_its_older_figures(tmp_path: Path) -> None:
+    assert report.read(tmp_path) == []
+    report.write(
+        [Figure("B1", "a", 1, "s", 2), Figure("B1", "b", 1, "s"), Figure("B3", "c", 1, "s")], tmp_path
+    )
+    known = report.renewed(report.read(tmp_path), [Figure("B1", "a", 3, "s", 2, method="again")])
+    assert known == [Figure("B1", "a", 3, "s", 2, method="again"), Figure("B3", "c", 1, "s")]
+
+
 def test_a_percentile_is_a_value_that_was_seen() -> None:
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert percentile([1.0, 2.0], 0.99) == 2.0
