@@ -17,6 +17,8 @@ from chimera.store.spares import SpareStore
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
 
+SHORTEST = 4
+"""Characters of a node's id by which it may be named: a slip of the hand drains no node."""
 LOOK_S = 0.2
 
 
@@ -49,7 +51,7 @@ async def drain(
     """Ask workers to leave: those named, those on hosts or nodes that are named, or all, with waiting spares.
 
     Args:
-        names: of workers, of hosts, or the beginnings of nodes' ids.
+        names: of workers, of hosts, or the beginnings of nodes' ids, at least `SHORTEST` characters.
         within_s: what is not of high priority is handed back after so long; None for CHIMERA_DRAIN_S.
     Raises:
         NotFound: a name is neither a live worker's nor that of a place where one is; nobody was asked.
@@ -72,11 +74,11 @@ def _called(name: str, there: Sequence[Leaver]) -> list[Leaver]:
     """The worker of that name, else those on that host, else those on the node whose id begins so."""
     if exact := [one for one in there if one.worker == name] or [one for one in there if one.host == name]:
         return exact
-    begun = [one for one in there if name and one.node.startswith(name)]
+    begun = [one for one in there if len(name) >= SHORTEST and one.node.startswith(name)]
     if not begun:
         raise NotFound(
-            f"there is no live worker and no node of workers called {name!r}: "
-            "`chimera fleet workers` shows them"
+            f"there is no live worker and no node of workers called {name!r} (of a node's id at least "
+            f"{SHORTEST} characters): `chimera fleet workers` shows them"
         )
     if len(nodes := sorted({one.node for one in begun})) > 1:
         raise InvalidRequest(f"{name!r} may be any of these nodes: say more of the id", tuple(nodes))
