@@ -184,17 +184,21 @@ async def test_an_answer_without_end_is_cut_off_and_not_asked_for_again(
     assert (raised.value.sent, raised.value.retryable) == (True, False)
 
 
+@pytest.mark.parametrize(("connect_s", "timeout_s"), [(0.2, 5.0), (10.0, 0.5)])
 async def test_a_connection_that_never_comes_counts_as_unsent(
-    opened: Callable[..., CompatibleEndpoint], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., CompatibleEndpoint],
+    monkeypatch: pytest.MonkeyPatch,
+    connect_s: float,
+    timeout_s: float,
 ) -> None:
-    monkeypatch.setattr(compatible, "CONNECT_S", 0.2)
+    monkeypatch.setattr(compatible, "CONNECT_S", connect_s)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
         port = deaf.getsockname()[1]
         with (
             socket.create_connection(("127.0.0.1", port)),  # whoever comes next waits for it to be taken
             pytest.raises(CallFailed, match="cannot be reached") as raised,
         ):
-            await opened(f"http://127.0.0.1:{port}/v1").ask(ASK)
+            await opened(f"http://127.0.0.1:{port}/v1").ask(replace(ASK, timeout_s=timeout_s))
     assert (raised.value.sent, raised.value.retryable) == (False, True)
 
 

@@ -163,6 +163,7 @@ class CompatibleEndpoint:
                     data=data,
                     headers=headers,
                     proxy=self._proxy,
+                    timeout=_within(ask.timeout_s),
                     allow_redirects=False,
                 ) as response,
             ):
@@ -198,7 +199,6 @@ class CompatibleEndpoint:
             self._session = aiohttp.ClientSession(
                 # As many connections as there are calls: the slots bound those.
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_S, ssl=secure),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
@@ -257,6 +257,11 @@ def _said(body: bytes) -> tuple[str, str]:
         return str(error)[:200], ""
     said = error.get("message") or error.get("detail") or ""
     return str(said)[:200], str(error.get("code") or error.get("type") or "")
+
+
+def _within(timeout_s: float) -> aiohttp.ClientTimeout:
+    """A connection is given up before the call is: only then it is known that nothing was sent."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_S, 0.9 * timeout_s))
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
