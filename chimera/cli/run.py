@@ -89,20 +89,24 @@ def follow(
     from chimera.cli.watching import Watch
 
     known = mission_id
+    watch: Watch | None = None
 
     async def go() -> Exit:
-        nonlocal known
+        nonlocal known, watch
         async with connect(locate(url, api_key_file)) as client:
             if mission is not None:
                 known = (await send(client, mission, operation)).mission_id
                 output.note(f"mission {known} is submitted")
-            return of_mission(await Watch(client, known, choose(output_format)).run(), strict=strict)
+            watch = Watch(client, known, choose(output_format))
+            return of_mission(await watch.run(), strict=strict)
 
     try:
         return run_async(go())
     except KeyboardInterrupt:
         output.note(
-            f"stopped watching; the mission goes on: `chimera mission watch {known}` to see it, "
+            f"stopped; the mission is over: `chimera mission results {known}` shows all that was accepted"
+            if watch is not None and watch.over
+            else f"stopped watching; the mission goes on: `chimera mission watch {known}` to see it, "
             f"`chimera mission cancel {known}` to end it"
             if known
             else "interrupted while submitting: `chimera mission list` shows whether it was submitted"

@@ -47,9 +47,7 @@ def list_(output_format: Output = Format.TEXT) -> None:
     rows = [
         (
             name,
-            str(quota.max_agents),
-            str(quota.max_ready),
-            f"{quota.requests_per_s:g}",
+            *(bound(value) for value in (quota.max_agents, quota.max_ready, quota.requests_per_s)),
             str(quota.burst),
             str(quota.weight),
         )
@@ -120,6 +118,10 @@ def quota(
     if output_format is Format.JSON:
         return output.document({"tenant": name, **found.model_dump()})
     for field, value in found.model_dump().items():
-        bound = f"{value:g}" if value else "no bound"
-        output.say(f"{field:<15} {bound}")
+        output.say(f"{field:<15} {bound(value)}")
     return None
+
+
+def bound(value: float) -> str:
+    """What a tenant may have at most, for people."""
+    return f"{value:g}" if value else "no bound"

@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from chimera.cli.progress import Failure, failures
+from chimera.core.mission import MISSION_FINAL
 from chimera.core.task import TaskStatus
 from chimera.errors import BackendError, StoreError
 
@@ -48,6 +49,8 @@ class Watch:
         self._ahead: set[int] = set()
         """Positions, beyond it, whose results were told."""
         self._read_again_at = 0.0
+        self.over = False
+        """Whether the mission has ended, though not all of its results may be told."""
         self.first_result_at: float | None = None
         """When the first accepted result was told (monotonic)."""
 
@@ -72,6 +75,7 @@ class Watch:
         stream = self._client.watch(self.mission_id)
         async with aclosing(stream):
             async for mission in stream:
+                self.over = mission.status in MISSION_FINAL
                 self._progress.moved(mission, self._fleet)
                 await self._tell_results(mission)
         return mission

@@ -194,6 +194,23 @@ async def test_ctrl_c_leaves_the_mission_going_on(hub: Shell) -> None:
     assert listed["status"] in {"PLANNING", "RUNNING"}
 
 
+async def test_ctrl_c_amid_the_results_of_a_mission_that_is_over_says_so(hub: Shell) -> None:
+    # More than the pipe holds: the command still prints when it is interrupted.
+    hub.write("m.json", mission(inputs=["x" * 8_000] * 100))
+    assert (await hub("run", "m.json")).code == 0
+    (listed,) = (await hub("mission", "list", "-o", "json")).document
+    mission_id = listed["mission_id"]
+    process = await hub.start("mission", "watch", mission_id, "-o", "json")
+    assert process.stdout
+    async with asyncio.timeout(60):
+        await process.stdout.readline()
+        await process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    done = await ended(process)
+    assert done.code == 130
+    assert f"the mission is over: `chimera mission results {mission_id}`" in done.err
+
+
 async def test_a_wrong_key_and_an_unknown_mission_say_what_to_do(hub: Shell) -> None:
     stranger = Shell(hub.directory, {**hub.environment, "CHIMERA_API_KEY": "chi_unknown"})
     refused = await stranger("mission", "list")

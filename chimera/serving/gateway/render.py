@@ -74,7 +74,7 @@ def why_view(task_id: str, status: TaskStatus | None, found: Why) -> WhyView:
 
 
 def over(record: TaskRecord, mission: MissionRecord) -> Standing:
-    """Where a task of an archived mission stands: nothing of it waits."""
+    """Where a task stands that left Redis, archived or for the shelf: nothing of it waits."""
     return Standing(
         task_id=record.task_id,
         mission_id=mission.mission_id,

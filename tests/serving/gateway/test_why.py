@@ -20,6 +20,7 @@ from chimera.store.ledger import Reservation
 from chimera.store.tasks import Ended
 from tests.store import clock, drive
 from tests.store.test_quotas import allow
+from tests.store.test_shelves import begin, shelver, work
 
 
 async def ask(http: httpx.AsyncClient, task_id: str) -> Any:
@@ -43,6 +44,16 @@ async def test_no_task_is_not_found(http: httpx.AsyncClient, base: Base, tenant:
     for task_id in ("m1.3", "m1.x", "m1.-1", "m2.0", "m1"):
         response = await http.get(f"/v1/tasks/{task_id}/why")
         assert (response.status_code, response.json()["type"]) == (404, "urn:chimera:problem:not-found")
+
+
+async def test_a_task_that_is_on_the_shelf_is_over(http: httpx.AsyncClient, base: Base, tenant: str) -> None:
+    stores = await begin(base, tenant)
+    await work(stores)
+    here = await ask(http, "m1.7")
+    await shelver(base).tend(tenant, term=drive.TERM)
+    assert await ask(http, "m1.7") == here
+    assert (here["status"], here["cause"]) == ("ACCEPTED", Cause.DONE)
+    assert (await http.get("/v1/tasks/m1.99999/why")).status_code == 404
 
 
 async def test_an_input_that_is_not_planned_yet(http: httpx.AsyncClient, base: Base, tenant: str) -> None:

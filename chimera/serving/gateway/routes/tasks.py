@@ -67,17 +67,19 @@ async def why_it_waits(task_id: str, caller: ByCaller) -> Response:
     base, stores = caller.hub.base, caller.stores
     async with promptly():
         reading = await _mission_of(caller, task_id)
-        if reading.mission.archived:
+        try:
+            if reading.mission.archived:
+                raise NotFound(f"there is no task {task_id!r} in Redis")
+            at = await stores.waiting.standing(
+                task_id,
+                quota=await base.tenants.quota(caller.tenant),
+                places=base.settings.max_workers,
+                window=base.settings.plan_window,
+                tenants=await base.tenants.names(),
+            )
+        except NotFound:  # it left Redis with its mission, or for the shelf: then it is over
             record, _ = await reading.task(task_id)
-            found = why(over(record, reading.mission))
-            return answer(why_view(task_id, TaskStatus(record.status), found))
-        at = await stores.waiting.standing(
-            task_id,
-            quota=await base.tenants.quota(caller.tenant),
-            places=base.settings.max_workers,
-            window=base.settings.plan_window,
-            tenants=await base.tenants.names(),
-        )
+            at = over(record, reading.mission)
     return answer(why_view(task_id, at.status, why(at)))
 
 
