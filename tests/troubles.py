@@ -93,15 +93,20 @@ async def full(server: RedisServer) -> AsyncIterator[None]:
 async def flushed(server: RedisServer) -> AsyncIterator[None]:
     """NOSCRIPT: it forgets its scripts, again and again."""
 
+    over = asyncio.Event()  # asked, not cancelled: the driver may swallow a cancellation
+
     async def forget() -> None:
         async with client(server) as redis:
-            while True:
+            while not over.is_set():
                 await redis.script_flush()
                 await asyncio.sleep(0)
 
     forgetting = asyncio.ensure_future(forget())
-    yield
-    forgetting.cancel()
+    try:
+        yield
+    finally:
+        over.set()
+        await forgetting
 
 
 AWAY: dict[str, Trouble] = {
