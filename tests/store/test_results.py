@@ -64,7 +64,7 @@ async def test_each_file_of_the_shelf_is_read_once_for_all_of_its_results(base: 
     await do(stores, [json.dumps("x" * 4_000)] * (3 * BLOCK))
     await shelver(base).tend(tenant, term=drive.TERM)
     blobs = Counted(base.blobs)
-    results = ResultStore(base.redis, tenant, Shelf(base.redis, blobs, tenant))  # type: ignore[arg-type]
+    results = ResultStore(base.redis, tenant, Shelf(base.redis, blobs, tenant))  # type: ignore[arg-type]  # (all it asks of one)
     stores.readings.results = results
     assert len(await read(stores)) == 3 * BLOCK
     assert sorted(blobs.paths) == sorted(str(path)[-len(blobs.paths[0]) :] for path in files(base, tenant))
@@ -77,7 +77,7 @@ async def test_one_task_of_a_block_of_many_files_costs_one_read(base: Base, tena
     assert len(files(base, tenant)) == 10
     for number in (0, 99, 250, 499):
         blobs = Counted(base.blobs)
-        shelf = Shelf(base.redis, blobs, tenant)  # type: ignore[arg-type]
+        shelf = Shelf(base.redis, blobs, tenant)  # type: ignore[arg-type]  # (all it asks of one)
         assert list(await shelf.find([f"m1.{number}"])) == [f"m1.{number}"]
         assert len(blobs.paths) == 1
 

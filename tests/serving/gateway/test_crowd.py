@@ -66,7 +66,7 @@ async def sending(url: str, key: str, content_type: str = "application/json") ->
 async def crowded(http: httpx.AsyncClient) -> httpx.Response:
     """The first answer that is a refusal: those before it are on their way in."""
     async with asyncio.timeout(20):
-        while (response := await http.get("/v1/spend")).status_code == 200:  # noqa: ASYNC110
+        while (response := await http.get("/v1/spend")).status_code == 200:  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0.01)
     return response
 
