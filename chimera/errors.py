@@ -152,6 +152,7 @@ class BudgetExceeded(Rejected):
         level: the limit that refused, for example ``mission`` or ``tenant/day``.
         limit_microusd, settled_microusd, held_microusd, amount_microusd: the figures, in µ$.
         retry_after_s: for ``window``, seconds to the reset; else 0.
+        fits_microusd: the largest amount that every level would grant now.
     """
 
     def __init__(
@@ -163,6 +164,7 @@ class BudgetExceeded(Rejected):
         held_microusd: int,
         amount_microusd: int,
         retry_after_s: float = 0.0,
+        fits_microusd: int = 0,
     ) -> None:
         super().__init__(
             kind,
@@ -172,16 +174,22 @@ class BudgetExceeded(Rejected):
             held_microusd,
             amount_microusd,
             retry_after_s,
+            fits_microusd,
         )
         self.kind, self.level, self.limit_microusd = kind, level, limit_microusd
         self.settled_microusd, self.held_microusd = settled_microusd, held_microusd
         self.amount_microusd, self.retry_after_s = amount_microusd, retry_after_s
+        self.fits_microusd = fits_microusd
+
+    @property
+    def left_microusd(self) -> int:
+        """What is left at the level that refused."""
+        return max(0, self.limit_microusd - self.settled_microusd - self.held_microusd)
 
     def __str__(self) -> str:
         def usd(amount: int) -> str:
             return f"${amount / 1_000_000:.6f}"
 
-        left = max(0, self.limit_microusd - self.settled_microusd - self.held_microusd)
         next_step = {
             RefusalKind.CONTENDED: "it fits once open calls settle",
             RefusalKind.WINDOW: f"it fits after the reset in {self.retry_after_s:.0f} s",
@@ -189,8 +197,9 @@ class BudgetExceeded(Rejected):
         }[self.kind]
         return (
             f"refused by the {self.level} limit ({self.kind}): {usd(self.amount_microusd)} asked, "
-            f"{usd(left)} left of {usd(self.limit_microusd)} "
-            f"({usd(self.settled_microusd)} spent, {usd(self.held_microusd)} held); {next_step}"
+            f"{usd(self.left_microusd)} left of {usd(self.limit_microusd)} "
+            f"({usd(self.settled_microusd)} spent, {usd(self.held_microusd)} held), "
+            f"{usd(self.fits_microusd)} would fit now; {next_step}"
         )
 
 

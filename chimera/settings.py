@@ -261,8 +261,13 @@ class Settings(BaseSettings):
     # Money
     tenant_limits: str = Field(
         "",
-        description="Limits of the local tenant, USD by window: `day=5,month=50`. Windows: "
-        "minute, hour, day, month, year, lifetime.",
+        description="Limits of the local tenant, USD: `day=5,agent/digest/day=1,model/gpt-5/hour=2`. "
+        "Windows: minute, hour, day, month, year, lifetime. Set when this changes: what was changed by "
+        "other means stays.",
+    )
+    fleet_limits: str = Field(
+        "",
+        description="Limits over all tenants together, USD by window: `day=100`. Set when it changes.",
     )
 
     # Tenants
@@ -344,6 +349,13 @@ class Settings(BaseSettings):
     @classmethod
     def _names_windows(cls, text: str) -> str:
         parse_limits(text)
+        return text
+
+    @field_validator("fleet_limits")
+    @classmethod
+    def _names_only_windows(cls, text: str) -> str:
+        if any("/" in limit for limit in parse_limits(text)):
+            raise ValueError("the fleet has limits by window alone: minute, hour, day, month, year, lifetime")
         return text
 
     @model_validator(mode="after")

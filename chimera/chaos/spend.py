@@ -56,7 +56,8 @@ class Ledger:
     def _take(self, event: Event) -> None:
         match event.kind:
             case "limits.set":
-                self._limits = {Window(name): int(limit) for name, limit in event.details.items()}
+                limits = event.details["limits"].items()
+                self._limits = {Window(name): int(limit) for name, limit in limits if "/" not in name}
             case "spend.held":
                 self._grant(event)
             case "spend.settled" | "spend.released" | "spend.expired":

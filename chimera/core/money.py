@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from enum import StrEnum
 
@@ -42,16 +43,35 @@ def usd(amount_microusd: int) -> str:
     return f"{sign}${whole:,}.{part:06d}"
 
 
-def parse_limits(text: str) -> dict[Window, int]:
-    """``"day=5,month=50"`` → µ$ by window.
+LIMIT = re.compile(r"(?:(?P<kind>agent|model)/(?P<name>[^,=\s]{1,200})/)?(?P<window>[a-z]+)")
+"""What is limited: `day` for the tenant as a whole, `agent/NAME/day`, `model/NAME/hour`."""
+
+
+def check_limit(limit: str) -> str:
+    """The name of a limit, if it is one.
 
     Raises:
-        ValueError: an unknown window or a bad amount, named.
+        ValueError: it is none; says how one is written.
     """
-    limits: dict[Window, int] = {}
+    found = LIMIT.fullmatch(limit)
+    if found is None or found["window"] not in set(Window):
+        raise ValueError(
+            f"{limit!r} limits nothing: write WINDOW, agent/NAME/WINDOW or model/NAME/WINDOW, with one of "
+            f"{', '.join(Window)}"
+        )
+    return limit
+
+
+def parse_limits(text: str) -> dict[str, int]:
+    """``"day=5,agent/summarise/day=1"`` → µ$ by what is limited.
+
+    Raises:
+        ValueError: an unknown limit or a bad amount, named.
+    """
+    limits: dict[str, int] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, separator, amount = part.partition("=")
-        if not separator or name.strip() not in set(Window):
-            raise ValueError(f"{part!r}: write WINDOW=USD with one of {', '.join(Window)}")
-        limits[Window(name.strip())] = microusd(amount.strip())
+        if not separator:
+            raise ValueError(f"{part!r}: write LIMIT=USD, for example day=5 or agent/summarise/day=1")
+        limits[check_limit(name.strip())] = microusd(amount.strip())
     return limits

@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from chimera.core.action import ActionStatus
 from chimera.core.event import Event
 from chimera.core.mission import MISSION_FINAL, MissionStatus
-from chimera.core.money import Window
 from chimera.core.task import FINAL, Priority, Task, TaskStatus
 from chimera.core.verdict import Verdict
 from chimera.core.waiting import Cause
@@ -260,7 +259,9 @@ class SpendView(View):
     """A tenant's money."""
 
     tenant: str
-    limits_microusd: dict[Window, int] = Field(description="Limits by window; a window without is free.")
+    limits_microusd: dict[str, int] = Field(
+        description="By what they limit: `day`, `agent/NAME/day`, `model/NAME/hour` …; what has none is free."
+    )
     settled_microusd: dict[str, int] = Field(
         description="Spent by window: `lifetime`, `year:2026`, `month:2026-11`, `day:2026-11-22` …, UTC."
     )

@@ -26,7 +26,7 @@ from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind, StoreError, S
 from chimera.runtime.batches import Batches, fail
 from chimera.runtime.service import backoff_s
 from chimera.store.connection import Redis, end
-from chimera.store.requests import Request, Requests, written
+from chimera.store.requests import MOST_NAME, Request, Requests, written
 
 log = structlog.get_logger(__name__)
 
@@ -105,9 +105,20 @@ class Desk:
         await end(*([receiver] if receiver else []))
         fail(self._waiting.values(), StoreUnavailable("requests for the governor: closed"))
 
-    async def reserve(self, task_id: str, token: int, amount_microusd: int, ttl_s: float) -> str:
+    async def reserve(
+        self,
+        task_id: str,
+        token: int,
+        amount_microusd: int,
+        ttl_s: float,
+        agent: str = "",
+        model: str = "",
+    ) -> str:
         """Hold money for one call. Returns the hold's id.
 
+        Args:
+            task_id, token: who pays (see `chimera.store.ledger.Reservation`).
+            agent, model: whose limits bind too.
         Raises:
             BudgetExceeded: still refused after the wait, or exhausted.
             LeaseLost: the task is no longer ours.
@@ -121,6 +132,8 @@ class Desk:
             "token": token,
             "amount": amount_microusd,
             "ttl_s": ttl_s,
+            "agent": agent[:MOST_NAME],
+            "model": model[:MOST_NAME],
             "from": self._asker,
         }
         try:
@@ -295,7 +308,7 @@ class LeasedPurse:
 
     async def reserve(self, *, amount_microusd: int, model: str, agent: str, ttl_s: float) -> str:
         """See `Purse.reserve`."""
-        return await self.desk.reserve(self.task_id, self.token, amount_microusd, ttl_s)
+        return await self.desk.reserve(self.task_id, self.token, amount_microusd, ttl_s, agent, model)
 
     async def sent(self, hold_id: str) -> bool:
         """See `Purse.sent`."""

@@ -16,6 +16,7 @@ from chimera.runtime.base import Base, TenantStores
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
 from chimera.runtime.service import Service
+from chimera.runtime.transfers import Transfers
 from chimera.runtime.turns import Turns
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.requests import Request, understood
@@ -44,6 +45,8 @@ class Governor(Service):
         self._named: set[str] = set()
         self._bulkhead = Bulkhead(self.name)
         self._turns = Turns()
+        self._transfers = Transfers(base)
+        self._term = 0
 
     async def wait(self) -> None:
         self._named = await self._wakeups.wait(self.sweep_s)
@@ -53,12 +56,19 @@ class Governor(Service):
         # Woken for some tenants: those only. On a sweep: all of them, and holds that ran out too.
         named, self._named = self._named, set()
         try:
+            if not named:
+                await self._transfers.look(term, anew=term != self._term)
+                self._term = term
+            if self._term != term:
+                self._wakeups.name("")
+                return  # a new leader first looks at what the last one left half done
             for tenant in self._turns.of(named or await self._base.tenants.names()):
                 with self._bulkhead.of(tenant):
                     if await self._answer(tenant, term) == BATCH:
                         self._wakeups.name(tenant)  # the rest when it is its turn again
                     if not named:
                         await self._expire(tenant, term)
+                        await self._transfers.tell(tenant, term)
         except OldTerm:
             log.warning("governor.superseded", term=term)
 
@@ -66,6 +76,7 @@ class Governor(Service):
         """After the requests: what was settled in time is not charged at its worst case first."""
         expired = await self._base.of(tenant).ledger.expire(term=term, by=self._elector.replica)
         if expired:
+            self._transfers.spent(tenant)
             log.warning("holds.expired", tenant=tenant, holds=expired)
 
     async def _answer(self, tenant: str, term: int) -> int:
@@ -87,7 +98,7 @@ class Governor(Service):
         answers = await self._find(stores, asked["find"])
         over = {one["hold"] for one in asked["settle"]}
         answers += await self._reserve(
-            stores, [one for one in asked["reserve"] if one["id"] not in over], term
+            stores, tenant, [one for one in asked["reserve"] if one["id"] not in over], term
         )
         await stores.requests.answer(
             answers, len(read), uuid.uuid4().hex, term=term, by=self._elector.replica
@@ -108,6 +119,7 @@ class Governor(Service):
             keep_s=round(self._base.settings.keep_replies_s),
             keep_bytes=self._base.settings.max_kept_bytes,
         )
+        self._transfers.spent(tenant)
         for one, refusal in zip(settlements, done, strict=True):
             if refusal is Refusal.MISSING and one.cost_microusd is not None:
                 log.error("settle.unknown_hold", tenant=tenant, hold=one.hold_id)
@@ -129,15 +141,19 @@ class Governor(Service):
             for one, reply in zip(asked, replies, strict=True)
         ]
 
-    async def _reserve(self, stores: TenantStores, asked: list[Request], term: int) -> list[Answer]:
+    async def _reserve(
+        self, stores: TenantStores, tenant: str, asked: list[Request], term: int
+    ) -> list[Answer]:
         asked = once(asked)
         if not asked:
             return []
-        refusals = await stores.ledger.reserve(
-            [Reservation(one["id"], one["task"], one["token"], one["amount"], one["ttl_s"]) for one in asked],
-            term=term,
-            by=self._elector.replica,
-        )
+        wanted = [
+            Reservation(
+                one["id"], one["task"], one["token"], one["amount"], one["ttl_s"], one["agent"], one["model"]
+            )
+            for one in asked
+        ]
+        refusals = await self._transfers.reserve(stores.ledger, tenant, wanted, term, self._elector.replica)
         return [
             (one["from"], {"id": one["id"]} | granted_or(refusal))
             for one, refusal in zip(asked, refusals, strict=True)

@@ -58,8 +58,18 @@ actions       list    actions of a mission, as accepted                  with th
 outcomes      hash    actions of a mission by status                     with the mission
 outbox        zset    QUEUED action → due, or its lease's end (µs)       while any
 slo           hash    accepted of high priority: by time taken, breaches  for ever
-limits        hash    the tenant's limits by window (µ$)                 for ever
-ledger        hash    settled by window, held (µ$)                       for ever
+limits        hash    the tenant's limits: ``day``, ``agent/NAME/day``,  for ever
+                      ``model/NAME/hour`` … (µ$)
+stated        string  limits that the environment set last, as written   for ever
+ledger        hash    settled by window, held (µ$), calls                for ever; old minutes,
+                                                                         hours and days go
+subject       hash    the same of an agent or a model: ``agent/NAME``    as ledger
+subjects      zset    agents and models → last reservation (µs)          for ever, 1,000 of each
+purse         hash    allowance drawn from the fleet's ledger (µ$), and  for ever
+                      what is spent and not yet told to it
+draw          hash    of the fleet's ledger: a tenant's last draw        for ever
+draws         zset    of the fleet's ledger: tenant with a draw that     while any
+                      may not have arrived → since (µs)
 spend         hash    settled and held of one mission (µ$)               with the mission
 hold          hash    one reservation                                    1 h after its end
 holds         zset    open hold → its end (µs)                           while any
@@ -100,6 +110,8 @@ RETENTION = "chimera:retention"
 """Hash: tenant whose finished missions cannot be archived → the same."""
 SPARES = "{chimera:spares}:tenants"
 """Hash: spare (a warm process) → the tenant it belongs to for good, "" while it waits, "-" to end."""
+FLEET = "chimera:fleet"
+"""In place of a tenant's name: the fleet's own ledger, under the keys that a tenant's would have."""
 SCHEMA_VERSION = "1"
 
 
@@ -165,8 +177,12 @@ PLAIN = {
     "outbox": "j:outbox",
     "slo": "j:slo",
     "limits": "g:limits",
+    "stated": "g:stated",
     "ledger": "g:ledger",
     "holds": "g:holds",
+    "subjects": "g:subjects",
+    "purse": "g:purse",
+    "draws": "g:draws",
     "sequence": "r:seq",
     "log": "r:log",
     "sinks": "r:sinks",
@@ -193,6 +209,8 @@ OWNED = {
     "actions": "j:al:",
     "outcomes": "j:am:",
     "spend": "g:m:",
+    "subject": "g:s:",
     "hold": "g:hold:",
     "kept": "g:kept:",
+    "draw": "g:draw:",
 }

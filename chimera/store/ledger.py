@@ -4,24 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from chimera.core.money import Window
-from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
+from chimera.errors import BudgetExceeded, InvalidRequest, LeaseLost, RefusalKind
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.requests import MAX_FIGURE
 from chimera.store.scripts import Refusal, Scripts, lease_lost, under_term
 
+MOST_LIMITS = 1_000
+"""Of one tenant, those of its agents and models included."""
+
 
 class Reservation(NamedTuple):
-    """The worst case of one paid call, asked for under a task's lease or a judge's review."""
+    """The worst case of one paid call.
+
+    Attributes:
+        task_id: who pays: a task, under the token of its worker's lease or its judge's review; a mission that
+            is not final, or "" for the tenant alone, whatever the token.
+        agent, model: whose limits bind it too; "": none.
+    """
 
     hold_id: str
     task_id: str
     token: int
     amount_microusd: int
     ttl_s: float
+    agent: str = ""
+    model: str = ""
+
+
+class Short(NamedTuple):
+    """A reservation that fits the tenant's limits and waits for what the fleet's ledger allows.
+
+    Attributes:
+        amount_microusd: what would be held for it.
+        beyond_microusd: what is held with it, beyond what the tenant drew.
+    """
+
+    amount_microusd: int
+    beyond_microusd: int
 
 
 class Settlement(NamedTuple):
@@ -46,10 +68,26 @@ class Settlement(NamedTuple):
 class Balance:
     """A tenant's money: limits and what is settled in each window; what is held."""
 
-    limits: dict[Window, int]
+    limits: dict[str, int]
+    """By what they limit: ``day``, ``agent/NAME/day``, ``model/NAME/hour`` …"""
     settled: dict[str, int]
     """By window id: ``lifetime``, ``day:2026-11-22`` …"""
     held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What an agent's or a model's calls cost."""
+
+    settled: dict[str, int]
+    """By window id."""
+    held: int
+    calls: int
+    factor: float
+    """How much of its worst case is held for a call of a model: above 1 for a day after one cost more."""
+
+
+Answer: TypeAlias = BudgetExceeded | LeaseLost | Short | None
 
 
 class Ledger:
@@ -61,17 +99,20 @@ class Ledger:
         self.keys = TenantKeys(tenant)
 
     async def reserve(
-        self, reservations: Sequence[Reservation], *, term: int, by: str
-    ) -> list[BudgetExceeded | LeaseLost | None]:
+        self, reservations: Sequence[Reservation], *, term: int, by: str, fleet: str = ""
+    ) -> list[Answer]:
         """Reserve. Per reservation: None when granted, else why not. Idempotent by hold id.
 
+        Args:
+            fleet: "" where the fleet has no limit; `fleetledger.ASK` answers `Short` for what must be drawn
+                from the fleet's ledger first; `fleetledger.refusal_text` refuses that for what it says.
         Raises:
             OldTerm: a newer governor acts.
         """
         asked: list[str | int] = []
-        for hold, task, token, amount, ttl_s in reservations:
-            asked += (hold, task, token, amount, round(ttl_s * 1e6))
-        answers = await self._scripts.run("reserve_holds", [self.keys.root], term, by, *asked)
+        for hold, task, token, amount, ttl_s, agent, model in reservations:
+            asked += (hold, task, token, amount, round(ttl_s * 1e6), agent, model)
+        answers = await self._scripts.run("reserve_holds", [self.keys.root], term, by, fleet, *asked)
         return [_refusal(one, answer) for one, answer in zip(reservations, under_term(answers), strict=True)]
 
     async def settle(
@@ -123,32 +164,83 @@ class Ledger:
         )
         under_term(answer)
 
-    async def set_limits(self, limits: Mapping[Window, int], *, by: str) -> None:
-        """Make exactly these the tenant's limits (µ$)."""
-        await self._scripts.run(
-            "set_limits",
-            [self.keys.root],
-            by,
-            *(field for window, limit in limits.items() for field in (window.value, limit)),
+    async def set_limits(
+        self, limits: Mapping[str, int], *, by: str, reason: str = "", stated: str = ""
+    ) -> None:
+        """Make exactly these the limits (µ$).
+
+        Args:
+            stated: what the environment says, as written: nothing is set while that is what it said last.
+        """
+        fields = (field for limit, amount in limits.items() for field in (str(limit), amount))
+        await self._scripts.run("set_limits", [self.keys.root], by, reason, stated, *fields)
+
+    async def change_limits(
+        self, changes: Mapping[str, int | None], operation: str, *, by: str, reason: str
+    ) -> dict[str, int]:
+        """Change some limits (µ$), None to remove one; once for an operation. The limits as they are then.
+
+        Raises:
+            InvalidRequest: there would be more than `MOST_LIMITS`; nothing was changed.
+        """
+        fields = (
+            field
+            for limit, amount in changes.items()
+            for field in (str(limit), "" if amount is None else amount)
         )
+        answer = await self._scripts.run(
+            "change_limits", [self.keys.root], operation, by, reason, MOST_LIMITS, *fields
+        )
+        if answer == Refusal.FULL:
+            raise InvalidRequest(f"a tenant has at most {MOST_LIMITS:,} limits: remove some first")
+        return await self.limits()
+
+    async def limits(self) -> dict[str, int]:
+        """The limits (µ$) by what they limit."""
+        with translated():
+            return {
+                limit: int(amount) for limit, amount in (await self._redis.hgetall(self.keys.limits)).items()
+            }
 
     async def balance(self) -> Balance:
         """Limits, settled and held."""
         with translated():
-            limits = await self._redis.hgetall(self.keys.limits)
             ledger = await self._redis.hgetall(self.keys.ledger)
             return Balance(
-                limits={Window(window): int(limit) for window, limit in limits.items()},
-                settled={
-                    name.removeprefix("settled:"): int(value)
-                    for name, value in ledger.items()
-                    if name.startswith("settled:")
-                },
-                held=int(ledger.get("held", 0)),
+                limits=await self.limits(), settled=_settled(ledger), held=int(ledger.get("held", 0))
             )
 
+    async def subjects(self) -> dict[str, Figures]:
+        """Each agent's and model's money: ``agent/NAME``, ``model/NAME``; those named last come first."""
+        with translated():
+            names = list(await self._redis.zrevrange(self.keys.subjects, 0, -1))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hgetall(self.keys.of("subject", name))
+                pipe.time()
+                *found, (seconds, _) = await pipe.execute()
+            return {name: _figures(hash_, int(seconds)) for name, hash_ in zip(names, found, strict=True)}
 
-def _refusal(one: Reservation, answer: Sequence[str | int]) -> BudgetExceeded | LeaseLost | None:
+
+def _settled(ledger: Mapping[str, str]) -> dict[str, int]:
+    return {
+        name.removeprefix("settled:"): int(value)
+        for name, value in ledger.items()
+        if name.startswith("settled:")
+    }
+
+
+def _figures(stored: Mapping[str, str], now_s: int) -> Figures:
+    lately = int(stored.get("factor_until", 0)) > now_s * 1e6
+    return Figures(
+        settled=_settled(stored),
+        held=int(stored.get("held", 0)),
+        calls=int(stored.get("calls", 0)),
+        factor=int(stored["factor"]) / 1e6 if lately else 1.0,
+    )
+
+
+def _refusal(one: Reservation, answer: Sequence[str | int]) -> Answer:
     if answer[0] == Refusal.OVER_LIMIT:
         return BudgetExceeded(
             RefusalKind(str(answer[1])),
@@ -158,7 +250,10 @@ def _refusal(one: Reservation, answer: Sequence[str | int]) -> BudgetExceeded | 
             int(answer[5]),
             one.amount_microusd,
             float(answer[6]),
+            int(answer[7]),
         )
+    if answer[0] == Refusal.SHORT:
+        return Short(int(answer[1]), int(answer[2]))
     if answer[0] == Refusal.LOST:
         return lease_lost(one.task_id, one.token, answer)
     return None

@@ -5,7 +5,8 @@ it read: a governor that dies in between leaves the requests to the next one, an
 on a request is harmless, for holds are idempotent. A request is ``{"do": …}`` with:
 
 ===========  ======================================================  =================================
-reserve      id (the hold's), from, task, token, amount (µ$), ttl_s  granted; refused or lost, fields
+reserve      id (the hold's), from, task (who pays), token, amount   granted; refused or lost, fields
+             (µ$), ttl_s, agent, model
 find         id, from, task, round, call                             kept, reply; absent
 settle       hold, cost (None releases), charge, round, call, reply  none: it is done once it stands
 forget       task, round (a script's request, see lua/include/work)  none
@@ -35,11 +36,15 @@ MAX_FIGURE = 1e12
 
 Request: TypeAlias = dict[str, Any]
 
+NAMES = ("agent", "model")
+MOST_NAME = 200
+"""Characters of an agent's or a model's name."""
+
 _TEXT, _WHOLE = (str,), (int,)
 SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "reserve": {
         **{"id": _TEXT, "task": _TEXT, "token": _WHOLE, "amount": _WHOLE, "ttl_s": (int, float)},
-        "from": _TEXT,
+        **{"from": _TEXT, "agent": _TEXT, "model": _TEXT},
     },
     "settle": {
         **{"hold": _TEXT, "cost": (int, float, NoneType), "charge": _TEXT, "round": _WHOLE},
@@ -69,21 +74,22 @@ def understood(text: str) -> Request | None:
         request = _read(text)
     except ValueError:
         return None
-    do = request.get("do") if isinstance(request, dict) else None
-    shape = SHAPES.get(do) if isinstance(do, str) else None
-    if shape is None:
+    if not isinstance(request, dict) or not isinstance(request.get("do"), str):
         return None
-    for name, types in shape.items():
-        # By its very type: a truth value is an int to Python, and no figure.
-        if type(request.get(name)) not in types:
-            return None
-    if do == "forget" and not str(request["round"]).isdecimal():
-        return None
+    if request["do"] == "reserve":
+        request = {"agent": "", "model": "", **request}  # as an older version asks
+    return dict(request) if _fits(request, SHAPES.get(request["do"], {})) else None
+
+
+def _fits(request: Request, shape: dict[str, tuple[type, ...]]) -> bool:
+    # By its very type: a truth value is an int to Python, and no figure.
+    if not shape or any(type(request.get(name)) not in types for name, types in shape.items()):
+        return False
+    if request["do"] == "forget" and not str(request["round"]).isdecimal():
+        return False
     # The cost of a settlement is the ledger's to judge: it knows what was held for it.
-    for name in FIGURES:
-        if name in shape and not 0 <= request[name] <= MAX_FIGURE:
-            return None
-    return dict(request)
+    figures = all(0 <= request[name] <= MAX_FIGURE for name in FIGURES if name in shape)
+    return figures and all(len(request[name]) <= MOST_NAME for name in NAMES if name in shape)
 
 
 def _read(text: str) -> Any:

@@ -44,6 +44,8 @@ class Refusal(IntEnum):
     """The tenant has as much as its quota allows."""
     NO_COST = -9
     """A call's cost can be none: its hold was charged whole."""
+    SHORT = -10
+    """The tenant must draw from the fleet's ledger first."""
 
 
 class OldTerm(Exception):

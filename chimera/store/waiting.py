@@ -143,5 +143,6 @@ def _refused(text: str) -> Refused | None:
     """As reserve_holds.lua wrote it on the task."""
     if not text:
         return None
-    kind, level, *figures = text.split(" ")
-    return Refused(kind, level, *map(int, figures))
+    kind, *level, limit, settled, held, amount, resets, at = text.split(" ")  # a model's name may have spaces
+    figures = (limit, settled, held, amount, resets, at)
+    return Refused(kind, " ".join(level), *map(int, figures))

@@ -334,9 +334,9 @@ def a_grant_is_over_the_budget_before_it_was_raised(field: Field) -> None:
 
 @case("I3", says=r"m1: entry \d+ grants 400: 80 settled and 400 held of 300, the tenant's limit a day")
 def a_grant_is_over_a_limit_of_the_tenant(field: Field) -> None:
-    field.event("limits.set")["details"]["day"] = 400
+    field.event("limits.set")["details"]["limits"]["day"] = 400
     lowered = field.again("spend.settled", hold_kind(field, "h1"))
-    lowered.update(kind="limits.set", mission_id="", task_id="", details={"day": 300})
+    lowered.update(kind="limits.set", mission_id="", task_id="", details={"limits": {"day": 300}})
 
 
 def hold_kind(field: Field, hold: str) -> str:

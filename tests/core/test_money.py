@@ -33,7 +33,14 @@ def test_limits_are_read_by_window() -> None:
     assert parse_limits("") == {}
 
 
-@pytest.mark.parametrize("text", ["day", "week=5", "day=x"])
+def test_agents_and_models_have_limits_of_their_own() -> None:
+    assert parse_limits("agent/digest/day=1,model/openai/gpt-5/hour=0.5") == {
+        "agent/digest/day": 1_000_000,
+        "model/openai/gpt-5/hour": 500_000,
+    }
+
+
+@pytest.mark.parametrize("text", ["day", "week=5", "day=x", "agent/day=1", "team/a/day=1", "agent/a b/day=1"])
 def test_a_wrong_limit_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match=r"write WINDOW=USD|no amount"):
+    with pytest.raises(ValueError, match=r"write LIMIT=USD|limits nothing: write WINDOW|no amount"):
         parse_limits(text)

@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies
 from chimera.core.money import Window
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.runtime.base import Base, TenantStores
-from chimera.store.ledger import Ledger, Reservation, Settlement
+from chimera.store.ledger import Answer, Ledger, Reservation, Settlement
 from chimera.store.scripts import OldTerm, Refusal, source
 from tests.store import clock, drive
 
@@ -24,9 +24,7 @@ async def leased(base: Base, tenant: str, budget_usd: str = "0.001", inputs: int
     return await drive.begin(base, tenant, mission)
 
 
-async def reserve(
-    ledger: Ledger, task: str, token: int, hold: str, amount: int, ttl_s: float = 60
-) -> BudgetExceeded | LeaseLost | None:
+async def reserve(ledger: Ledger, task: str, token: int, hold: str, amount: int, ttl_s: float = 60) -> Answer:
     (answer,) = await ledger.reserve([Reservation(hold, task, token, amount, ttl_s)], term=drive.TERM, by="g")
     return answer
 

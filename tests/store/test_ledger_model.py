@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,12 +18,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies
 
-from chimera.core.money import Window
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.runtime.base import Base, TenantStores, open_base
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
-from chimera.store.ledger import Reservation, Settlement
+from chimera.store.ledger import Answer, Reservation, Settlement
 from chimera.store.scripts import OldTerm, Refusal
 from tests.store import clock, drive
 
@@ -30,7 +30,11 @@ START = datetime(2026, 11, 30, 23, 59, 30, tzinfo=UTC)
 """Half a minute before a new month."""
 BUDGETS = {"m1": 1_000, "m2": 500}
 TASKS = ("m1.0", "m1.1", "m2.0")
-LIMITED = (Window.MINUTE, Window.DAY, Window.LIFETIME)
+LIMITED = ("minute", "day", "lifetime", "agent/a/minute", "agent/a/lifetime", "model/m/day")
+"""In the order of looking."""
+AGENTS, MODELS = ("", "a", "b"), ("", "m", "n")
+KEPT = {"minute": timedelta(hours=3), "hour": timedelta(days=3), "day": timedelta(days=400)}
+"""Windows stay at least so long after their start."""
 FORMS = {
     "minute": "%Y-%m-%dT%H:%M",
     "hour": "%Y-%m-%dT%H",
@@ -50,6 +54,10 @@ class Hold:
     task: str
     amount: int
     ends: datetime
+    agent: str = ""
+    model: str = ""
+    factor: int = 1_000_000
+    """Of its amount, in parts of a million of what was asked."""
     state: str = "open"
     sent: bool = False
     charged: int = 0
@@ -62,9 +70,11 @@ class Model:
     """What the ledger should hold."""
 
     now: datetime = START
-    limits: dict[Window, int] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
     settled: Counter[str] = field(default_factory=Counter)
+    """By window; of an agent or a model by ``agent/a minute:…``."""
+    factors: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     spent: Counter[str] = field(default_factory=Counter)
     """By task."""
 
@@ -72,34 +82,55 @@ class Model:
         found = [hold for hold in self.holds.values() if hold.state == "open"]
         return [hold for hold in found if hold.task.startswith(mission)]
 
-    def levels(self, mission: str) -> list[tuple[str, int, int, int]]:
-        """(window, limit, settled, held) of each limit that binds a mission, in the order of looking."""
-        held = sum(hold.amount for hold in self.open_holds())
-        ids = window_ids(self.now)
-        of_mission = sum(cost for task, cost in self.spent.items() if task.startswith(mission))
+    def levels(self, task: str, agent: str, model: str) -> list[tuple[str, int, int, int]]:
+        """(window, limit, settled, held) of each limit that binds a call, in the order of looking."""
+        ids, mission = window_ids(self.now), task[:2]
+        of_mission = sum(cost for one, cost in self.spent.items() if one.startswith(mission))
         own = sum(hold.amount for hold in self.open_holds(mission))
-        return [("lifetime", BUDGETS[mission], of_mission, own)] + [
-            (window, limit, self.settled[ids[window]], held)
-            for window in LIMITED
-            if (limit := self.limits.get(window)) is not None
-        ]
+        found = [("lifetime", BUDGETS[mission], of_mission, own)]
+        for name in LIMITED:
+            *subject, window = name.split("/")
+            holds = self.open_holds()
+            if subject:
+                if subject not in (["agent", agent], ["model", model]):
+                    continue
+                holds = [hold for hold in holds if getattr(hold, subject[0]) == subject[1]]
+            if (limit := self.limits.get(name)) is not None:
+                settled = self.settled[" ".join(filter(None, ("/".join(subject), ids[window])))]
+                found.append((window, limit, settled, sum(hold.amount for hold in holds)))
+        return found
 
-    def refusal(self, task: str, amount: int) -> RefusalKind | None:
+    def factor(self, model: str) -> int:
+        factor, until = self.factors.get(model, (1_000_000, START))
+        return factor if self.now < until else 1_000_000
+
+    def refusal(self, levels: list[tuple[str, int, int, int]], amount: int) -> tuple[RefusalKind, int] | None:
+        """What refuses an amount, and what all levels would grant."""
+        fits = max(0, min(limit - settled - held for _, limit, settled, held in levels))
         found = []
-        for window, limit, settled, held in self.levels(task[:2]):
+        for window, limit, settled, held in levels:
             if settled + held + amount <= limit:
                 continue
             if amount > limit or (window == "lifetime" and settled + amount > limit):
-                return RefusalKind.EXHAUSTED
+                return RefusalKind.EXHAUSTED, fits
             found.append(RefusalKind.WINDOW if settled + amount > limit else RefusalKind.CONTENDED)
-        return found[0] if found else None
+        return (found[0], fits) if found else None
 
     def book(self, hold: Hold, cost: int, at: datetime) -> None:
         for name in window_ids(at).values():
             self.settled[name] += cost
+            for subject in (hold.agent and f"agent/{hold.agent}", hold.model and f"model/{hold.model}"):
+                if subject:
+                    self.settled[f"{subject} {name}"] += cost
         self.spent[hold.task] += cost
         hold.charged += cost
         hold.charged_at = at
+
+    def overrun(self, hold: Hold, cost: int) -> None:
+        if hold.model and cost > hold.amount:
+            needed = math.ceil(hold.factor * cost / hold.amount * 1.1)
+            factor = max(self.factor(hold.model), min(100_000_000, needed))
+            self.factors[hold.model] = factor, self.now + timedelta(days=1)
 
     def expire(self) -> int:
         due = [hold for hold in self.open_holds() if hold.ends <= self.now]
@@ -118,6 +149,8 @@ class Model:
         real = cost is None or (isinstance(cost, int) and 0 <= cost <= 10**12)
         change = int(cost or 0) - hold.charged if real else hold.amount - hold.charged
         self.book(hold, change, hold.charged_at if change < 0 else self.now)
+        if real and cost is not None:
+            self.overrun(hold, int(cost))
         return None if real else Refusal.NO_COST
 
 
@@ -139,6 +172,8 @@ reserve = a(
     strategies.sampled_from(TASKS),
     strategies.integers(1, 600),
     strategies.sampled_from([0, 5, 600]),
+    strategies.sampled_from(AGENTS),
+    strategies.sampled_from(MODELS),
 )
 wait = a("wait", strategies.sampled_from([1, 20, 70, 4_000, 90_000]))
 step = strategies.one_of(
@@ -183,17 +218,20 @@ class Play:
         await getattr(self, "do_" + kind.replace(" ", "_"))(*rest)
         await self.compare()
 
-    async def do_reserve(self, task: str, amount: int, ttl_s: int) -> None:
+    async def do_reserve(self, task: str, asked: int, ttl_s: int, agent: str, of: str) -> None:
         model, name = self.model, f"h{self.asked}"
         self.asked += 1
-        answer = await self.reserve(Reservation(name, task, self.tokens[task], amount, ttl_s))
-        if (kind := model.refusal(task, amount)) is not None:
+        factor = model.factor(of)
+        amount = math.ceil(asked * factor / 1_000_000)
+        answer = await self.reserve(Reservation(name, task, self.tokens[task], asked, ttl_s, agent, of))
+        if (refused := model.refusal(model.levels(task, agent, of), amount)) is not None:
             assert isinstance(answer, BudgetExceeded)
-            assert answer.kind is kind
+            assert (answer.kind, answer.fits_microusd) == refused
         else:
             assert answer is None
-            model.holds[name] = Hold(task, amount, model.now + timedelta(seconds=ttl_s))
-            for _, limit, settled, held in model.levels(task[:2]):
+            ends = model.now + timedelta(seconds=ttl_s)
+            model.holds[name] = Hold(task, amount, ends, agent, of, factor)
+            for _, limit, settled, held in model.levels(task, agent, of):
                 assert settled + held <= limit
 
     async def do_reserve_again(self, number: int) -> None:
@@ -207,7 +245,7 @@ class Play:
         asked = Reservation("lost", "m1.0", self.tokens["m1.0"] - 1, 1, 600)
         assert isinstance(await self.reserve(asked), LeaseLost)
 
-    async def reserve(self, asked: Reservation) -> BudgetExceeded | LeaseLost | None:
+    async def reserve(self, asked: Reservation) -> Answer:
         (answer,) = await self.stores.ledger.reserve([asked], term=self.term, by="g")
         return answer
 
@@ -234,7 +272,7 @@ class Play:
         self.model.now += timedelta(seconds=seconds)
         await clock.set_to(self.base, self.tenant, self.model.now)
 
-    async def do_limit(self, limits: dict[Window, int]) -> None:
+    async def do_limit(self, limits: dict[str, int]) -> None:
         await self.stores.ledger.set_limits(limits, by="t")
         self.model.limits = limits
 
@@ -256,7 +294,15 @@ class Play:
         model, keys = self.model, self.stores.ledger.keys
         balance = await self.stores.ledger.balance()
         assert balance.held == sum(hold.amount for hold in model.open_holds())
-        assert {name: cost for name, cost in balance.settled.items() if cost} == +model.settled
+        stored = Counter(balance.settled)
+        for subject, figures in (await self.stores.ledger.subjects()).items():
+            stored.update({f"{subject} {name}": cost for name, cost in figures.settled.items()})
+            kind, _, named = subject.partition("/")
+            its = [hold for hold in model.open_holds() if getattr(hold, kind) == named]
+            assert figures.held == sum(hold.amount for hold in its)
+            assert kind == "agent" or figures.factor == model.factor(named) / 1e6
+        assert all(model.settled[name] == cost for name, cost in stored.items()), "old windows may be gone"
+        assert all(stored[name] == cost for name, cost in model.settled.items() if self.is_kept(name))
         assert min(model.settled.values(), default=0) >= 0
         async with self.base.redis.pipeline() as pipe:
             for mission in BUDGETS:
@@ -275,6 +321,11 @@ class Play:
         assert set(holds) == set(is_open)
         assert sent == {name: str(int(hold.sent)) for name, hold in is_open.items()}
 
+    def is_kept(self, name: str) -> bool:
+        """Whether a window must still be there."""
+        window, _, at = name.rpartition(" ")[2].partition(":")
+        return window not in KEPT or at >= (self.model.now - KEPT[window]).strftime(FORMS[window])
+
     async def end(self) -> None:
         """Time passes: every hold ends, and all sums agree."""
         await self.do("wait", 1_000)
@@ -284,7 +335,7 @@ class Play:
         assert self.model.open_holds() == []
         total = sum(hold.charged for hold in self.model.holds.values())
         assert balance.settled.get("lifetime", 0) == sum(self.model.spent.values()) == total
-        for name in FORMS:
+        for name in ("month", "year"):
             parts = [cost for window, cost in balance.settled.items() if window.startswith(f"{name}:")]
             assert sum(parts) == total
 

@@ -28,6 +28,7 @@ from chimera.serving.local.redis_server import RedisServer
 from chimera.store.archive import FIRST
 from chimera.store.connection import connect_sync
 from chimera.store.elections import Election
+from chimera.store.fleetledger import FleetLedger
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.pruning import Mark
 from chimera.store.rates import Rates
@@ -484,6 +485,72 @@ for sent in (True, False):
 @case("set_limits")
 async def set_limits(base: Base, tenant: str) -> Call:
     return lambda at, who: at.of(who).ledger.set_limits({drive.DAY: 5_000_000}, by="t")
+
+
+@case("change_limits")
+async def change_limits(base: Base, tenant: str) -> Call:
+    changes = {"day": None, "agent/a/hour": 7}
+    await base.of(tenant).ledger.set_limits({drive.DAY: 5_000_000}, by="t")
+    return lambda at, who: at.of(who).ledger.change_limits(changes, "op", by="t", reason="why")
+
+
+@case("reserve_holds")
+async def reserve_for_a_mission_of_an_agent_and_a_model(base: Base, tenant: str) -> Call:
+    stores, _ = await leased(base, tenant)
+    await stores.ledger.set_limits({"agent/a/day": 9_000, "model/m/hour": 9_000}, by="t")
+    asked = [
+        Reservation(f"h{number}", payer, 0, 400, 60, "a", "m")
+        for number, payer in enumerate(("m1", "", "m1"))
+    ]
+    return lambda at, who: at.of(who).ledger.reserve(asked, term=drive.TERM, by="g")
+
+
+@case("draw_allowance")
+async def draw(base: Base, tenant: str) -> Call:
+    return lambda at, who: FleetLedger(at.redis).draw(who, need=500, least=1, term=drive.TERM)
+
+
+@case("take_allowance")
+async def take(base: Base, tenant: str) -> Call:
+    return lambda at, who: FleetLedger(at.redis).take(who, 1, 500, term=drive.TERM)
+
+
+@case("take_allowance")
+async def give_a_draw_up(base: Base, tenant: str) -> Call:
+    return lambda at, who: FleetLedger(at.redis).take(who, 1, None, term=drive.TERM)
+
+
+@case("close_draw")
+async def close_draw(base: Base, tenant: str) -> Call:
+    drawn = await FleetLedger(base.redis).draw(tenant, need=500, least=1, term=drive.TERM)
+    return lambda at, who: FleetLedger(at.redis).close(who, drawn.number, taken=False, term=drive.TERM)
+
+
+async def spent(base: Base, tenant: str) -> FleetLedger:
+    stores, fleet = await holding(base, tenant), FleetLedger(base.redis)
+    await fleet.take(tenant, 1, 900, term=drive.TERM)
+    await stores.ledger.settle([Settlement("h0", 300)], term=drive.TERM, by="g", **drive.KEEP)
+    return fleet
+
+
+@case("pack_parcel")
+async def pack(base: Base, tenant: str) -> Call:
+    await spent(base, tenant)
+    return lambda at, who: FleetLedger(at.redis).pack(who, give_back=True, term=drive.TERM)
+
+
+@case("book_parcel")
+async def book(base: Base, tenant: str) -> Call:
+    parcel = await (await spent(base, tenant)).pack(tenant, give_back=True, term=drive.TERM)
+    assert parcel is not None
+    return lambda at, who: FleetLedger(at.redis).book(who, parcel, term=drive.TERM)
+
+
+@case("drop_parcel")
+async def drop(base: Base, tenant: str) -> Call:
+    parcel = await (await spent(base, tenant)).pack(tenant, give_back=True, term=drive.TERM)
+    assert parcel is not None
+    return lambda at, who: FleetLedger(at.redis).drop(who, parcel, term=drive.TERM)
 
 
 @case("elect_leader")

@@ -64,9 +64,15 @@ async def test_answers_reach_their_askers_in_order_however_many(base: Base, tena
         json.dumps({**RESERVE, "amount": "5"}),
         json.dumps({**RESERVE, "amount": -5}),
         json.dumps({**RESERVE, "ttl_s": 1e13}),
+        json.dumps({**RESERVE, "model": "m" * 201}),
+        json.dumps({**RESERVE, "agent": None}),
         json.dumps({name: value for name, value in RESERVE.items() if name != "from"}),
     ],
 )
 def test_a_broken_request_is_told_from_a_whole_one(text: str) -> None:
-    assert understood(json.dumps(RESERVE)) == RESERVE
+    whole = {**RESERVE, "agent": "a", "model": "m"}
+    assert understood(json.dumps(whole)) == whole
+    assert understood(json.dumps(RESERVE)) == {**RESERVE, "agent": "", "model": ""}, (
+        "as an older version asks"
+    )
     assert understood(text) is None

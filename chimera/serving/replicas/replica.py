@@ -15,6 +15,7 @@ from chimera.runtime.service import Service
 from chimera.serving.heap import freeze
 from chimera.serving.loopback import bind_loopback
 from chimera.settings import Settings
+from chimera.store.fleetledger import FleetLedger
 from chimera.store.signals import Wakeups
 from chimera.telemetry.logs import bind, configure
 
@@ -44,6 +45,7 @@ class Replica:
         self.base = await open_base(self.settings)
         self._stack.push_async_callback(self.base.close)
         await make_local_tenant(self.base)
+        await set_fleet_limits(self.base)
 
     async def run(self, *services: Service) -> None:
         """Start services; they stop in the opposite order."""
@@ -76,6 +78,14 @@ class Replica:
         await self._stack.aclose()
 
 
+async def set_fleet_limits(base: Base) -> None:
+    """The limits that the hub's own environment states over all tenants; idempotent."""
+    if base.settings.fleet_limits:
+        await FleetLedger(base.redis).set_limits(
+            parse_limits(base.settings.fleet_limits), by="environment", stated=base.settings.fleet_limits
+        )
+
+
 async def make_local_tenant(base: Base) -> None:
     """Let the key of the hub's own environment act for the tenant `local`; idempotent."""
     if base.settings.api_key is None:
@@ -84,5 +94,5 @@ async def make_local_tenant(base: Base) -> None:
     await base.tenants.set_key(LOCAL_TENANT, base.settings.api_key.get_secret_value())
     if base.settings.tenant_limits:
         await base.of(LOCAL_TENANT).ledger.set_limits(
-            parse_limits(base.settings.tenant_limits), by="environment"
+            parse_limits(base.settings.tenant_limits), by="environment", stated=base.settings.tenant_limits
         )

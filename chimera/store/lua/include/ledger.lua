@@ -1,66 +1,46 @@
--- The ledger: settled money by window, held money in one figure a subject.
--- Fields of the tenant's ledger: "held", "settled:lifetime", "settled:year:2026", "settled:day:2026-11-22" …
--- Fields of a mission's spend: "held", "settled".
-local WINDOWS = { "minute", "hour", "day", "month", "year", "lifetime" }
--- The UTC calendar of an instant, from days since 1970 (the usual civil-from-days arithmetic).
-local function calendar(us)
-  local seconds = math.floor(us / 1000000)
-  local days = math.floor(seconds / 86400)
-  local z = days + 719468
-  local era = math.floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-  local mp = math.floor((5 * doy + 2) / 153)
-  local day = doy - math.floor((153 * mp + 2) / 5) + 1
-  local month = mp < 10 and mp + 3 or mp - 9
-  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  local rest = seconds - days * 86400
-  return { year = year, month = month, day = day, hour = math.floor(rest / 3600),
-           minute = math.floor(rest % 3600 / 60), second = rest % 60 }
+-- What was settled and what is held, by subject: the tenant ("ledger"), each agent and each model ("subject"), each
+-- mission ("spend", without windows). Fields: "held", "settled:lifetime", "settled:day:2026-11-22" …, "calls".
+-- Sums are gathered by owe() and written once by write_charges().
+local KEEP_DAYS = { minute = 0.125, hour = 3, day = 400 } -- so long a window stays in its hash after its start
+local sums, spends = {}, {} -- key of a subject -> field -> change · mission -> field -> change
+local told, paid = {}, 0    -- what the fleet's ledger must hear: by minute · what may be covered by the allowance
+local function owe(key, field, change)
+  if change == 0 then return end
+  local s = sums[key]
+  if not s then s = {}; sums[key] = s end
+  s[field] = (s[field] or 0) + change
 end
-local function window_id(window, c)
-  if window == "lifetime" then return "lifetime" end
-  if window == "year" then return string.format("year:%04d", c.year) end
-  if window == "month" then return string.format("month:%04d-%02d", c.year, c.month) end
-  if window == "day" then return string.format("day:%04d-%02d-%02d", c.year, c.month, c.day) end
-  if window == "hour" then return string.format("hour:%04d-%02d-%02dT%02d", c.year, c.month, c.day, c.hour) end
-  return string.format("minute:%04d-%02d-%02dT%02d:%02d", c.year, c.month, c.day, c.hour, c.minute)
+-- Who pays for what was asked under an id: a task's mission, a mission itself, or "" for the tenant alone.
+local function payer(id) return string.match(id, "^[^.]*") end
+local function task_named(id) return string.find(id, ".", 1, true) and id or "" end
+-- The keys that a call counts at, beside its mission's. Holds made by an older version name no agent and no model.
+local function subjects_of(k, agent, model)
+  local keys_ = { k.ledger }
+  if agent and agent ~= "" then keys_[2] = k.of_subject("agent/" .. agent) end
+  if model and model ~= "" then keys_[#keys_ + 1] = k.of_subject("model/" .. model) end
+  return keys_
 end
-local MONTH_DAYS = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
-local function leap(y) return (y % 4 == 0 and y % 100 ~= 0) or y % 400 == 0 end
-local function month_days(y, m) return m == 2 and leap(y) and 29 or MONTH_DAYS[m] end
--- Seconds until the window starts anew; 0 for lifetime.
-local function resets_in(window, c)
-  local of_day = c.hour * 3600 + c.minute * 60 + c.second
-  if window == "minute" then return 60 - c.second end
-  if window == "hour" then return 3600 - c.minute * 60 - c.second end
-  if window == "day" then return 86400 - of_day end
-  if window == "month" then return (month_days(c.year, c.month) - c.day + 1) * 86400 - of_day end
-  if window == "year" then
-    local days = month_days(c.year, c.month) - c.day + 1
-    for m = c.month + 1, 12 do days = days + month_days(c.year, m) end
-    return days * 86400 - of_day
-  end
-  return 0
-end
--- Charge a settled amount to every window of the tenant and to the mission; give back what was held.
--- What a call charges is summed, and written once by write_charges().
-local owed, spends = {}, {} -- the ledger's field -> change · mission -> its spend's field -> change
-local function owe(sums, field, change)
-  if change ~= 0 then sums[field] = (sums[field] or 0) + change end
-end
-local function charge(mid, held, cost, c)
+-- Charge a settled amount to every window of every subject and to the mission; give back what was held.
+local function charge(mid, subjects, held, cost, c)
   spends[mid] = spends[mid] or {}
-  owe(owed, "held", -held)
-  owe(spends[mid], "held", -held)
-  if cost == 0 then return end
-  if not c.ids then
+  local s = spends[mid]
+  s.held = (s.held or 0) - held
+  s.settled = (s.settled or 0) + cost
+  if cost ~= 0 and not c.ids then
     c.ids = {}
     for i, window in ipairs(WINDOWS) do c.ids[i] = "settled:" .. window_id(window, c) end
   end
-  for _, field in ipairs(c.ids) do owe(owed, field, cost) end
-  owe(spends[mid], "settled", cost)
+  for _, key in ipairs(subjects) do
+    owe(key, "held", -held)
+    if cost ~= 0 then
+      for _, field in ipairs(c.ids) do owe(key, field, cost) end
+    end
+  end
+  if cost ~= 0 then
+    local minute = window_id("minute", c)
+    told[minute] = (told[minute] or 0) + cost
+    paid = paid + math.max(0, cost)
+  end
 end
 -- Charge it to the call's task too (its key, and its status, spent, round, kept as just read); `kept`: it has a reply.
 -- A task that was pruned stays so.
@@ -80,13 +60,41 @@ local function close(k, holds)
     redis.call("HDEL", k.sent, unpack(holds, i, math.min(i + 999, #holds)))
   end
 end
--- A mission that was archived keeps the figures it was archived with: only the tenant's windows move then.
-local function write_charges(k)
-  for field, change in pairs(owed) do redis.call("HINCRBY", k.ledger, field, int(change)) end
+-- Windows that nobody asks for any more leave their hash: looked for once an hour, when something is written there.
+local function drop_old_windows(key, now)
+  local hour = string.sub(window_id("hour", calendar(now)), 6)
+  if redis.call("HGET", key, "looked") == hour then return end
+  local from, old = {}, {}
+  for window, days in pairs(KEEP_DAYS) do from[window] = window_id(window, calendar(now - days * 86400000000)) end
+  for _, field in ipairs(redis.call("HKEYS", key)) do
+    local id, window = string.match(field, "^settled:((%a+):.+)$")
+    if from[window] and id < from[window] then old[#old + 1] = field end
+  end
+  for i = 1, #old, 1000 do redis.call("HDEL", key, unpack(old, i, math.min(i + 999, #old))) end
+  redis.call("HSET", key, "looked", hour)
+end
+-- A mission that was archived keeps the figures it was archived with: only the subjects' windows move then.
+local function write_charges(k, now)
+  for key, fields in pairs(sums) do
+    for field, change in pairs(fields) do redis.call("HINCRBY", key, field, int(change)) end
+    drop_old_windows(key, now)
+  end
   for mid, fields in pairs(spends) do
     local spend = k.of_spend(mid)
-    if redis.call("EXISTS", spend) == 1 then
-      for field, change in pairs(fields) do redis.call("HINCRBY", spend, field, int(change)) end
+    if mid ~= "" and redis.call("EXISTS", spend) == 1 then
+      for field, change in pairs(fields) do
+        if change ~= 0 then redis.call("HINCRBY", spend, field, int(change)) end
+      end
+    end
+  end
+  if next(told) then
+    local covered = math.min(paid, tonumber(redis.call("HGET", k.purse, "allowance") or 0))
+    if covered > 0 then
+      redis.call("HINCRBY", k.purse, "allowance", int(-covered))
+      redis.call("HINCRBY", k.purse, "covered", int(covered))
+    end
+    for minute, change in pairs(told) do
+      if change ~= 0 then redis.call("HINCRBY", k.purse, "told:" .. minute, int(change)) end
     end
   end
 end
