@@ -26,6 +26,7 @@ from chimera.core.views import MissionView
 from chimera.serving.local.ports import free_port
 from chimera.serving.local.state import Fleet, StateDir
 from chimera.settings import Settings, load
+from chimera.store.apikeys import ApiKeys, new_key
 from chimera.store.archive import Archive
 from chimera.store.blobs import Blobs
 from chimera.store.connection import Redis, connect
@@ -143,9 +144,10 @@ class Site:
     @asynccontextmanager
     async def tenant(self, name: str) -> AsyncIterator[Site]:
         """The same fleet, seen by another tenant, which is made."""
-        store = TenantStore(self.redis)
-        await store.add(name)
-        async with Client(self.fleet.url, await store.new_key(name), timeout_s=120) as client:
+        await TenantStore(self.redis).add(name)
+        key = new_key()
+        await ApiKeys(self.redis).let_in(name, key)
+        async with Client(self.fleet.url, key, timeout_s=120) as client:
             yield replace(self, client=client, name=name)
 
     @property

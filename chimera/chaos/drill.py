@@ -25,6 +25,7 @@ from chimera.chaos.rest import to_zero_and_back
 from chimera.chaos.site import Site
 from chimera.client import Client
 from chimera.errors import BackendError
+from chimera.store.apikeys import ApiKeys, new_key
 from chimera.store.connection import Redis, connect
 from chimera.store.tenants import TenantStore
 
@@ -134,10 +135,11 @@ async def _beside(site: Site, work: Coroutine[Any, Any, T]) -> T:
 
 async def _tenants(redis: Redis, count: int) -> dict[str, str]:
     """Fresh tenants, so that a fleet that has seen a drill may see another."""
-    store, run = TenantStore(redis), uuid.uuid4().hex[:6]
+    store, api_keys, run = TenantStore(redis), ApiKeys(redis), uuid.uuid4().hex[:6]
     keys = {}
     for number in range(1, count + 1):
         name = f"drill-{run}-{number}"
         await store.add(name)
-        keys[name] = await store.new_key(name)
+        keys[name] = new_key()
+        await api_keys.let_in(name, keys[name])
     return keys

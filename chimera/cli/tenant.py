@@ -13,6 +13,8 @@ from chimera.cli.store import at_store
 
 if TYPE_CHECKING:
     from chimera.core.tenant import Quota
+    from chimera.settings import Settings
+    from chimera.store.connection import Redis
     from chimera.store.tenants import TenantStore
 
 T = TypeVar("T")
@@ -68,11 +70,16 @@ def add(name: Name, output_format: Output = Format.TEXT) -> None:
     """
     from chimera.core.tenant import check_name
 
-    async def make(tenants: TenantStore) -> str:
-        await tenants.add(check_name(name))
-        return await tenants.new_key(name)
+    async def make(redis: Redis, _: Settings) -> str:
+        from chimera.store.apikeys import ApiKeys, new_key
+        from chimera.store.tenants import TenantStore
 
-    key = ask(make)
+        await TenantStore(redis).add(check_name(name))
+        key = new_key()
+        await ApiKeys(redis).let_in(name, key)
+        return key
+
+    key = at_store(make)
     if output_format is Format.JSON:
         return output.document({"tenant": name, "api_key": key})
     return output.say(key)

@@ -9,6 +9,7 @@ import structlog
 from chimera.settings import Settings
 from chimera.store import keys
 from chimera.store.actions import ActionStore
+from chimera.store.apikeys import ApiKeys
 from chimera.store.archive import Archive
 from chimera.store.blobs import Blobs
 from chimera.store.catalogue import Catalogue
@@ -67,6 +68,7 @@ class Base:
     """For reads that wait: it has no socket timeout."""
     blobs: Blobs
     tenants: TenantStore
+    api_keys: ApiKeys
     catalogue: Catalogue
     room: Room
     """How full the store is, asked once for the whole process."""
@@ -138,6 +140,7 @@ def base_of(settings: Settings) -> Base:
         blocking=connect(settings, blocking=True),
         blobs=Blobs(settings.blob_location),
         tenants=TenantStore(redis, settings.tenant_quota),
+        api_keys=ApiKeys(redis),
         catalogue=Catalogue(redis),
         room=Room(redis),
         troubles=Troubles(redis),

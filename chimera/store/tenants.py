@@ -1,37 +1,17 @@
-"""Tenants, their API keys and their quotas. A key is shown once; only its SHA-256 is kept."""
+"""Tenants and their quotas."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import secrets
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from chimera.core.tenant import FIELDS, Quota
-from chimera.errors import CorruptRecord, InvalidRequest, NotFound, Unauthorized
+from chimera.errors import CorruptRecord, InvalidRequest, NotFound
 from chimera.store import keys
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Scripts
-
-RECOGNISED_S = 1.0
-"""A key that was taken away may be let in for so long."""
-MOST_RECOGNISED = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who makes a request."""
-
-    tenant: str
-    key_id: str
-
-    def __str__(self) -> str:
-        return f"key:{self.key_id}"
 
 
 class TenantStore:
@@ -45,7 +25,6 @@ class TenantStore:
         self._redis = redis
         self._scripts = Scripts(redis)
         self._defaults = defaults or Quota()
-        self._recognised: dict[str, tuple[Principal, float]] = {}
 
     async def add(self, tenant: str) -> None:
         """Make a tenant; idempotent."""
@@ -121,48 +100,3 @@ class TenantStore:
             *(field for one in values.items() for field in one),
         )
         return await self.quota(tenant)
-
-    async def new_key(self, tenant: str) -> str:
-        """A new key of 256 random bits for the tenant. It is not kept: only its digest is."""
-        key = f"chi_{secrets.token_urlsafe(32)}"
-        await self.set_key(tenant, key)
-        return key
-
-    async def set_key(self, tenant: str, key: str) -> None:
-        """Let a key act for the tenant; idempotent."""
-        # The key is random, so one fast hash suffices: there is nothing to guess.
-        record = json.dumps({"tenant": tenant, "key_id": _digest(key)[:8]})
-        await self._scripts.run("set_key", [keys.API_KEYS], _digest(key), record)
-
-    async def recognise(self, key: str) -> Principal:
-        """Whose key this is, or was at most `RECOGNISED_S` ago: of a key in use, Redis is asked once in that.
-
-        Raises:
-            Unauthorized: nobody's; of that nothing is remembered.
-        """
-        digest = _digest(key)
-        principal, until = self._recognised.get(digest, (None, 0.0))
-        asked_at = time.monotonic()
-        if principal is None or asked_at >= until:
-            principal = await self.authenticate(key)
-            if len(self._recognised) >= MOST_RECOGNISED:
-                self._recognised.clear()
-            self._recognised[digest] = principal, asked_at + RECOGNISED_S
-        return principal
-
-    async def authenticate(self, key: str) -> Principal:
-        """Whose key this is.
-
-        Raises:
-            Unauthorized: nobody's.
-        """
-        with translated():
-            record = await self._redis.hget(keys.API_KEYS, _digest(key))
-        if record is None:
-            raise Unauthorized("this key is not known: check CHIMERA_API_KEY")
-        with translated():
-            return Principal(**json.loads(record))
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()

@@ -27,6 +27,7 @@ from chimera.core.task import Task
 from chimera.core.views import Health
 from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, create_app
+from tests.keys import key_of
 from tests.redis_fixtures import base, redis_server, settings, tenant
 from tests.runtime.fleet import Fleet, registry, running
 
@@ -203,7 +204,7 @@ async def hub(fleet: Fleet, base: Base, tenant: str, shell: Shell) -> AsyncItera
         await server.startup(sockets=[listener])
         serving = asyncio.create_task(server.main_loop())
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        key = await base.tenants.new_key(tenant)
+        key = await key_of(base, tenant)
         yield Shell(shell.directory, {**shell.environment, "CHIMERA_URL": url, "CHIMERA_API_KEY": key})
         server.should_exit = True
         await serving

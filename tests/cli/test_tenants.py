@@ -22,7 +22,7 @@ async def test_a_tenant_is_made_with_a_key_that_acts_for_it(operator: Shell, bas
     name = f"{tenant}-new"
     done = await operator("tenant", "add", name)
     assert done.code == 0
-    assert (await base.tenants.authenticate(done.out.strip())).tenant == name
+    assert (await base.api_keys.authenticate(done.out.strip())).tenant == name
     listed = (await operator("tenant", "list", "-o", "json")).document
     assert next(one for one in listed if one["tenant"] == name)["weight"] == 1
     assert name in (await operator("tenant", "list")).out

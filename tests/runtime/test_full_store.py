@@ -26,6 +26,7 @@ from chimera.settings import Settings, load
 from chimera.store import keys
 from chimera.store.room import ASK_AGAIN_S, FULL_AT
 from tests import troubles
+from tests.keys import key_of
 from tests.runtime.fleet import registry, running
 from tests.store import drive
 
@@ -61,7 +62,7 @@ async def base(settings: Settings) -> AsyncIterator[Base]:
 
 @pytest.fixture
 async def http(base: Base) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {await base.tenants.new_key('acme')}"}
+    headers = {"Authorization": f"Bearer {await key_of(base, 'acme')}"}
     transport = httpx.ASGITransport(create_app(Hub(base)))
     async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as client:
         yield client

@@ -75,7 +75,7 @@ async def test_a_fleet_may_start_on_a_store_that_is_full(base: Base, small: Redi
     async with troubles.full(small):
         again = await open_base(base.settings)
         await again.tenants.add("local")
-        await again.tenants.set_key("local", "key")
+        await again.api_keys.let_in("local", "key")
         await again.of("local").ledger.set_limits({drive.DAY: 5}, by="environment")
         await again.catalogue.publish({"echo": {}})
         assert await again.election("orchestrator").lead("me", ttl_s=1) is not None

@@ -616,8 +616,8 @@ async def add_tenant(base: Base, tenant: str) -> Call:
 @case("set_key")
 async def set_key(base: Base, tenant: str) -> Call:
     async def call(at: Base, who: str) -> Any:
-        await at.tenants.set_key(who, f"key of {who}")
-        return (await base.tenants.authenticate(f"key of {who}")).tenant
+        await at.api_keys.let_in(who, f"key of {who}")
+        return (await base.api_keys.authenticate(f"key of {who}")).tenant
 
     return call
 

@@ -1,4 +1,4 @@
-"""Who calls: a tenant's key, before anything else of the request is looked at.
+"""Who calls, and whether they may: a key and its scopes, before anything else of the request is looked at.
 
 The key is checked before the body is read, so that a stranger cannot make us hold one.
 """
@@ -6,26 +6,56 @@ The key is checked before the body is read, so that a stranger cannot make us ho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from email.message import Message
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import Depends, Request, Response, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
-from chimera.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, StoreUnavailable, Unauthorized
+from chimera.core.scope import Scope, shown
+from chimera.errors import (
+    ConfigurationError,
+    Forbidden,
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    StoreUnavailable,
+    Unauthorized,
+)
 from chimera.runtime.base import TenantStores
 from chimera.serving.gateway.crowd import Visit
 from chimera.serving.gateway.hub import Hub, promptly
-from chimera.store.tenants import Principal
+from chimera.store.apikeys import Principal
 
 BODY_S = 60.0
 """A JSON body must be there within this; lines have bounds of their own (`chimera.serving.gateway.lines`)."""
+NEEDS = "x-chimera-scope"
+"""A route's scope, in the OpenAPI document."""
+FOR = "x-chimera-for"
+"""Whose keys a route is for, in the OpenAPI document: ``tenant``, ``fleet`` or ``both``."""
 INPUTS = "inputs"
 """Of a mission's members the one that goes to the blob store; each item has a limit of its own."""
+
+
+def needs(
+    scope: Literal["submit", "read", "operate", "admin", "limits"],
+    extra: Mapping[str, Any] | None = None,
+    *,
+    of: Literal["tenant", "fleet", "both"] = "tenant",
+) -> dict[str, Any]:
+    """What a route says of itself: ``@router.get("/spend", openapi_extra=needs("read"))``.
+
+    Args:
+        scope: what the key must have.
+        extra: more for the OpenAPI document.
+        of: whose key it must be. Of ``fleet`` and ``both`` the route must not take `Caller.stores` for
+            granted: a key of the fleet has no tenant.
+    """
+    return {**(extra or {}), NEEDS: scope, FOR: of}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +64,22 @@ class Caller:
 
     hub: Hub
     principal: Principal
-    stores: TenantStores
 
     @property
     def tenant(self) -> str:
         """Their tenant."""
         return self.principal.tenant
+
+    @property
+    def stores(self) -> TenantStores:
+        """Their tenant's stores.
+
+        Raises:
+            Forbidden: they act for the whole fleet.
+        """
+        if self.principal.of_fleet:
+            raise Forbidden("a key of the whole fleet acts for no tenant")
+        return self.hub.base.of(self.tenant)
 
 
 def hub_of(request: Request) -> Hub:
@@ -90,9 +130,10 @@ async def recognise(request: Request) -> Caller:
         ) from None
     visit = _visit(request)
     visit.crowd.join(visit, principal.tenant)
-    async with promptly():
-        await request.app.state.throttle.admit(principal.tenant)
-    return Caller(hub, principal, hub.base.of(principal.tenant))
+    if not principal.of_fleet:
+        async with promptly():
+            await request.app.state.throttle.admit(principal.tenant)
+    return Caller(hub, principal)
 
 
 def hold(request: Request, size: int) -> None:
@@ -110,19 +151,52 @@ async def _owner(hub: Hub, key: str) -> Principal:
     """Whose key it is. A read, so it may be repeated once: after a restart of the store the connections
     kept from before are dead, and the first to use one learns so. Better here than in a write."""
     try:
-        return await hub.base.tenants.recognise(key)
+        return await hub.base.api_keys.recognise(key)
     except StoreUnavailable:
-        return await hub.base.tenants.recognise(key)
+        return await hub.base.api_keys.recognise(key)
+
+
+def allow(principal: Principal, scope: Scope, of: str) -> None:
+    """Let only those pass who may.
+
+    Raises:
+        Forbidden: what the key lacks.
+    """
+    if of != "both" and principal.of_fleet != (of == "fleet"):
+        raise Forbidden(
+            "this call is for a tenant's key, and this key is the whole fleet's: make one with "
+            "`chimera key create --tenant NAME`"
+            if principal.of_fleet
+            else "this call is for a key of the whole fleet, and this key is a tenant's: ask the operator"
+        )
+    if scope not in principal.scopes:
+        raise Forbidden(
+            f"this call needs a key with the scope `{scope}`, and key {principal.key_id} has "
+            f"{', '.join(shown(principal.scopes))}: whoever has the scope `admin` makes one "
+            f"(`chimera key create --scopes {scope}`)"
+        )
 
 
 class Guarded(APIRoute):
-    """A route for tenants: the key first, then a body of bounded size, read fast."""
+    """A route for those with a key: the key and its scopes first, then a body of bounded size, read fast.
+
+    Raises:
+        ConfigurationError: it does not say what it needs.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
+        said = self.openapi_extra or {}
+        if NEEDS not in said:
+            raise ConfigurationError(
+                f"the route {self.path} names no scope: give it `openapi_extra=needs(…)` "
+                "(chimera/serving/gateway/auth.py)"
+            )
+        scope, of = Scope(said[NEEDS]), str(said[FOR])
 
         async def handle(request: Request) -> Response:
-            request.state.caller = await recognise(request)
+            caller = request.state.caller = await recognise(request)
+            allow(caller.principal, scope, of)
             if (answered := await self.streamed(request)) is not None:
                 return answered
             bounded = JsonRequest(request.scope, request.receive)

@@ -38,6 +38,7 @@ from chimera.serving.local.stages import Stage, StageEvent, StageLog, Status
 from chimera.serving.local.state import TENANT, Fleet, StateDir
 from chimera.settings import Settings
 from chimera.store import connection
+from chimera.store.apikeys import ApiKeys
 from chimera.store.tenants import TenantStore
 from chimera.version import __version__
 
@@ -180,9 +181,9 @@ class Supervisor:
         client = connection.connect(chosen)
         try:
             await connection.prepare(client)
-            tenants = TenantStore(client)
-            await tenants.add(TENANT)
-            await tenants.set_key(TENANT, self._state.api_key.read_text(encoding="utf-8").strip())
+            await TenantStore(client).add(TENANT)
+            key = self._state.api_key.read_text(encoding="utf-8").strip()
+            await ApiKeys(client).let_in(TENANT, key)
         except StoreUnavailable as exc:
             raise ConfigurationError(f"{exc} (it is {_without_password(url)})") from exc
         finally:

@@ -91,7 +91,7 @@ async def make_local_tenant(base: Base) -> None:
     if base.settings.api_key is None:
         return
     await base.tenants.add(LOCAL_TENANT)
-    await base.tenants.set_key(LOCAL_TENANT, base.settings.api_key.get_secret_value())
+    await base.api_keys.let_in(LOCAL_TENANT, base.settings.api_key.get_secret_value())
     if base.settings.tenant_limits:
         await base.of(LOCAL_TENANT).ledger.set_limits(
             parse_limits(base.settings.tenant_limits), by="environment", stated=base.settings.tenant_limits

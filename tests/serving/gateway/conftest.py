@@ -20,6 +20,7 @@ from chimera.core.views import Health
 from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, create_app
 from chimera.store.tasks import HandedIn
+from tests.keys import key_of
 from tests.redis_fixtures import base, redis_server, settings, tenant
 
 __all__ = ["base", "redis_server", "settings", "tenant"]
@@ -108,7 +109,7 @@ async def well() -> Health:
 @pytest.fixture
 async def key(base: Base, tenant: str) -> str:
     await base.catalogue.publish(AGENTS)
-    return await base.tenants.new_key(tenant)
+    return await key_of(base, tenant)
 
 
 @pytest.fixture

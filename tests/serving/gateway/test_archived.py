@@ -10,6 +10,7 @@ import pytest
 
 from chimera.core.verdict import Decision
 from chimera.runtime.base import Base
+from tests.keys import key_of
 from tests.serving.gateway.conftest import MISSION, Fleet, submitted
 from tests.store import drive
 
@@ -176,7 +177,7 @@ async def test_a_watch_of_it_shows_it_and_ends(http: httpx.AsyncClient, fleet: F
 async def test_another_tenants_does_not_exist(http: httpx.AsyncClient, base: Base, fleet: Fleet) -> None:
     mission_id = await finished(http, fleet)
     await archive(fleet, mission_id)
-    other = {"Authorization": f"Bearer {await base.tenants.new_key(f'{fleet.tenant}-x')}"}
+    other = {"Authorization": f"Bearer {await key_of(base, f'{fleet.tenant}-x')}"}
     for path in (f"/v1/missions/{mission_id}", f"/v1/tasks/{mission_id}.0"):
         assert (await http.get(path, headers=other)).status_code == 404
     assert (await http.get("/v1/missions?archived=true", headers=other)).json()["items"] == []

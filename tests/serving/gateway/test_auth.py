@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, create_app
+from tests.keys import key_of
 from tests.serving.gateway.conftest import MISSION, submitted
 
 
@@ -52,7 +53,7 @@ async def test_another_tenants_ids_look_like_none(
     app: FastAPI, http: httpx.AsyncClient, base: Base, tenant: str
 ) -> None:
     mission_id = await submitted(http)
-    other = await base.tenants.new_key(f"{tenant}-other")
+    other = await key_of(base, f"{tenant}-other")
     foreign = {"Authorization": f"Bearer {other}"}
     for method, path in v1_calls(app):
         if "m" not in path.split("/"):

@@ -18,6 +18,7 @@ from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, auth, create_app, lines
 from chimera.serving.gateway.app import PROBES
 from chimera.serving.gateway.crowd import Crowd, Visit
+from tests.keys import key_of
 from tests.serving.gateway.conftest import MISSION, port, serve
 
 __all__ = ["port"]
@@ -106,7 +107,7 @@ async def test_one_request_too_many_is_refused_and_probes_are_answered(
 async def test_a_tenant_that_has_its_share_under_way_keeps_no_other_out(
     base: Base, tenant: str, key: str, port: Any
 ) -> None:
-    other = {"Authorization": f"Bearer {await base.tenants.new_key(f'{tenant}-x')}"}
+    other = {"Authorization": f"Bearer {await key_of(base, f'{tenant}-x')}"}
     async with gateway(base, key, port, max_requests=3, max_tenant_requests=1) as http:
         async with sending(str(http.base_url), key):
             refused = await crowded(http)
@@ -131,7 +132,7 @@ async def test_a_request_counts_for_each_mib_of_it_that_is_in_memory(
             held.set()
 
     monkeypatch.setattr(Crowd, "hold", noted)
-    other = {"Authorization": f"Bearer {await base.tenants.new_key(f'{tenant}-x')}"}
+    other = {"Authorization": f"Bearer {await key_of(base, f'{tenant}-x')}"}
     async with gateway(base, key, port, max_requests=5, max_tenant_requests=3) as http:
         async with sending(str(http.base_url), key, content_type) as large:
             large.send(b'{"goal": "' + b"x" * (2 << 20))  # three places

@@ -15,6 +15,7 @@ from chimera.runtime.base import open_base
 from chimera.serving.gateway import Hub, create_app
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
+from tests.keys import key_of
 from tests.serving.gateway.conftest import AGENTS, MISSION, serve, submitted
 
 CALLS = [
@@ -40,7 +41,7 @@ async def own(server: RedisServer, tmp_path: Path, port: socket.socket) -> Async
     base = await open_base(load(redis_url=server.url, state_dir=tmp_path))
     await base.tenants.add("acme")
     await base.catalogue.publish(AGENTS)
-    headers = {"Authorization": f"Bearer {await base.tenants.new_key('acme')}"}
+    headers = {"Authorization": f"Bearer {await key_of(base, 'acme')}"}
     async with (
         serve(create_app(Hub(base)), port) as url,
         httpx.AsyncClient(base_url=url, headers=headers) as client,

@@ -18,6 +18,7 @@ from chimera.serving.gateway import Hub, create_app
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
 from tests import troubles
+from tests.keys import key_of
 from tests.relay import Relay
 from tests.serving.gateway.conftest import AGENTS, MISSION, serve
 
@@ -44,7 +45,7 @@ async def http(
     base = await open_base(load(redis_url=url, state_dir=tmp_path))
     await base.tenants.add("acme")
     await base.catalogue.publish(AGENTS)
-    headers = {"Authorization": f"Bearer {await base.tenants.new_key('acme')}"}
+    headers = {"Authorization": f"Bearer {await key_of(base, 'acme')}"}
     async with (
         serve(create_app(Hub(base)), port) as address,
         httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as client,

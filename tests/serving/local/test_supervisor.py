@@ -86,7 +86,7 @@ async def test_a_killed_redis_comes_back_at_its_address_with_all_it_acknowledged
             ]
         assert redis.url == url
         key = supervisor._state.api_key.read_text(encoding="utf-8").strip()
-        assert (await base.tenants.authenticate(key)).tenant == TENANT
+        assert (await base.api_keys.authenticate(key)).tenant == TENANT
         assert not guard.done()
         await base.close()
 

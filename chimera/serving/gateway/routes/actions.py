@@ -12,7 +12,7 @@ from chimera.core.action import ActionStatus
 from chimera.core.mistakes import Counted, at_most
 from chimera.core.views import ActionView, Page, RetryView
 from chimera.serving.gateway.answers import After, Limit, Operation, answer, position
-from chimera.serving.gateway.auth import KEY, ByCaller, Guarded
+from chimera.serving.gateway.auth import KEY, ByCaller, Guarded, needs
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.pages import scan
 from chimera.serving.gateway.render import action_view, mission_view
@@ -32,7 +32,7 @@ class Retry(Counted):
     ]
 
 
-@router.get("/{mission_id}/actions", response_model=Page[ActionView])
+@router.get("/{mission_id}/actions", response_model=Page[ActionView], openapi_extra=needs("read"))
 async def actions(
     mission_id: str,
     caller: ByCaller,
@@ -52,7 +52,7 @@ async def actions(
     return answer(Page[ActionView](items=views, next=following))
 
 
-@router.post("/{mission_id}/actions/retry", response_model=RetryView)
+@router.post("/{mission_id}/actions/retry", response_model=RetryView, openapi_extra=needs("operate"))
 async def retry(mission_id: str, what: Retry, caller: ByCaller, operation: Operation = None) -> Response:
     """Give FAILED actions a fresh set of tries, under the keys they had; others are left as they are."""
     async with caller.stores.readings.changing(mission_id), promptly():

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from chimera.core.mission import MissionFile, MissionSpec
 from chimera.core.views import AgentView, FleetView, Page, SpendView
 from chimera.serving.gateway.answers import answer
-from chimera.serving.gateway.auth import KEY, ByCaller, Guarded
+from chimera.serving.gateway.auth import KEY, ByCaller, Guarded, needs
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.render import spend_view, worker_view
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["hub"], route_class=Guarded, dependencies
 INBOX_COUNTED = 10_000
 
 
-@router.get("/agents", response_model=Page[AgentView])
+@router.get("/agents", response_model=Page[AgentView], openapi_extra=needs("read"))
 async def agents(caller: ByCaller) -> Response:
     """Agents that missions may name."""
     async with promptly():
@@ -28,14 +28,14 @@ async def agents(caller: ByCaller) -> Response:
     return answer(Page[AgentView](items=views))
 
 
-@router.get("/spend", response_model=SpendView)
+@router.get("/spend", response_model=SpendView, openapi_extra=needs("read"))
 async def spend(caller: ByCaller) -> Response:
     """The tenant's limits, what is spent in each window, and what is held."""
     async with promptly():
         return answer(spend_view(await caller.stores.ledger.balance(), caller.tenant))
 
 
-@router.get("/fleet", response_model=FleetView)
+@router.get("/fleet", response_model=FleetView, openapi_extra=needs("read"))
 async def fleet(caller: ByCaller) -> Response:
     """The tenant's own workers, and the health of the hub."""
     stores = caller.stores
@@ -57,7 +57,7 @@ async def fleet(caller: ByCaller) -> Response:
     )
 
 
-@router.get("/schema/mission")
+@router.get("/schema/mission", openapi_extra=needs("read"))
 async def schema(caller: ByCaller) -> dict[str, Any]:
     """JSON Schemas (2020-12): `file` is what people write, `spec` what `POST /v1/missions` takes."""
     return _schemas()

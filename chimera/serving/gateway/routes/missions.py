@@ -16,7 +16,7 @@ from chimera.core.money import MAX_USD, microusd
 from chimera.core.task import TaskStatus
 from chimera.core.views import MissionView, Page, RedriveView, TaskView
 from chimera.serving.gateway.answers import After, Limit, Operation, answer, position
-from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
+from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, needs
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.intake import check_size
 from chimera.serving.gateway.listing import listed
@@ -93,7 +93,7 @@ async def _view(caller: Caller, mission_id: str) -> MissionView:
         return mission_view(await caller.stores.readings.mission(mission_id), caller.tenant)
 
 
-@router.get("", response_model=Page[MissionView])
+@router.get("", response_model=Page[MissionView], openapi_extra=needs("read"))
 async def missions(
     caller: ByCaller,
     archived: Annotated[bool, Query(description="Those that are archived; else those that are not.")] = False,
@@ -118,13 +118,13 @@ async def missions(
     return answer(Page[MissionView](items=views, next=following, damaged=damaged))
 
 
-@router.get("/{mission_id}", response_model=MissionView)
+@router.get("/{mission_id}", response_model=MissionView, openapi_extra=needs("read"))
 async def mission(mission_id: str, caller: ByCaller) -> Response:
     """One mission as it stands now."""
     return answer(await _view(caller, mission_id))
 
 
-@router.patch("/{mission_id}", response_model=MissionView)
+@router.patch("/{mission_id}", response_model=MissionView, openapi_extra=needs("submit"))
 async def edit(mission_id: str, change: Edit, caller: ByCaller, operation: Operation = None) -> Response:
     """Change goal or context: state_version grows; work under way is done again, accepted results stand."""
     check_size("context", change.context, caller.hub.base.settings.max_input_bytes)
@@ -139,7 +139,7 @@ async def edit(mission_id: str, change: Edit, caller: ByCaller, operation: Opera
     return answer(await _view(caller, mission_id))
 
 
-@router.post("/{mission_id}/cancel", response_model=MissionView)
+@router.post("/{mission_id}/cancel", response_model=MissionView, openapi_extra=needs("submit"))
 async def cancel(mission_id: str, caller: ByCaller, why: Cancellation | None = None) -> Response:
     """End a mission: nothing more starts, what is accepted stays. Twice is fine."""
     reason = why.reason if why else ""
@@ -148,7 +148,7 @@ async def cancel(mission_id: str, caller: ByCaller, why: Cancellation | None = N
     return answer(await _view(caller, mission_id))
 
 
-@router.post("/{mission_id}/pause", response_model=MissionView)
+@router.post("/{mission_id}/pause", response_model=MissionView, openapi_extra=needs("submit"))
 async def pause(
     mission_id: str, caller: ByCaller, why: Pause | None = None, operation: Operation = None
 ) -> Response:
@@ -163,7 +163,7 @@ async def pause(
     return answer(await _view(caller, mission_id))
 
 
-@router.post("/{mission_id}/resume", response_model=MissionView)
+@router.post("/{mission_id}/resume", response_model=MissionView, openapi_extra=needs("submit"))
 async def resume(
     mission_id: str, caller: ByCaller, how: Resumption | None = None, operation: Operation = None
 ) -> Response:
@@ -179,7 +179,7 @@ async def resume(
     return answer(await _view(caller, mission_id))
 
 
-@router.post("/{mission_id}/redrive", response_model=RedriveView)
+@router.post("/{mission_id}/redrive", response_model=RedriveView, openapi_extra=needs("submit"))
 async def redrive(mission_id: str, what: Redrive, caller: ByCaller, operation: Operation = None) -> Response:
     """Give FAILED tasks a fresh set of attempts; tasks that did not fail are left as they are."""
     async with caller.stores.readings.changing(mission_id), promptly():
@@ -189,7 +189,7 @@ async def redrive(mission_id: str, what: Redrive, caller: ByCaller, operation: O
     return answer(RedriveView(redriven=count, mission=await _view(caller, mission_id)))
 
 
-@router.get("/{mission_id}/tasks", response_model=Page[TaskView])
+@router.get("/{mission_id}/tasks", response_model=Page[TaskView], openapi_extra=needs("read"))
 async def tasks(
     mission_id: str,
     caller: ByCaller,
@@ -209,7 +209,7 @@ async def tasks(
     return answer(Page[TaskView](items=views, next=following))
 
 
-@router.get("/{mission_id}/results", response_class=StreamingResponse)
+@router.get("/{mission_id}/results", response_class=StreamingResponse, openapi_extra=needs("read"))
 async def results(mission_id: str, caller: ByCaller, after: AfterResult = "") -> StreamingResponse:
     """What is accepted so far, in the order planned: one ResultView a line (NDJSON).
 

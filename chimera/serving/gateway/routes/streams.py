@@ -12,7 +12,7 @@ from chimera.core.event import Position
 from chimera.core.mission import MISSION_FINAL
 from chimera.core.task import OPEN
 from chimera.errors import InvalidRequest
-from chimera.serving.gateway.auth import KEY, ByCaller, Guarded
+from chimera.serving.gateway.auth import KEY, ByCaller, Guarded, needs
 from chimera.serving.gateway.hub import each_promptly, promptly
 from chimera.serving.gateway.render import mission_view
 from chimera.serving.gateway.streams import BEAT, END, HEARTBEAT_S, EventStream, Streams, Tail, frame
@@ -25,7 +25,7 @@ LastEventId = Annotated[
 ]
 
 
-@router.get("/{mission_id}/watch", response_class=StreamingResponse)
+@router.get("/{mission_id}/watch", response_class=StreamingResponse, openapi_extra=needs("read"))
 async def watch(mission_id: str, caller: ByCaller, request: Request) -> StreamingResponse:
     """Server-sent events named `mission`: a MissionView now, and again whenever something changed,
     at most five a second. Ends with an event `end` once the mission is final."""
@@ -52,7 +52,7 @@ async def watch(mission_id: str, caller: ByCaller, request: Request) -> Streamin
     return EventStream(streams, caller.tenant, snapshots, await streams.join(caller.tenant))
 
 
-@router.get("/{mission_id}/events", response_class=StreamingResponse)
+@router.get("/{mission_id}/events", response_class=StreamingResponse, openapi_extra=needs("read"))
 async def events(
     mission_id: str,
     caller: ByCaller,

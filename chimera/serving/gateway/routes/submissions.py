@@ -10,7 +10,7 @@ from chimera.core.mission import MissionBase, MissionSpec
 from chimera.core.views import MissionView
 from chimera.errors import InvalidRequest
 from chimera.serving.gateway.answers import MAX_OPERATION, Operation, answer
-from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, JsonRequest, caller_of
+from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, JsonRequest, caller_of, needs
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.intake import listed, take_in
 from chimera.serving.gateway.lines import MEDIA_TYPES, Lines, are_lines
@@ -67,7 +67,7 @@ def _is_operation(text: str | None) -> bool:
 router = APIRouter(prefix="/v1/missions", tags=["missions"], route_class=Submitted, dependencies=[KEY])
 
 
-@router.post("", status_code=201, response_model=MissionView, openapi_extra=LINES)
+@router.post("", status_code=201, response_model=MissionView, openapi_extra=needs("submit", LINES))
 async def submit(spec: MissionSpec, caller: ByCaller, operation: Operation = None) -> Response:
     """Submit a mission. 201: it is stored and will be done. 200: this Idempotency-Key made it before.
 

@@ -16,7 +16,7 @@ from chimera.core.views import Page, ReviewView, TaskView, WhyView
 from chimera.core.waiting import why
 from chimera.errors import Conflict, NotFound
 from chimera.serving.gateway.answers import Limit, Operation, answer
-from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded
+from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, needs
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.listing import listed
 from chimera.serving.gateway.render import action_view, dependencies, over, review_view, task_view, why_view
@@ -54,13 +54,13 @@ async def _mission_of(caller: Caller, task_id: str) -> Reading:
         raise NotFound(f"there is no task {task_id!r}") from None
 
 
-@tasks.get("/{task_id}", response_model=TaskView)
+@tasks.get("/{task_id}", response_model=TaskView, openapi_extra=needs("read"))
 async def task(task_id: str, caller: ByCaller) -> Response:
     """One task, with the results it takes in, its verdicts, its actions and what it cost."""
     return answer(await _task(caller, task_id))
 
 
-@tasks.get("/{task_id}/why", response_model=WhyView)
+@tasks.get("/{task_id}/why", response_model=WhyView, openapi_extra=needs("read"))
 async def why_it_waits(task_id: str, caller: ByCaller) -> Response:
     """What holds a task: its place in line, and which of dependency, pause, budget, limit, capacity, a later
     try, the judge, a human or planning it is; with the figures, and a sentence that says what to do."""
@@ -83,7 +83,7 @@ async def why_it_waits(task_id: str, caller: ByCaller) -> Response:
     return answer(why_view(task_id, at.status, why(at)))
 
 
-@reviews.get("", response_model=Page[ReviewView])
+@reviews.get("", response_model=Page[ReviewView], openapi_extra=needs("read"))
 async def inbox(caller: ByCaller, limit: Limit = 100) -> Response:
     """What waits for a human, longest waiting first. Answer some to see more than a hundred."""
     stores = caller.stores
@@ -99,7 +99,7 @@ async def inbox(caller: ByCaller, limit: Limit = 100) -> Response:
     return answer(Page[ReviewView](items=views, damaged=damaged))
 
 
-@reviews.get("/{task_id}", response_model=ReviewView)
+@reviews.get("/{task_id}", response_model=ReviewView, openapi_extra=needs("read"))
 async def review(task_id: str, caller: ByCaller) -> Response:
     """One task that waits for a human."""
     async with promptly():
@@ -113,7 +113,7 @@ async def review(task_id: str, caller: ByCaller) -> Response:
     return answer(review_view(record, reading.mission))
 
 
-@reviews.post("/{task_id}/approve", response_model=TaskView)
+@reviews.post("/{task_id}/approve", response_model=TaskView, openapi_extra=needs("operate"))
 async def approve(
     task_id: str, caller: ByCaller, said: Answer | None = None, operation: Operation = None
 ) -> Response:
@@ -121,7 +121,7 @@ async def approve(
     return await _answer(caller, task_id, Decision.ACCEPT, said, operation)
 
 
-@reviews.post("/{task_id}/reject", response_model=TaskView)
+@reviews.post("/{task_id}/reject", response_model=TaskView, openapi_extra=needs("operate"))
 async def reject(
     task_id: str, caller: ByCaller, said: Answer | None = None, operation: Operation = None
 ) -> Response:
