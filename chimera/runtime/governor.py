@@ -56,17 +56,15 @@ class Governor(Service):
         # Woken for some tenants: those only. On a sweep: all of them, and holds that ran out too.
         named, self._named = self._named, set()
         try:
-            if not named:
+            # A new leader looks at all before it grants: the last one may have left transfers half done.
+            if sweeps := not named or term != self._term:
                 await self._transfers.look(term, anew=term != self._term)
                 self._term = term
-            if self._term != term:
-                self._wakeups.name("")
-                return  # a new leader first looks at what the last one left half done
-            for tenant in self._turns.of(named or await self._base.tenants.names()):
+            for tenant in self._turns.of(await self._base.tenants.names() if sweeps else named):
                 with self._bulkhead.of(tenant):
                     if await self._answer(tenant, term) == BATCH:
                         self._wakeups.name(tenant)  # the rest when it is its turn again
-                    if not named:
+                    if sweeps:
                         await self._expire(tenant, term)
                         await self._transfers.tell(tenant, term)
         except OldTerm:
