@@ -1,9 +1,9 @@
 """A thousand callers at once, every level limited: over none of them at any instant, whatever crashes.
 
 The clock runs many times as fast as it does, so that minutes roll and holds run out while callers call;
-callers crash before their call leaves and after it was served; governors die amid their work. Beside it, under
-the same load, what others do: look and then spend, and cap what is held at what is left. `pytest -s` prints the
-table.
+callers crash before their call leaves and after it was served; governors die amid their work. Beside it,
+under the same load, what others do: look and then spend, and cap what is held at what is left. `pytest -s`
+prints the table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ START = datetime(2026, 12, 31, 23, 50, tzinfo=UTC)
 TICK_S, FAST_S = 0.02, 1
 """So much of the clock passes in so little time."""
 TTL_S = 90
-TRIES = 20
+TRIES, SEEDS = 20, 3
 LIMITS = {
     "minute": 9_000,
     "hour": 60_000,
@@ -298,16 +298,17 @@ class LookThenSpend:
 
     redis: Any
     limit: int
+    key: str
 
     async def admit(self, caller: str, amount: int) -> str | None:
-        spent = int(await self.redis.get("naive:spent") or 0)
+        spent = int(await self.redis.get(self.key) or 0)
         return caller if spent + amount <= self.limit else None
 
     async def done(self, hold: str, cost: int) -> None:
-        await self.redis.incrby("naive:spent", cost)
+        await self.redis.incrby(self.key, cost)
 
     async def spent(self) -> int:
-        return int(await self.redis.get("naive:spent") or 0)
+        return int(await self.redis.get(self.key) or 0)
 
 
 @dataclass
@@ -316,6 +317,7 @@ class CapAndAdmit:
 
     redis: Any
     limit: int
+    key: str
     holds: dict[str, int] = field(default_factory=dict)
     SCRIPT = """
     local left = tonumber(ARGV[1]) - tonumber(redis.call("GET", KEYS[1]) or 0)
@@ -326,15 +328,15 @@ class CapAndAdmit:
     """
 
     async def admit(self, caller: str, amount: int) -> str | None:
-        held = await self.redis.eval(self.SCRIPT, 1, "capped:spent", self.limit, amount)
+        held = await self.redis.eval(self.SCRIPT, 1, self.key, self.limit, amount)
         self.holds[caller] = int(held)
         return caller if held else None
 
     async def done(self, hold: str, cost: int) -> None:
-        await self.redis.incrby("capped:spent", cost - self.holds[hold])
+        await self.redis.incrby(self.key, cost - self.holds[hold])
 
     async def spent(self) -> int:
-        return int(await self.redis.get("capped:spent") or 0)
+        return int(await self.redis.get(self.key) or 0)
 
 
 @dataclass
@@ -343,6 +345,7 @@ class Ours:
 
     base: Base
     desk: Desk
+    tenant: str
 
     async def admit(self, caller: str, amount: int) -> str | None:
         try:
@@ -355,7 +358,7 @@ class Ours:
         await self.desk.settle(hold, cost)
 
     async def spent(self) -> int:
-        return (await self.base.of("a").ledger.balance()).settled.get("lifetime", 0)
+        return (await self.base.of(self.tenant).ledger.balance()).settled.get("lifetime", 0)
 
 
 async def load_of(algorithm: Algorithm, seed: int) -> int:
@@ -379,26 +382,30 @@ async def test_under_one_load_looking_first_and_capping_go_over_the_limit_and_re
     server: RedisServer, tmp_path: Path
 ) -> None:
     base = await open_base(load(redis_url=server.url, state_dir=tmp_path))
-    await base.tenants.add("a")
     limit = 20_000
-    await base.of("a").ledger.set_limits({"lifetime": limit}, by="t")
+    rows: dict[str, list[tuple[int, int]]] = {}
     async with alive(governed(base, 1)):
-        desk = Desk(base.redis, base.blocking, "a", "w1", wait_s=0.2)
-        desk.start()
-        algorithms: dict[str, Algorithm] = {
-            "look, then spend": LookThenSpend(base.redis, limit),
-            "cap and admit": CapAndAdmit(base.redis, limit),
-            "reserve, then settle": Ours(base, desk),
-        }
-        rows = {}
-        for name, algorithm in algorithms.items():
-            admitted = await load_of(algorithm, seed=1)
-            rows[name] = (admitted, await algorithm.spent())
-        await desk.stop()
+        for seed in range(SEEDS):
+            tenant = f"s{seed}"
+            await base.tenants.add(tenant)
+            await base.of(tenant).ledger.set_limits({"lifetime": limit}, by="t")
+            desk = Desk(base.redis, base.blocking, tenant, "w1", wait_s=0.2)
+            desk.start()
+            algorithms: dict[str, Algorithm] = {
+                "look, then spend": LookThenSpend(base.redis, limit, f"look:{seed}"),
+                "cap and admit": CapAndAdmit(base.redis, limit, f"cap:{seed}"),
+                "reserve, then settle": Ours(base, desk, tenant),
+            }
+            for name, algorithm in algorithms.items():
+                admitted = await load_of(algorithm, seed)
+                rows.setdefault(name, []).append((admitted, await algorithm.spent()))
+            await desk.stop()
     await base.close()
-    print(f"\nlimit {limit:,} µ$, {CALLERS:,} callers at once")  # noqa: T201 (the report)
-    for name, (admitted, spent) in rows.items():
-        print(f"  {name:<22} {admitted:>5} let through  {spent:>8,} spent  {max(0, spent - limit):>8,} over")  # noqa: T201 (the report)
-    assert rows["look, then spend"][1] > limit
-    assert rows["cap and admit"][1] > limit
-    assert limit * 0.9 < rows["reserve, then settle"][1] <= limit
+    over = {name: max(0, *(spent - limit for _, spent in runs)) for name, runs in rows.items()}
+    print(f"\nlimit {limit:,} µ$, {CALLERS:,} callers at once, the worst of {SEEDS}")  # noqa: T201 (the report)
+    for name, runs in rows.items():
+        print(f"  {name:<22} {max(runs)[0]:>4} let through {over[name]:>8,} µ$ over")  # noqa: T201 (the report)
+    assert over["look, then spend"] > 0
+    assert over["cap and admit"] > 0
+    assert over["reserve, then settle"] == 0
+    assert all(spent > limit * 0.9 for _, spent in rows["reserve, then settle"]), "the limit was reached"
