@@ -51,7 +51,7 @@ async def _limit_every_level(fleet: Site) -> None:
     subjects = ("", f"agent/{PAYS}/", f"model/{Here.name}/")
     limits = {f"{subject}{window}": AMPLE for subject in subjects for window in Window}
     await Ledger(fleet.redis, fleet.name).set_limits(limits, by="bench")
-    await FleetLedger(fleet.redis).set_limits({window: AMPLE for window in Window}, by="bench")
+    await FleetLedger(fleet.redis).set_limits(dict.fromkeys(Window, AMPLE), by="bench")
 
 
 async def _throughput(fleet: Site, agent: str) -> tuple[float, dict[str, float]]:

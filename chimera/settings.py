@@ -19,13 +19,11 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from chimera.core.action import Allowed
-from chimera.core.money import parse_limits
+from chimera.core.money import MAX_PRICE_USD, parse_limits, parse_prices
 from chimera.core.tenant import Quota
 from chimera.errors import ConfigurationError
 
 PREFIX = "CHIMERA_"
-MAX_PRICE_USD = 1_000_000
-"""Of a million tokens: a dollar a token."""
 MIN_KEEP_S = 300
 """No finished mission leaves Redis sooner after its end than this, in seconds, however full Redis is."""
 
@@ -91,6 +89,11 @@ class Settings(BaseSettings):
         ge=0,
         le=MAX_PRICE_USD,
         description="USD per million output tokens; wins over the price list. Embedded model: 0.20.",
+    )
+    model_prices: str = Field(
+        "",
+        description="USD per million input and output tokens by model, `gpt-5=1.25/10,openai:o4=2/8`; wins over "
+        "everything else. A name is as missions and CHIMERA_MODEL write it, or without its provider.",
     )
     unpriced: Literal["refuse", "ceiling"] = Field(
         "ceiling", description="A model with no known price: refuse it, or charge the ceiling."
@@ -349,6 +352,12 @@ class Settings(BaseSettings):
     @classmethod
     def _names_windows(cls, text: str) -> str:
         parse_limits(text)
+        return text
+
+    @field_validator("model_prices")
+    @classmethod
+    def _names_prices(cls, text: str) -> str:
+        parse_prices(text)
         return text
 
     @field_validator("fleet_limits")

@@ -75,3 +75,27 @@ def parse_limits(text: str) -> dict[str, int]:
             raise ValueError(f"{part!r}: write LIMIT=USD, for example day=5 or agent/summarise/day=1")
         limits[check_limit(name.strip())] = microusd(amount.strip())
     return limits
+
+
+MODEL_PRICE = re.compile(r"(?P<model>[^,=\s]{1,200})=(?P<input>[0-9.]+)/(?P<output>[0-9.]+)")
+MAX_PRICE_USD = 1_000_000
+"""Of a million tokens: a dollar a token."""
+
+
+def parse_prices(text: str) -> dict[str, tuple[Decimal, Decimal]]:
+    """``"gpt-5=1.25/10,openai:o4=2/8"`` → USD per million input and output tokens, by model.
+
+    Raises:
+        ValueError: what is no price, named.
+    """
+    prices: dict[str, tuple[Decimal, Decimal]] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        found = MODEL_PRICE.fullmatch(part)
+        try:
+            pair = (Decimal(found["input"]), Decimal(found["output"])) if found else None
+        except InvalidOperation:
+            pair = None
+        if found is None or pair is None or max(pair) > MAX_PRICE_USD:
+            raise ValueError(f"{part!r}: write MODEL=INPUT/OUTPUT, USD per million tokens: gpt-5=1.25/10")
+        prices[found["model"]] = pair
+    return prices

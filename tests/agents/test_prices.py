@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from chimera.agents.models.embedded import MODEL_NAME
 from chimera.agents.models.prices import Price, PriceList, Tokens
 from chimera.agents.models.retry import LONGEST_RETRY_AFTER_S, pause_s
+from chimera.core.money import parse_prices
 from chimera.errors import ConfigurationError
 from chimera.settings import Settings
 
@@ -31,6 +32,25 @@ def test_the_environment_wins(make_settings: MakeSettings) -> None:
     settings = make_settings(model_price_input_usd=2, model_price_output_usd=0.5)
     price = PriceList(settings).price("gpt-4o", provider="openai")
     assert price.cost_microusd(Tokens(input=10, output=10)) == 25
+
+
+def test_the_environment_prices_models_one_by_one(make_settings: MakeSettings) -> None:
+    settings = make_settings(
+        model_prices="gpt-4o=2/0.5, openai:o4=1/1", model_price_input_usd=9, model_price_output_usd=9
+    )
+    prices, tokens = PriceList(settings), Tokens(input=10, output=10)
+    assert prices.price("gpt-4o", provider="openai").cost_microusd(tokens) == 25
+    assert prices.price("o4", provider="openai").cost_microusd(tokens) == 20
+    assert prices.price("o4", url="http://127.0.0.1:9/v1").cost_microusd(tokens) == 180
+    assert prices.price("gpt-4o", provider="openai").version == "environment:2/0.5"
+
+
+@pytest.mark.parametrize(
+    "text", ["gpt-4o", "gpt-4o=1", "gpt-4o=1/x", "gpt-4o=1.2.3/1", "gpt-4o=-1/1", "m=1/1000001"]
+)
+def test_what_is_no_price_is_named_at_the_start(text: str) -> None:
+    with pytest.raises(ValueError, match="write MODEL=INPUT/OUTPUT"):
+        parse_prices(text)
 
 
 def test_one_price_of_the_environment_joins_the_list(make_settings: MakeSettings) -> None:

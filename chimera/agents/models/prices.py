@@ -1,9 +1,9 @@
 """What a model call costs: integer micro-dollars, always rounded up, never 0.
 
-A price comes from the first of: the environment (CHIMERA_MODEL_PRICE_INPUT_USD and
-CHIMERA_MODEL_PRICE_OUTPUT_USD), the embedded model's own price, the price list of genai-prices
-(the snapshot in the installed package: nothing is fetched), the ceiling. A model that nobody knows
-a price for is charged the ceiling or refused, as CHIMERA_UNPRICED says; it is never free.
+A price comes from the first of: the environment by model (CHIMERA_MODEL_PRICES), the environment for all
+models (CHIMERA_MODEL_PRICE_INPUT_USD and CHIMERA_MODEL_PRICE_OUTPUT_USD), the embedded model's own price, the
+price list of genai-prices (the snapshot in the installed package: nothing is fetched), the ceiling. A model
+that nobody knows a price for is charged the ceiling or refused, as CHIMERA_UNPRICED says; it is never free.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib.metadata import version
 import genai_prices
 
 from chimera.agents.models.embedded import MODEL_NAME
+from chimera.core.money import parse_prices
 from chimera.errors import ConfigurationError
 from chimera.settings import Settings
 
@@ -97,6 +98,7 @@ class PriceList:
     """Prices under one set of settings."""
 
     def __init__(self, settings: Settings) -> None:
+        self._by_model = parse_prices(settings.model_prices)
         self._input = _decimal(settings.model_price_input_usd)
         self._output = _decimal(settings.model_price_output_usd)
         self._ceiling = Decimal(str(settings.price_ceiling_usd))
@@ -112,6 +114,9 @@ class PriceList:
         Raises:
             ConfigurationError: it has no price, and CHIMERA_UNPRICED is `refuse`.
         """
+        named = self._by_model.get(f"{provider}:{model}") or self._by_model.get(model)
+        if named is not None:
+            return Price(f"environment:{named[0]}/{named[1]}", *named)
         if self._input is not None and self._output is not None:
             return Price(f"environment:{self._input}/{self._output}", self._input, self._output)
         base = self._base(model, provider, url)
