@@ -92,8 +92,8 @@ class Settings(BaseSettings):
     )
     model_prices: str = Field(
         "",
-        description="USD per million input and output tokens by model, `gpt-5=1.25/10,openai:o4=2/8`; wins over "
-        "everything else. A name is as missions and CHIMERA_MODEL write it, or without its provider.",
+        description="USD per million input and output tokens by model, `gpt-5=1.25/10,openai:o4=2/8`; wins "
+        "over everything else. A name has its provider, as CHIMERA_MODEL writes it, or not.",
     )
     unpriced: Literal["refuse", "ceiling"] = Field(
         "ceiling", description="A model with no known price: refuse it, or charge the ceiling."
