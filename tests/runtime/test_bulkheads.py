@@ -14,7 +14,6 @@ from structlog.testing import capture_logs
 from chimera.agents.context import Context
 from chimera.core.mission import MissionStatus
 from chimera.core.task import Task
-from chimera.core.tenant import Quota
 from chimera.errors import StoreTimeout, StoreUnavailable
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import AT_ONCE, Bulkhead
@@ -22,6 +21,7 @@ from chimera.runtime.controller import FleetController
 from chimera.runtime.elector import Elector
 from chimera.store import keys
 from chimera.store.signals import Wakeups
+from chimera.store.tenants import TenantRecord
 from tests.runtime.fleet import registry, running
 from tests.runtime.test_fleet import echo, spend
 from tests.store import drive
@@ -225,13 +225,13 @@ async def test_a_pass_reads_all_quotas_in_one_round_trip(
     for name in tenants:
         await base.tenants.add(name)
     asked: list[set[str]] = []
-    read = base.tenants.quotas
+    read = base.tenants.records
 
-    async def counted(names: Sequence[str]) -> dict[str, Quota]:
+    async def counted(names: Sequence[str]) -> dict[str, TenantRecord]:
         asked.append(set(names))
         return await read(names)
 
-    monkeypatch.setattr(base.tenants, "quotas", counted)
+    monkeypatch.setattr(base.tenants, "records", counted)
     try:
         async with controlling(base, tenant, Workers({})) as controller:
             await controller.run_once()
