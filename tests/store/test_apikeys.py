@@ -85,7 +85,7 @@ async def test_a_key_is_shown_once_and_never_listed_or_recorded(base: Base, tena
     )
     (listed,) = await base.api_keys.list(tenant)
     assert listed.key_id == made.record.key_id
-    assert (listed.name, listed.scopes, listed.requests_per_s) == ("ci", {Scope.READ}, 5)
+    assert (listed.name, listed.scopes, listed.requests_per_s) == ("ci", frozenset({Scope.READ}), 5.0)
     assert 3_590 < listed.expires_at - listed.created_at <= 3_601
     everything = await everything_in(base)
     assert made.key not in everything
@@ -121,7 +121,7 @@ async def test_a_rotated_key_is_good_for_the_overlap_beside_the_new_one(base: Ba
     new = await base.api_keys.rotate(tenant, old.record.key_id, "b", by="o", overlap_s=600, reason="yearly")
     for one in (old, new):
         principal = await base.api_keys.authenticate(one.key)
-        assert (principal.scopes, principal.requests_per_s) == ({Scope.SUBMIT}, 3)
+        assert (principal.scopes, principal.requests_per_s) == (frozenset({Scope.SUBMIT}), 3.0)
     ends = {one.key_id: one.expires_at for one in await base.api_keys.list(tenant)}
     assert 590 < ends[old.record.key_id] - time.time() <= 601
     assert ends[new.record.key_id] == 0
