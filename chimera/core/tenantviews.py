@@ -64,9 +64,9 @@ class RemovedView(View):
 
 
 class LimitsView(View):
-    """A tenant's limits of money."""
+    """Limits of money."""
 
-    tenant: str
+    tenant: str = Field(description="Whose; `*`: the whole fleet's.")
     limits_microusd: dict[str, int] = Field(
         description="By what they limit: `day`, `agent/NAME/day`, `model/NAME/hour` …; all else is free."
     )

@@ -336,6 +336,8 @@ def _capacity(at: Standing) -> tuple[str, str, str]:
 
 
 def _unpaid(at: Standing, refused: Refused) -> Why:
+    if refused.level == "tenant/suspended":
+        return _suspended(at)
     if refused.level == "mission":
         cause, whose = Cause.BUDGET, "its mission's budget"
         step = f"give it more with `chimera mission resume {at.mission_id} --budget-usd AMOUNT` when it ends"

@@ -14,8 +14,9 @@ from typing import Any
 
 from chimera.core.event import ADMINISTRATIVE, BEGINNING, Event, Position, expand
 from chimera.core.scope import FLEET
+from chimera.store import keys
 from chimera.store.connection import Redis, translated
-from chimera.store.keys import FLEET_TENANT, TenantKeys
+from chimera.store.keys import TenantKeys
 from chimera.store.recorder import Recorder
 from chimera.store.scripts import Scripts
 
@@ -44,7 +45,7 @@ class Audit:
 
     async def of_fleet(self, *, after: str = "", most: int = 100) -> tuple[list[Event], str | None]:
         """Acts on the fleet, oldest first, and where to go on; None at the end."""
-        log = TenantKeys(FLEET_TENANT).log
+        log = TenantKeys(keys.FLEET).log
         with translated():
             rows = await self._redis.xrange(log, min=f"({after}" if after else "-", count=most + 1)
         events = [event for _, fields in rows[:most] for event in expand(fields)]
@@ -73,4 +74,4 @@ class Audit:
 
 def keys_for(tenant: str) -> TenantKeys:
     """The keys of a tenant, or of `FLEET`."""
-    return TenantKeys(FLEET_TENANT if tenant == FLEET else tenant)
+    return TenantKeys(keys.FLEET if tenant == FLEET else tenant)

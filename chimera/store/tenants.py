@@ -112,25 +112,28 @@ class TenantStore:
         """
         await self.require(tenant)
         missions = MissionStore(self._redis, tenant)
-        if active := await missions.active():
-            if not force:
-                raise Conflict(
-                    f"tenant {tenant!r} has {len(active):,} open missions: let them end, or cancel them with "
-                    "--force"
-                )
-            await self.suspend(tenant, f"remove {operation}", by=by, reason=reason)
+        if force:
+            active = await missions.active()
+            if active:
+                await self.suspend(tenant, f"remove {operation}", by=by, reason=reason)
             for mission_id in active:
                 await missions.cancel(mission_id, by=by, reason=f"tenant removed: {reason}")
+        else:
+            await self._take(tenant, operation, by, reason, look=True)
         await self._api_keys.revoke_all(tenant)
-        done, *left = await self._scripts.run(
-            "remove_tenant", [TenantKeys(tenant).root], operation, by, reason
-        )
+        await self._take(tenant, operation, by, reason)
+        await self.remove(tenant)
+
+    async def _take(self, tenant: str, operation: str, by: str, reason: str, *, look: bool = False) -> None:
+        """Take quota and limits, or only see that it can be. Raises Conflict: work of it is open."""
+        root = TenantKeys(tenant).root
+        done, *left = await self._scripts.run("remove_tenant", [root], operation, by, reason, int(look))
         if not done:
             raise Conflict(
-                f"tenant {tenant!r} is being wound up: {left[0]:,} missions, {left[1]:,} tasks, {left[2]:,} "
-                f"holds and {left[3]:,} actions are still to end; ask again in a moment"
+                f"work of tenant {tenant!r} is open: {left[0]:,} missions, {left[1]:,} tasks, {left[2]:,} "
+                f"holds and {left[3]:,} actions are still to end. Let them, or cancel missions with --force, "
+                "and ask again"
             )
-        await self.remove(tenant)
 
     async def require(self, tenant: str) -> None:
         """See that there is such a tenant.

@@ -103,6 +103,26 @@ async def test_a_tenant_is_suspended_resumed_and_removed_for_the_record(
     assert "unpaid" in (await operator("tenant", "audit", name)).out
 
 
+async def test_limits_are_set_lowered_and_raised_only_with_a_reason(
+    operator: Shell, base: Base, tenant: str
+) -> None:
+    ledger = base.of(tenant).ledger
+    done = await operator("tenant", "set", tenant, "--limit", "day=5", "--limit", "agent/a/b/day=1.5")
+    assert done.code == 0, done.err
+    assert "limit day  $5.000000" in done.out
+    assert await ledger.limits() == {"day": 5_000_000, "agent/a/b/day": 1_500_000}
+    for raised in ("day=6", "day=none"):
+        silent = await operator("tenant", "set", tenant, "--limit", raised, "--weight", "2")
+        assert (silent.code, "--reason" in silent.err) == (2, True), silent.err
+    assert (await base.tenants.quota(tenant)).weight == 1, "nothing was changed"
+    done = await operator(
+        "tenant", "set", tenant, "--limit", "day=none", "--reason", "contract", "-o", "json"
+    )
+    assert done.document["limits_microusd"] == {"agent/a/b/day": 1_500_000}
+    wrong = await operator("tenant", "set", tenant, "--limit", "week=5")
+    assert (wrong.code, "week" in wrong.err) == (2, True)
+
+
 async def test_what_takes_something_away_must_say_why(operator: Shell, base: Base, tenant: str) -> None:
     for command in (("tenant", "suspend", tenant), ("tenant", "remove", tenant), ("key", "revoke", "k")):
         done = await operator(*command)

@@ -7,8 +7,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chimera.errors import Conflict, InvalidRequest, NotFound, Unauthorized
+from chimera.errors import (
+    BudgetExceeded,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    RefusalKind,
+    Unauthorized,
+)
 from chimera.runtime.base import Base
+from chimera.store.ledger import Reservation, Settlement
 from chimera.store.tenants import TenantRecord
 from tests.keys import key_of
 from tests.store import drive
@@ -52,6 +60,27 @@ async def test_nothing_of_a_suspended_tenant_is_claimed_until_it_is_resumed(base
     assert await acts(base, tenant) == [("tenant.suspended", "o", "unpaid"), ("tenant.resumed", "o", "paid")]
 
 
+async def test_nothing_is_reserved_for_a_suspended_tenant_and_what_is_spent_is_settled(
+    base: Base, tenant: str
+) -> None:
+    stores = await drive.begin(base, tenant, drive.spec())
+    (one, *_) = await drive.claim(stores, 1)
+    before = Reservation("h0", one.task_id, one.token, 400, 60)
+    assert await stores.ledger.reserve([before], term=drive.TERM, by="g") == [None]
+    await base.tenants.suspend(tenant, "a", by="o", reason="unpaid")
+    asked = [before._replace(hold_id="h1"), before]
+    (refused, again) = await stores.ledger.reserve(asked, term=drive.TERM, by="g")
+    assert isinstance(refused, BudgetExceeded)
+    assert (refused.kind, refused.level) == (RefusalKind.WINDOW, "tenant/suspended")
+    assert again is None, "that was granted before"
+    done = await stores.ledger.settle(
+        [Settlement("h0", 300)], term=drive.TERM, by="g", keep_s=60, keep_bytes=1_000
+    )
+    assert done == [None]
+    balance = await stores.ledger.balance()
+    assert (balance.held, balance.settled["lifetime"]) == (0, 300)
+
+
 async def test_a_tenant_is_suspended_once_for_an_operation_and_while_it_is(base: Base, tenant: str) -> None:
     assert await base.tenants.suspend(tenant, "a", by="o")
     assert await base.tenants.suspend(tenant, "a", by="o"), "the first answer again"
@@ -72,7 +101,7 @@ async def test_a_quota_is_reset_without_ending_a_suspension(base: Base, tenant: 
 async def test_a_tenant_with_open_missions_is_not_removed(base: Base, tenant: str) -> None:
     await drive.begin(base, tenant, drive.spec())
     key = await key_of(base, tenant)
-    with pytest.raises(Conflict, match=r"1 open missions.*--force"):
+    with pytest.raises(Conflict, match=r"1 missions, 0 tasks.*--force"):
         await base.tenants.wind_up(tenant, "a", by="o", reason="left")
     assert (await base.api_keys.authenticate(key)).tenant == tenant
     assert await acts(base, tenant) == []

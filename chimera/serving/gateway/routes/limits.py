@@ -18,6 +18,8 @@ from chimera.serving.gateway.answers import Operation, answer
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, needs
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.whose import MAX_REASON, Whose, act_id, whose
+from chimera.store import keys
+from chimera.store.ledger import Ledger
 
 router = APIRouter(prefix="/v1/limits", tags=["limits"], route_class=Guarded, dependencies=[KEY])
 
@@ -45,8 +47,8 @@ class LimitChange(Counted):
 
 @router.get("", response_model=LimitsView, openapi_extra=needs("read", of="both"))
 async def limits(caller: ByCaller, tenant: Whose = "") -> Response:
-    """A tenant's limits: its own, and those of its agents and models."""
-    return answer(await _view(caller, await _tenant(caller, tenant)))
+    """A tenant's limits: its own, and those of its agents and models. The fleet's, for a key of the fleet."""
+    return answer(await _view(caller, await whose(caller, tenant)))
 
 
 @router.patch("", response_model=LimitsView, openapi_extra=needs("operate", of="both"))
@@ -55,11 +57,12 @@ async def change(
 ) -> Response:
     """Change limits. They bind new reservations at once; what is held or spent stays. To raise or remove one
     takes the scope `limits` too, and a reason."""
-    owner = await _tenant(caller, tenant)
+    owner = await whose(caller, tenant)
     changes = {
-        _checked(name): None if usd is None else microusd(usd) for name, usd in change.limits_usd.items()
+        _checked(name, owner): None if usd is None else microusd(usd)
+        for name, usd in change.limits_usd.items()
     }
-    ledger = caller.hub.base.of(owner).ledger
+    ledger = _ledger(caller, owner)
     async with promptly():
         if more := raised(await ledger.limits(), changes):
             _may_raise(caller, more, change.reason)
@@ -67,16 +70,14 @@ async def change(
     return answer(await _view(caller, owner))
 
 
-async def _tenant(caller: Caller, tenant: str) -> str:
-    owner = await whose(caller, tenant)
-    if owner == FLEET:
-        raise InvalidRequest("say whose limits, with ?tenant=NAME: the fleet's own are CHIMERA_FLEET_LIMITS")
-    return owner
+def _ledger(caller: Caller, owner: str) -> Ledger:
+    base = caller.hub.base
+    return Ledger(base.redis, keys.FLEET) if owner == FLEET else base.of(owner).ledger
 
 
 async def _view(caller: Caller, tenant: str) -> LimitsView:
     async with promptly():
-        found = await caller.hub.base.of(tenant).ledger.limits()
+        found = await _ledger(caller, tenant).limits()
     return LimitsView(tenant=tenant, limits_microusd=dict(sorted(found.items())))
 
 
@@ -90,8 +91,10 @@ def _may_raise(caller: Caller, names: tuple[str, ...], reason: str) -> None:
         raise InvalidRequest(f"this raises or removes {', '.join(names)}: say why in `reason`")
 
 
-def _checked(name: str) -> str:
+def _checked(name: str, owner: str) -> str:
     try:
+        if owner == FLEET and "/" in name:
+            raise ValueError(f"{name!r}: agents and models are limited within a tenant; say ?tenant=NAME")
         return check_limit(name)
     except ValueError as exc:
         raise InvalidRequest("the limits cannot be changed; nothing was changed", (str(exc),)) from exc
