@@ -218,6 +218,18 @@ async def test_a_quota_that_cannot_be_read_keeps_no_other_tenant_from_its_worker
     assert [line["tenant"] for line in complaints(logs)] == [name]
 
 
+async def test_a_suspended_tenant_gets_no_worker(base: Base, tenant: str) -> None:
+    await drive.begin(base, tenant, drive.spec(priority="high"))
+    await base.tenants.suspend(tenant, "s", by="test")
+    backend = Workers({})
+    async with controlling(base, tenant, backend) as controller:
+        await controller.run_once()
+        assert backend.started == []
+        await base.tenants.resume(tenant, "r", by="test")
+        await controller.run_once()
+    assert backend.started == [tenant]
+
+
 async def test_a_pass_reads_all_quotas_in_one_round_trip(
     base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,11 +123,7 @@ async def recognise(request: Request) -> Caller:
         RateLimited: the key or the tenant asks faster than it may, or for too much at once.
     """
     hub = hub_of(request)
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
-        raise Unauthorized(UNKNOWN)
-    async with promptly():
-        principal = await _owner(hub, key.strip())
+    principal = await _principal(request)
     visit = _visit(request)
     visit.crowd.join(visit, principal.tenant)
     suspended = None
@@ -137,6 +133,23 @@ async def recognise(request: Request) -> Caller:
         if not principal.of_fleet:
             suspended = await throttle.admit(principal.tenant)
     return Caller(hub, principal, suspended)
+
+
+async def require_fleet(request: Request, scope: Scope) -> None:
+    """Let only a key of the whole fleet pass, where there is no `Guarded` and no crowd.
+
+    Raises:
+        Unauthorized, Forbidden: as of any route.
+    """
+    allow(Caller(hub_of(request), await _principal(request)), scope, "fleet")
+
+
+async def _principal(request: Request) -> Principal:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthorized(UNKNOWN)
+    async with promptly():
+        return await _owner(hub_of(request), key.strip())
 
 
 def hold(request: Request, size: int) -> None:

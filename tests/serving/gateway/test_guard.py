@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 
 from chimera.core.scope import ALL, FLEET, Scope
 from chimera.runtime.base import Base
+from chimera.serving.gateway import Hub, create_app
 from chimera.serving.gateway.auth import FOR, NEEDS
 from tests.keys import key_of
 from tests.serving.gateway.conftest import Fleet, submitted
@@ -171,6 +173,18 @@ async def test_whether_there_is_another_tenant_shows_nowhere(
     finally:
         await base.tenants.remove(other)
     assert len(said) == 1
+
+
+async def test_metrics_ask_for_a_key_of_the_fleet_where_they_are_not_open(base: Base, tenant: str) -> None:
+    closed = replace(base, settings=base.settings.model_copy(update={"metrics_open": False}))
+    transport = httpx.ASGITransport(create_app(Hub(closed)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
+        statuses = []
+        for owner in ("", tenant, FLEET):
+            headers = {"Authorization": f"Bearer {await key_of(base, owner, Scope.READ)}"} if owner else {}
+            statuses.append((await http.get("/metrics", headers=headers)).status_code)
+        assert statuses == [401, 403, 200]
+        assert (await http.get("/healthz")).status_code == 200
 
 
 async def test_a_request_over_a_keys_own_rate_is_told_that_it_is_the_keys(
