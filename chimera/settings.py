@@ -299,6 +299,12 @@ class Settings(BaseSettings):
         1_000, ge=0, le=1_000_000, description="Its requests at once before that rate binds."
     )
 
+    metrics_open: bool = Field(
+        True,
+        description="`/metrics` asks for no key. It names tenants: where strangers reach the API set 0, and "
+        "give Prometheus a key of the fleet with the scope `read`.",
+    )
+
     # The local fleet
     http_host: str = Field("127.0.0.1", description="The address the API listens on.")
     http_port: int = Field(8000, ge=1, le=65_535, description="The port of the API.")

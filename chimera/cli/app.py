@@ -14,6 +14,7 @@ from chimera.cli import (
     doctor,
     env,
     fleet,
+    key,
     mission,
     model,
     output,
@@ -73,6 +74,7 @@ app.command("status")(fleet.status)
 app.command("demo")(demo.demo)
 app.add_typer(fleet.app)
 app.add_typer(tenant.app)
+app.add_typer(key.app)
 app.add_typer(model.app)
 app.add_typer(chaos.app)
 app.command("doctor")(doctor.doctor)

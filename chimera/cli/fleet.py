@@ -213,6 +213,7 @@ def about(fleet: Fleet) -> dict[str, Any]:
     del shown["redis_url"]
     return {
         **shown,
+        "admin_key_file": str(fleet.admin_key_file),
         "docs_url": f"{fleet.url}/docs",
         "logs": str(fleet.logs),
         "worker_logs": str(fleet.worker_logs),
@@ -224,6 +225,7 @@ def show(fleet: Fleet, down: Sequence[str] = ()) -> None:
     output.say(f"{standing(fleet, down)} (pid {fleet.supervisor.pid})")
     output.say(f"  API         {fleet.url}   (OpenAPI: {fleet.url}/docs)")
     output.say(f"  key         in {fleet.api_key_file}; `chimera` on this machine finds it")
+    output.say(f"  fleet's key in {fleet.admin_key_file}: tenants and keys over HTTP")
     output.say(f"  dashboard   {fleet.dashboard_url}   (asks for the token in {fleet.ray_token_file})")
     output.say(
         f'  curl        curl -H "Authorization: Bearer $(cat {fleet.api_key_file})" {fleet.url}/v1/fleet'

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from chimera.cli.hub import local_fleet, run
-from chimera.errors import ConfigurationError
+from chimera.errors import FleetUnavailable
 
 if TYPE_CHECKING:
+    from chimera.runtime.base import Base
     from chimera.settings import Settings
     from chimera.store.connection import Redis
 
@@ -19,28 +21,42 @@ def at_store(question: Callable[[Redis, Settings], Awaitable[T]]) -> T:
     """Ask the Redis of CHIMERA_REDIS_URL, else the local fleet's.
 
     Raises:
-        ConfigurationError: there is neither.
+        FleetUnavailable: there is neither.
     """
+    return at_base(lambda base: question(base.redis, base.settings))
+
+
+def at_base(question: Callable[[Base], Awaitable[T]]) -> T:
+    """The same, of all that stands on it. Raises as `at_store` does."""
     from pydantic import SecretStr
 
     from chimera import settings
-    from chimera.store.connection import connect, prepare
+    from chimera.runtime.base import base_of
+    from chimera.store.connection import prepare
 
     environment = settings.load()
     if environment.redis_url is None:
         if (fleet := local_fleet(environment)) is None:
-            raise ConfigurationError(
+            raise FleetUnavailable(
                 "this asks the fleet's Redis: set CHIMERA_REDIS_URL to it, or start a local fleet with "
                 "`chimera up`"
             )
         environment = environment.model_copy(update={"redis_url": SecretStr(fleet.redis_url)})
 
     async def conversation() -> T:
-        redis = connect(environment)
+        base = base_of(environment)
         try:
-            await prepare(redis)
-            return await question(redis, environment)
+            await prepare(base.redis)
+            return await question(base)
         finally:
-            await redis.aclose()
+            await base.close()
 
     return run(conversation())
+
+
+def operator() -> str:
+    """Who acts, for the record: the user of this machine."""
+    try:
+        return f"operator:{getpass.getuser()}"
+    except (OSError, KeyError):  # no name belongs to the user id, as in some containers
+        return "operator"

@@ -67,9 +67,19 @@ KINDS: dict[str, str] = {
     "fleet.scaled": "the fleet controller changed how many workers the tenant has, and why",
     "limits.set": "the tenant's limits changed",
     "quota.set": "what the tenant may have at most changed",
+    "tenant.added": "an operator made the tenant",
+    "tenant.suspended": "nothing of it is claimed, reserved or submitted until it is resumed",
+    "tenant.resumed": "it goes on",
+    "tenant.removed": "its keys, quota and limits are gone; what it did stays",
+    "key.created": "a key may act for it; the key itself is written nowhere",
+    "key.rotated": "another key came in a key's place, which ends at the instant that is named",
+    "key.revoked": "a key is taken away",
     "recorder.epoch": "the store restarted, failed over or was restored: numbers go on in a new epoch",
 }
 """Every kind of entry, and what it means."""
+
+ADMINISTRATIVE = ("tenant.", "key.", "quota.", "limits.", "brake.")
+"""How the kinds of administrative acts begin: what the audit shows."""
 
 
 class Event(BaseModel):

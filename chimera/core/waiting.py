@@ -27,6 +27,8 @@ class Cause(StrEnum):
     """Tasks whose results it takes are not accepted yet."""
     PAUSE = "pause"
     """Its mission is paused."""
+    SUSPENDED = "suspended"
+    """Its tenant is suspended."""
     BUDGET = "budget"
     """Its mission's budget."""
     LIMIT = "limit"
@@ -82,6 +84,7 @@ class Standing:
         index: its place among its mission's tasks that may be claimed, from 0; None when it is not one.
         lines: the tenant's missions with tasks that may be claimed.
         open_inputs: those tasks whose results it takes that are not final, with their status.
+        suspended: why the tenant is suspended; None: it is not.
         leases, max_agents: the tenant's tasks under lease, and how many may be (0: no bound).
         workers, slots, busy: the tenant's live workers and their slots.
         fleet, places: live workers of all tenants, and how many there may be.
@@ -110,6 +113,7 @@ class Standing:
     last_error: str = ""
     worker: str = ""
     judge: str = ""
+    suspended: str | None = None
     leases: int = 0
     max_agents: int = 0
     workers: int = 0
@@ -181,6 +185,8 @@ def why(at: Standing) -> Why:
         return _unplanned(at)
     if at.status in {S.ACCEPTED, S.FAILED, S.CANCELLED} or at.mission_status in _OVER:
         return _over(at)
+    if at.suspended is not None and at.status in {S.BLOCKED, S.READY}:
+        return _suspended(at)
     if at.mission_status == "PAUSED" and at.status in {S.BLOCKED, S.READY, S.REVIEW}:
         return _paused(at)
     return _BY_STATUS[at.status](at)
@@ -191,6 +197,8 @@ _OVER = {"COMPLETED", "FAILED", "CANCELLED"}
 
 def _unplanned(at: Standing) -> Why:
     figures: dict[str, Any] = {"planned": at.planned, "inputs": at.inputs}
+    if at.suspended is not None and at.mission_status not in _OVER:
+        return _suspended(at)
     if at.mission_status in _OVER:
         return Why(
             Cause.DONE, f"its mission is {at.mission_status}", "submit the mission anew", figures=figures
@@ -235,6 +243,11 @@ def _over(at: Standing) -> Why:
 def _paused(at: Standing) -> Why:
     said = f"its mission is paused ({at.mission_reason or 'no reason given'})"
     return Why(Cause.PAUSE, said, f"let it go on with `chimera mission resume {at.mission_id}`")
+
+
+def _suspended(at: Standing) -> Why:
+    said = f"its tenant is suspended ({at.suspended or 'no reason given'}): nothing of it is claimed"
+    return Why(Cause.SUSPENDED, said, "ask the operator, who resumes it with `chimera tenant resume NAME`")
 
 
 def _asks_human(at: Standing) -> Why:
@@ -323,6 +336,8 @@ def _capacity(at: Standing) -> tuple[str, str, str]:
 
 
 def _unpaid(at: Standing, refused: Refused) -> Why:
+    if refused.level == "tenant/suspended":
+        return _suspended(at)
     if refused.level == "mission":
         cause, whose = Cause.BUDGET, "its mission's budget"
         step = f"give it more with `chimera mission resume {at.mission_id} --budget-usd AMOUNT` when it ends"

@@ -11,6 +11,7 @@ from chimera.store import keys
 from chimera.store.actions import ActionStore
 from chimera.store.apikeys import ApiKeys
 from chimera.store.archive import Archive
+from chimera.store.audit import Audit
 from chimera.store.blobs import Blobs
 from chimera.store.catalogue import Catalogue
 from chimera.store.connection import Redis, connect, prepare, remarks
@@ -69,6 +70,7 @@ class Base:
     blobs: Blobs
     tenants: TenantStore
     api_keys: ApiKeys
+    audit: Audit
     catalogue: Catalogue
     room: Room
     """How full the store is, asked once for the whole process."""
@@ -141,6 +143,7 @@ def base_of(settings: Settings) -> Base:
         blobs=Blobs(settings.blob_location),
         tenants=TenantStore(redis, settings.tenant_quota),
         api_keys=ApiKeys(redis),
+        audit=Audit(redis),
         catalogue=Catalogue(redis),
         room=Room(redis),
         troubles=Troubles(redis),

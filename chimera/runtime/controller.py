@@ -29,7 +29,6 @@ from chimera.core.scaling import (
     needed,
     urgent,
 )
-from chimera.core.tenant import Quota
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
@@ -38,6 +37,7 @@ from chimera.runtime.service import Service
 from chimera.store.damage import apart
 from chimera.store.scripts import OldTerm
 from chimera.store.signals import Wakeups
+from chimera.store.tenants import TenantRecord
 
 log = structlog.get_logger(__name__)
 
@@ -149,9 +149,9 @@ class FleetController(Service):
         await self._bury(existing)
         tenants = await self._base.tenants.names()
         swarms: dict[str, Swarm] = {}
-        for tenant, quota in (await self._quotas(tenants)).items():
+        for tenant, record in (await self._records(tenants)).items():
             with self._bulkhead.of(tenant):
-                swarms[tenant] = await self._look(tenant, quota, existing, bound, now)
+                swarms[tenant] = await self._look(tenant, record, existing, bound, now)
         for load in self._turns.note([swarm.load for swarm in swarms.values()], now):
             swarms[load.tenant].load = load
         # Workers of a tenant whose load cannot be told stay, and keep their places.
@@ -175,15 +175,20 @@ class FleetController(Service):
         settings = self._base.settings
         return FleetShape(max(0, settings.max_workers - kept), settings.slots, self._turns.turn_s)
 
-    async def _quotas(self, tenants: Sequence[str]) -> dict[str, Quota]:
-        """Every tenant's, in one round trip; without those that cannot be read."""
-        found, damaged = await apart(tenants, self._base.tenants.quotas)
+    async def _records(self, tenants: Sequence[str]) -> dict[str, TenantRecord]:
+        """Every tenant as it stands, in one round trip; without those that cannot be read."""
+        found, damaged = await apart(tenants, self._base.tenants.records)
         for tenant, exc in damaged.items():
             self._bulkhead.name(exc, tenant)
         return found
 
     async def _look(
-        self, tenant: str, quota: Quota, existing: Mapping[str, str], bound: Mapping[str, str], now: float
+        self,
+        tenant: str,
+        record: TenantRecord,
+        existing: Mapping[str, str],
+        bound: Mapping[str, str],
+        now: float,
     ) -> Swarm:
         """What the tenant has and wants."""
         tasks = self._base.of(tenant).tasks
@@ -191,15 +196,17 @@ class FleetController(Service):
         mine = {worker for worker, owner in existing.items() if owner == tenant}
         # An order to drain outlives the controller that gave it.
         leaving = {one for one in mine if one in self._draining or beats.get(one, {}).get("drain") == "1"}
-        swarm = Swarm(await self._load(tenant, quota, len(mine - leaving - bound.keys()), now), beats)
+        swarm = Swarm(await self._load(tenant, record, len(mine - leaving - bound.keys()), now), beats)
         swarm.places = mine - leaving - bound.keys()
         swarm.bridges = (mine - leaving) & bound.keys()
         swarm.leaving = leaving
         return swarm
 
-    async def _load(self, tenant: str, quota: Quota, workers: int, now: float) -> TenantLoad:
-        settings = self._base.settings
+    async def _load(self, tenant: str, record: TenantRecord, workers: int, now: float) -> TenantLoad:
+        settings, quota = self._base.settings, record.quota
         backlog, running, high, newest = await self._base.of(tenant).tasks.load()
+        if record.suspended:
+            backlog = high = 0  # none of it may be claimed
         lately = self._lately.setdefault(tenant, Lately(settings.idle_s))
         just = self._just.setdefault(tenant, Lately(min(LULL_S, settings.idle_s)))
         count = needed(backlog, running, settings.slots)

@@ -19,7 +19,8 @@ active        zset    mission that is not final → deadline (µs, +inf)    whil
 finished      zset    mission that is final → its end (µs)               until pruned
 sweep         set     final missions whose open tasks must still end     until swept
 revive        set     missions whose swept tasks must come back          until revived
-quota         hash    the tenant's own bounds, where it has any         for ever
+quota         hash    the tenant's own bounds, where it has any; since  for ever
+                      when and why it is suspended
 bucket        hash    requests that passed, by the rate; last takes      while any, + 10 s
 large         set     missions whose accepted tasks leave Redis early    until pruned
 ids           list    task ids of a mission, as planned; of none large   with the mission
@@ -92,6 +93,8 @@ TENANTS = "chimera:tenants"
 """Hash: tenant → JSON record."""
 API_KEYS = "chimera:keys"
 """Hash: SHA-256 of a key → JSON record."""
+KEYS_USED = "{chimera:keys}:used"
+"""Hash: SHA-256 of a key → when it was used last (s), to within a minute. It is in the slot of `API_KEYS`."""
 AGENTS = "chimera:agents"
 """Hash: registered agent → JSON record."""
 MISSIONS = "chimera:missions"
@@ -118,6 +121,16 @@ SCHEMA_VERSION = "1"
 def spare_bell(spare: str) -> str:
     """List: what a spare waits at; the tenant whose it has become. It expires soon."""
     return f"{{chimera:spares}}:bell:{spare}"
+
+
+def keys_of(tenant: str) -> str:
+    """Hash: id of a tenant's key (of `*`: the fleet's) → its SHA-256. It is in the slot of `API_KEYS`."""
+    return f"{{chimera:keys}}:of:{tenant}"
+
+
+def key_root(tenant: str, key_id: str) -> str:
+    """Root of one key's own rate of requests: a bucket, as a tenant's is. It can be no tenant's root."""
+    return f"{{chimera:key:{tenant}:{key_id}}}:"
 
 
 def leader(role: str) -> str:

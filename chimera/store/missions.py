@@ -190,7 +190,7 @@ class MissionStore:
         if code == Refusal.FULL:
             raise QuotaReached(
                 f"this tenant has {more[0]:,} unfinished tasks, its quota allows {more[1]:,}: let some end, "
-                f"or ask the operator for more (`chimera tenant quota {self.keys.tenant} --max-ready N`); "
+                f"or ask the operator for more (`chimera tenant set {self.keys.tenant} --max-ready N`); "
                 "nothing was submitted"
             )
         if code == 0:

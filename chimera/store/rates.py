@@ -1,4 +1,4 @@
-"""A tenant's rate of requests: one bucket in Redis for all gateways."""
+"""Rates of requests, a tenant's and a key's own: one bucket in Redis each, for all gateways."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chimera.core.tenant import Quota
 from chimera.store.connection import Redis
-from chimera.store.keys import TenantKeys
+from chimera.store.keys import TenantKeys, key_root
 from chimera.store.scripts import Scripts
 
 
@@ -17,16 +17,20 @@ class Pass:
     Attributes:
         count: how many; 0 when none may before `wait_s`.
         wait_s: seconds until one may; else 0.
-        per_s: the tenant's rate; 0 for no bound.
+        per_s: the rate; 0 for no bound.
+        suspended: whether the tenant is.
+        reason: why.
     """
 
     count: int
     wait_s: float
     per_s: float
+    suspended: bool = False
+    reason: str = ""
 
 
 class Rates:
-    """All tenants' rates, as one gateway takes from them.
+    """All rates, as one gateway takes from them.
 
     Args:
         gateway: unique among gateways.
@@ -39,14 +43,17 @@ class Rates:
         self._defaults = defaults
 
     async def take(self, tenant: str, take_id: str, most: int) -> Pass:
-        """Let at most so many requests pass. The same take again gives the same answer."""
-        count, wait_us, per_s = await self._scripts.run(
-            "take_requests",
-            [TenantKeys(tenant).root],
-            self._gateway,
-            take_id,
-            most,
-            self._defaults.requests_per_s,
-            self._defaults.burst,
+        """Let at most so many requests of a tenant pass. The same take again gives the same answer."""
+        root = TenantKeys(tenant).root
+        return await self._take(root, take_id, most, self._defaults.requests_per_s, self._defaults.burst)
+
+    async def take_of_key(self, tenant: str, key_id: str, take_id: str, most: int, per_s: float) -> Pass:
+        """The same of one key, which may send `per_s` requests a second."""
+        return await self._take(key_root(tenant, key_id), take_id, most, per_s, 0)
+
+    async def _take(self, root: str, take_id: str, most: int, per_s: float, burst: int) -> Pass:
+        count, wait_us, rate, suspended = await self._scripts.run(
+            "take_requests", [root], self._gateway, take_id, most, per_s, burst
         )
-        return Pass(int(count), int(wait_us) / 1e6, float(per_s))
+        reason = str(suspended).partition(" ")[2]
+        return Pass(int(count), int(wait_us) / 1e6, float(rate), bool(suspended), reason)

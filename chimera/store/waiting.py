@@ -32,7 +32,14 @@ class Waiting:
         self.keys = TenantKeys(tenant)
 
     async def standing(
-        self, task_id: str, *, quota: Quota, places: int, window: int, tenants: Sequence[str] = ()
+        self,
+        task_id: str,
+        *,
+        quota: Quota,
+        places: int,
+        window: int,
+        tenants: Sequence[str] = (),
+        suspended: str | None = None,
     ) -> Standing:
         """Where the task stands, in two round trips.
 
@@ -41,6 +48,7 @@ class Waiting:
             places: workers that there may be, over all tenants.
             window: unfinished tasks that a mission may have in Redis.
             tenants: all of them, whose live workers take places.
+            suspended: why the tenant is suspended; None: it is not.
         Raises:
             NotFound: there is no such task, nor an input that becomes it.
         """
@@ -104,6 +112,7 @@ class Waiting:
             last_error=task.get("last_error", ""),
             worker=task.get("worker", ""),
             judge=task.get("judge", ""),
+            suspended=suspended,
             leases=leases,
             max_agents=quota.max_agents,
             workers=len(workers),

@@ -14,7 +14,6 @@ from structlog.testing import capture_logs
 from chimera.agents.context import Context
 from chimera.core.mission import MissionStatus
 from chimera.core.task import Task
-from chimera.core.tenant import Quota
 from chimera.errors import StoreTimeout, StoreUnavailable
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import AT_ONCE, Bulkhead
@@ -22,6 +21,7 @@ from chimera.runtime.controller import FleetController
 from chimera.runtime.elector import Elector
 from chimera.store import keys
 from chimera.store.signals import Wakeups
+from chimera.store.tenants import TenantRecord
 from tests.runtime.fleet import registry, running
 from tests.runtime.test_fleet import echo, spend
 from tests.store import drive
@@ -218,6 +218,18 @@ async def test_a_quota_that_cannot_be_read_keeps_no_other_tenant_from_its_worker
     assert [line["tenant"] for line in complaints(logs)] == [name]
 
 
+async def test_a_suspended_tenant_gets_no_worker(base: Base, tenant: str) -> None:
+    await drive.begin(base, tenant, drive.spec(priority="high"))
+    await base.tenants.suspend(tenant, "s", by="test")
+    backend = Workers({})
+    async with controlling(base, tenant, backend) as controller:
+        await controller.run_once()
+        assert backend.started == []
+        await base.tenants.resume(tenant, "r", by="test")
+        await controller.run_once()
+    assert backend.started == [tenant]
+
+
 async def test_a_pass_reads_all_quotas_in_one_round_trip(
     base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,13 +237,13 @@ async def test_a_pass_reads_all_quotas_in_one_round_trip(
     for name in tenants:
         await base.tenants.add(name)
     asked: list[set[str]] = []
-    read = base.tenants.quotas
+    read = base.tenants.records
 
-    async def counted(names: Sequence[str]) -> dict[str, Quota]:
+    async def counted(names: Sequence[str]) -> dict[str, TenantRecord]:
         asked.append(set(names))
         return await read(names)
 
-    monkeypatch.setattr(base.tenants, "quotas", counted)
+    monkeypatch.setattr(base.tenants, "records", counted)
     try:
         async with controlling(base, tenant, Workers({})) as controller:
             await controller.run_once()

@@ -27,7 +27,8 @@ async def test_a_quota_has_the_fleets_defaults_until_it_says_otherwise(base: Bas
     assert await base.tenants.quota(tenant) == default
     quota = await allow(base, tenant, max_agents=3, weight=2)
     assert quota == default.model_copy(update={"max_agents": 3, "weight": 2})
-    assert await base.tenants.quotas([tenant, "nobody"]) == {tenant: quota, "nobody": default}
+    found = await base.tenants.records([tenant, "nobody"])
+    assert {name: one.quota for name, one in found.items()} == {tenant: quota, "nobody": default}
     assert await allow(base, tenant, max_agents=None) == default.model_copy(update={"weight": 2})
     events = [event async for _, event in base.of(tenant).recorder.read()]
     assert [event.kind for event in events] == ["quota.set", "quota.set"]
@@ -119,7 +120,7 @@ async def test_workers_at_their_quota_do_not_wake_each_other(base: Base, tenant:
 async def test_a_mission_is_refused_while_max_ready_tasks_are_unfinished(base: Base, tenant: str) -> None:
     stores = await drive.begin(base, tenant, drive.spec(inputs=[1, 2, 3]))
     await allow(base, tenant, max_ready=3)
-    said = f"3 unfinished tasks, its quota allows 3: .* quota {tenant} --max-ready"
+    said = f"3 unfinished tasks, its quota allows 3: .* set {tenant} --max-ready"
     with pytest.raises(QuotaReached, match=said):
         await drive.submit(base, tenant, drive.spec(), "m2", idempotency_key="key")
     await drive.finish(stores, 1)

@@ -11,6 +11,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -21,11 +22,13 @@ import pytest
 from pydantic import SecretStr
 
 from chimera.core.event import Position
+from chimera.core.scope import ALL
 from chimera.core.tenant import Quota
-from chimera.errors import ChimeraError, StoreError
+from chimera.errors import AlreadyExists, ChimeraError, StoreError
 from chimera.runtime.base import Base, TenantStores, base_of
 from chimera.serving.local.redis_server import RedisServer
 from chimera.store.archive import FIRST
+from chimera.store.audit import Audit
 from chimera.store.connection import connect_sync
 from chimera.store.elections import Election
 from chimera.store.fleetledger import FleetLedger
@@ -618,6 +621,88 @@ async def set_key(base: Base, tenant: str) -> Call:
     async def call(at: Base, who: str) -> Any:
         await at.api_keys.let_in(who, f"key of {who}")
         return (await base.api_keys.authenticate(f"key of {who}")).tenant
+
+    return call
+
+
+@case("make_key")
+async def make_key(base: Base, tenant: str) -> Call:
+    async def call(at: Base, who: str) -> Any:
+        try:
+            made = await at.api_keys.create(who, "op", by="t", scopes=ALL, name="ci")
+        except AlreadyExists:
+            pass  # a key is shown once
+        else:
+            assert (await base.api_keys.authenticate(made.key)).tenant == who
+        return [(one.name, one.scopes) for one in await base.api_keys.list(who)]
+
+    return call
+
+
+@case("make_key")
+async def rotate_key(base: Base, tenant: str) -> Call:
+    old = (await base.api_keys.create(tenant, "before", by="t")).record.key_id
+
+    async def call(at: Base, who: str) -> Any:
+        with suppress(AlreadyExists):
+            await at.api_keys.rotate(who, old, "op", by="t")
+        return [bool(one.expires_at) for one in await base.api_keys.list(who)]
+
+    return call
+
+
+@case("revoke_keys")
+async def revoke_keys(base: Base, tenant: str) -> Call:
+    await base.api_keys.let_in(tenant, f"key of {tenant}")
+
+    async def call(at: Base, who: str) -> Any:
+        await at.api_keys.revoke_all(who)
+        return await base.api_keys.list(who)
+
+    return call
+
+
+@case("use_key")
+async def use_key(base: Base, tenant: str) -> Call:
+    await base.api_keys.let_in(tenant, f"key of {tenant}")
+
+    async def call(at: Base, who: str) -> Any:
+        at.api_keys._noted.clear()
+        at.api_keys._recognised.clear()
+        await at.api_keys.recognise(f"key of {who}")
+        return [bool(one.used_at) for one in await base.api_keys.list(who)]
+
+    return call
+
+
+@case("note_act")
+async def note_act(base: Base, tenant: str) -> Call:
+    async def call(at: Base, who: str) -> Any:
+        await Audit(at.redis).note(who, "key.created", "op", by="t", reason="why", key_id="k")
+        return await drive.kinds(base.of(who), "key.")
+
+    return call
+
+
+@case("suspend_tenant")
+async def suspend_tenant(base: Base, tenant: str) -> Call:
+    await base.tenants.add(tenant)
+    return lambda at, who: at.tenants.suspend(who, "op", by="t", reason="unpaid")
+
+
+@case("suspend_tenant")
+async def resume_tenant(base: Base, tenant: str) -> Call:
+    await base.tenants.add(tenant)
+    await base.tenants.suspend(tenant, "before", by="t")
+    return lambda at, who: at.tenants.resume(who, "op", by="t", reason="paid")
+
+
+@case("remove_tenant")
+async def remove_tenant(base: Base, tenant: str) -> Call:
+    async def call(at: Base, who: str) -> Any:
+        await base.tenants.add(who)
+        await at.tenants.wind_up(who, "op", by="t", reason="left")
+        return who in await base.tenants.names()
 
     return call
 

@@ -9,7 +9,18 @@ from chimera.serving.gateway import problems
 from chimera.serving.gateway.crowd import Crowd, Entrance
 from chimera.serving.gateway.envelope import Envelope
 from chimera.serving.gateway.hub import Hub
-from chimera.serving.gateway.routes import actions, missions, probes, streams, submissions, tasks
+from chimera.serving.gateway.routes import (
+    actions,
+    audit,
+    keys,
+    limits,
+    missions,
+    probes,
+    streams,
+    submissions,
+    tasks,
+    tenants,
+)
 from chimera.serving.gateway.routes import hub as hub_routes
 from chimera.serving.gateway.streams import Streams
 from chimera.serving.gateway.throttle import Throttle
@@ -42,6 +53,10 @@ def create_app(hub: Hub) -> FastAPI:
         tasks.tasks,
         tasks.reviews,
         hub_routes.router,
+        tenants.router,
+        keys.router,
+        audit.router,
+        limits.router,
     ):
         app.include_router(router)
     return app

@@ -29,7 +29,8 @@ from chimera.errors import (
 from chimera.runtime.base import TenantStores
 from chimera.serving.gateway.crowd import Visit
 from chimera.serving.gateway.hub import Hub, promptly
-from chimera.store.apikeys import Principal
+from chimera.serving.gateway.throttle import Throttle
+from chimera.store.apikeys import UNKNOWN, Principal
 
 BODY_S = 60.0
 """A JSON body must be there within this; lines have bounds of their own (`chimera.serving.gateway.lines`)."""
@@ -60,10 +61,15 @@ def needs(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a request, and all of the store they may see."""
+    """Who makes a request, and all of the store they may see.
+
+    Attributes:
+        suspended: why their tenant is suspended; None: it is not.
+    """
 
     hub: Hub
     principal: Principal
+    suspended: str | None = None
 
     @property
     def tenant(self) -> str:
@@ -113,27 +119,37 @@ async def recognise(request: Request) -> Caller:
     """Who calls.
 
     Raises:
-        Unauthorized: the same whether the key is missing or wrong.
-        RateLimited: the tenant asks faster than its quota allows, or for too much at once.
+        Unauthorized: the same whether the key is missing or wrong; it says so where one has ended.
+        RateLimited: the key or the tenant asks faster than it may, or for too much at once.
     """
     hub = hub_of(request)
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    try:
-        if scheme.lower() != "bearer" or not key.strip():
-            raise Unauthorized
-        async with promptly():
-            principal = await _owner(hub, key.strip())
-    except Unauthorized:
-        raise Unauthorized(
-            "this call needs the key of a tenant, as `Authorization: Bearer KEY`: clients take it from "
-            "CHIMERA_API_KEY, and `chimera up` prints how to set it"
-        ) from None
+    principal = await _principal(request)
     visit = _visit(request)
     visit.crowd.join(visit, principal.tenant)
-    if not principal.of_fleet:
-        async with promptly():
-            await request.app.state.throttle.admit(principal.tenant)
-    return Caller(hub, principal)
+    suspended = None
+    async with promptly():
+        throttle: Throttle = request.app.state.throttle
+        await throttle.admit_key(principal)
+        if not principal.of_fleet:
+            suspended = await throttle.admit(principal.tenant)
+    return Caller(hub, principal, suspended)
+
+
+async def require_fleet(request: Request, scope: Scope) -> None:
+    """Let only a key of the whole fleet pass, where there is no `Guarded` and no crowd.
+
+    Raises:
+        Unauthorized, Forbidden: as of any route.
+    """
+    allow(Caller(hub_of(request), await _principal(request)), scope, "fleet")
+
+
+async def _principal(request: Request) -> Principal:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthorized(UNKNOWN)
+    async with promptly():
+        return await _owner(hub_of(request), key.strip())
 
 
 def hold(request: Request, size: int) -> None:
@@ -156,12 +172,13 @@ async def _owner(hub: Hub, key: str) -> Principal:
         return await hub.base.api_keys.recognise(key)
 
 
-def allow(principal: Principal, scope: Scope, of: str) -> None:
-    """Let only those pass who may.
+def allow(caller: Caller, scope: Scope, of: str) -> None:
+    """Let only those pass who may. A suspended tenant may read, and nothing else.
 
     Raises:
-        Forbidden: what the key lacks.
+        Forbidden: what the key lacks, or that its tenant is suspended.
     """
+    principal = caller.principal
     if of != "both" and principal.of_fleet != (of == "fleet"):
         raise Forbidden(
             "this call is for a tenant's key, and this key is the whole fleet's: make one with "
@@ -174,6 +191,11 @@ def allow(principal: Principal, scope: Scope, of: str) -> None:
             f"this call needs a key with the scope `{scope}`, and key {principal.key_id} has "
             f"{', '.join(shown(principal.scopes))}: whoever has the scope `admin` makes one "
             f"(`chimera key create --scopes {scope}`)"
+        )
+    if caller.suspended is not None and scope is not Scope.READ:
+        raise Forbidden(
+            f"tenant {principal.tenant} is suspended ({caller.suspended or 'no reason given'}): it may read, "
+            "and nothing else, until the operator resumes it"
         )
 
 
@@ -196,7 +218,7 @@ class Guarded(APIRoute):
 
         async def handle(request: Request) -> Response:
             caller = request.state.caller = await recognise(request)
-            allow(caller.principal, scope, of)
+            allow(caller, scope, of)
             if (answered := await self.streamed(request)) is not None:
                 return answered
             bounded = JsonRequest(request.scope, request.receive)

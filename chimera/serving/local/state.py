@@ -3,7 +3,8 @@
     fleet.json   what runs (0600)                redis/   the append-only file
     lock         held as long as a fleet lives   logs/    of every process
     api.key      the local tenant's key          blobs/   inputs and archives
-    ray.token    Ray's access token              secrets/ for the hub, one file each
+    admin.key    the whole fleet's key           secrets/ for the hub, one file each
+    ray.token    Ray's access token
 
 Ray's own files live under /tmp instead: its socket paths may not exceed 107 bytes.
 """
@@ -75,6 +76,11 @@ class Fleet(BaseModel):
         return StateDir(self.directory).logs
 
     @property
+    def admin_key_file(self) -> Path:
+        """The key of the whole fleet, of every scope."""
+        return StateDir(self.directory).admin_key
+
+    @property
     def worker_logs(self) -> Path:
         """Logs of the hub and the workers, `worker-*.out`; they go with the fleet."""
         return StateDir(self.directory).ray_temp / "session_latest" / "logs"
@@ -117,6 +123,7 @@ class StateDir:
         self.secrets = self.path / "secrets"
         self.progress = self.logs / "supervisor.ndjson"
         self.api_key = self.path / "api.key"
+        self.admin_key = self.path / "admin.key"
         self.ray_token = self.path / "ray.token"
 
     def prepare(self) -> None:
@@ -127,8 +134,9 @@ class StateDir:
         """
         for directory in (self.path, self.redis, self.logs, self.blobs, self.secrets, self.short):
             _private_directory(directory)
-        if not self.api_key.exists():
-            write_private(self.api_key, f"chi_{secrets.token_urlsafe(32)}")
+        for key in (self.api_key, self.admin_key):
+            if not key.exists():
+                write_private(key, f"chi_{secrets.token_urlsafe(32)}")
         if not self.ray_token.exists():
             write_private(self.ray_token, secrets.token_hex(32))
 

@@ -19,11 +19,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from chimera.core.scope import ALL, FLEET
 from chimera.errors import BackendError, ChimeraError, ConfigurationError, StoreUnavailable
 from chimera.serving.local import autoscaling, child, environment, remains
 from chimera.serving.local.handback import give_back
@@ -182,8 +184,9 @@ class Supervisor:
         try:
             await connection.prepare(client)
             await TenantStore(client).add(TENANT)
-            key = self._state.api_key.read_text(encoding="utf-8").strip()
-            await ApiKeys(client).let_in(TENANT, key)
+            api_keys = ApiKeys(client)
+            await api_keys.let_in(TENANT, _read(self._state.api_key))
+            await api_keys.let_in(FLEET, _read(self._state.admin_key), ALL)
         except StoreUnavailable as exc:
             raise ConfigurationError(f"{exc} (it is {_without_password(url)})") from exc
         finally:
@@ -366,6 +369,10 @@ class Supervisor:
                 directory=self._state.path,
             )
         )
+
+
+def _read(key: Path) -> str:
+    return key.read_text(encoding="utf-8").strip()
 
 
 async def _together(*work: Coroutine[Any, Any, None]) -> None:

@@ -88,8 +88,11 @@ local function take(set, most)
   return got
 end
 local most, most_high = tonumber(ARGV[4]), tonumber(ARGV[5])
-local quota = tonumber(redis.call("HGET", k.quota, "max_agents") or ARGV[9])
-if quota > 0 then
+local bounds = redis.call("HMGET", k.quota, "max_agents", "suspended")
+local quota, suspended = tonumber(bounds[1] or ARGV[9]), bounds[2]
+if suspended then
+  most, most_high = 0, 0
+elseif quota > 0 then
   local room = math.max(0, quota - redis.call("ZCARD", k.leases))
   most_high = math.min(most_high, room)
   -- The last place is for high priority: other work would keep it waiting there.
@@ -117,7 +120,7 @@ write_counts(k)
 -- There is more than this worker could take: wake the next. One that could take nothing passes on what woke it,
 -- now and then: it may be the only one, full of ordinary work, and would wake itself over and over.
 local PASS_ON_US = 250000
-if woken == 0 and redis.call("ZCARD", k.high) + redis.call("ZCARD", k.normal) > 0 then
+if woken == 0 and not suspended and redis.call("ZCARD", k.high) + redis.call("ZCARD", k.normal) > 0 then
   local passed = redis.call("HGET", k.of_worker(worker), "passed")
   if #out > 0 then woken = 1
   elseif not (passed and now - tonumber(passed) < PASS_ON_US) then

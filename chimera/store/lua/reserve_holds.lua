@@ -90,6 +90,7 @@ local function budget(mid)
   return budgets[mid]
 end
 
+local suspended = redis.call("HEXISTS", k.quota, "suspended") == 1
 -- The first level that refuses, the hopeless kind before the others; and what all of them would grant.
 local found, fits
 local function look(amount, l, held)
@@ -105,6 +106,7 @@ local short = false -- after the first, all are: what they need together is know
 local allowance = fleet ~= "" and tonumber(redis.call("HGET", k.purse, "allowance") or 0) or 0
 local function refusal(mid, amount, subjects)
   found, fits = nil, math.huge
+  if suspended then return { -7, "window", "tenant/suspended", "0", "0", "0", "10", "0" } end
   if mid ~= "" then look(amount, budget(mid), budget(mid).held + budget(mid).more) end
   for _, s in ipairs(subjects) do
     for _, l in ipairs(s.limits) do look(amount, l, s.held + s.more) end

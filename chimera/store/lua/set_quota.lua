@@ -3,7 +3,8 @@
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   operation id: the same again changes nothing
 -- ARGV[2]   who sets
--- ARGV[3..] stride 2: field of the quota, value; "" for the fleet's default
+-- ARGV[3]   why, in words, or ""
+-- ARGV[4..] stride 2: field of the quota, value; "" for the fleet's default
 -- Returns   1
 --- include keys
 --- include clock
@@ -12,8 +13,8 @@
 local k = keys(KEYS[1])
 local op, before = operation(k, "quota", "", ARGV[1])
 if before then return before end
-local details = {}
-for i = 3, #ARGV, 2 do
+local details = { reason = ARGV[3] ~= "" and ARGV[3] or nil }
+for i = 4, #ARGV, 2 do
   details[ARGV[i]] = tonumber(ARGV[i + 1]) or "default"
   if ARGV[i + 1] == "" then redis.call("HDEL", k.quota, ARGV[i])
   else redis.call("HSET", k.quota, ARGV[i], ARGV[i + 1]) end

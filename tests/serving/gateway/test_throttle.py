@@ -90,7 +90,7 @@ async def test_the_refusal_is_a_problem_with_retry_after(
     problem = answers[-1].json()
     assert problem["type"] == "urn:chimera:problem:rate-limited"
     assert 0 < problem["retry_after_s"] <= 2
-    assert f"chimera tenant quota {tenant} --requests-per-s N" in problem["detail"]
+    assert f"chimera tenant set {tenant} --requests-per-s N" in problem["detail"]
     assert (await http.get("/healthz")).status_code == 200, "probes are nobody's requests"
 
 

@@ -125,6 +125,23 @@ async def test_a_pause_holds_what_is_not_under_way(
     assert (await ask(http, "m1.0"))["cause"] == Cause.RUNNING
 
 
+async def test_a_suspension_holds_what_is_not_under_way_and_says_why(
+    http: httpx.AsyncClient, base: Base, tenant: str
+) -> None:
+    stores = await drive.begin(base, tenant, drive.spec())
+    (one,) = await drive.claim(stores)
+    await base.tenants.suspend(tenant, "s", by="test", reason="invoice 12")
+    found = await ask(http, "m1.1")
+    assert found["cause"] == Cause.SUSPENDED
+    assert "invoice 12" in found["detail"]
+    assert "chimera tenant resume" in found["next_step"]
+    assert (await ask(http, one.task_id))["cause"] == Cause.RUNNING
+    await stores.ledger.reserve([Reservation("h", one.task_id, one.token, 5, 60)], term=drive.TERM, by="g")
+    assert (await ask(http, one.task_id))["cause"] == Cause.SUSPENDED, "it waits for money"
+    await base.tenants.resume(tenant, "r", by="test")
+    assert (await ask(http, "m1.1"))["cause"] == Cause.CAPACITY
+
+
 async def test_what_runs_names_its_worker(http: httpx.AsyncClient, base: Base, tenant: str) -> None:
     await drive.claim(await drive.begin(base, tenant, drive.spec()))
     found = await ask(http, "m1.0")

@@ -116,7 +116,7 @@ def test_replicas_see_files_of_secrets_and_no_secret(settings: Settings, running
 
 def test_files_of_the_fleet_are_private(settings: Settings, running: Fleet) -> None:
     state = StateDir(settings.state_dir)
-    files = [state.fleet_file, state.api_key, state.ray_token, *state.secrets.iterdir()]
+    files = [state.fleet_file, state.api_key, state.admin_key, state.ray_token, *state.secrets.iterdir()]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     assert {stat.S_IMODE(d.stat().st_mode) for d in (state.path, state.secrets, state.short)} == {0o700}
 

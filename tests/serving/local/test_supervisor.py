@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from chimera.core.scope import ALL, FLEET
 from chimera.errors import BackendError, StoreError
 from chimera.runtime.base import Base, open_base
 from chimera.serving.local import supervisor as module
@@ -87,6 +88,8 @@ async def test_a_killed_redis_comes_back_at_its_address_with_all_it_acknowledged
         assert redis.url == url
         key = supervisor._state.api_key.read_text(encoding="utf-8").strip()
         assert (await base.api_keys.authenticate(key)).tenant == TENANT
+        principal = await base.api_keys.authenticate(supervisor._state.admin_key.read_text(encoding="utf-8"))
+        assert (principal.tenant, principal.scopes) == (FLEET, ALL)
         assert not guard.done()
         await base.close()
 

@@ -1,17 +1,21 @@
-"""For machines that look after the hub: alive, ready, metrics, version. No key is needed."""
+"""For machines that look after the hub: alive, ready, metrics, version. No key is needed.
+
+But for metrics, where CHIMERA_METRICS_OPEN says so: they name tenants.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from chimera.core.scope import Scope
 from chimera.core.views import Health, ReadyView, VersionView
 from chimera.errors import StoreError
 from chimera.serving.gateway import archive
 from chimera.serving.gateway.answers import answer
-from chimera.serving.gateway.auth import FromHub
+from chimera.serving.gateway.auth import FromHub, require_fleet
 from chimera.serving.gateway.hub import promptly
 from chimera.store.promises import served
 from chimera.version import __version__
@@ -34,8 +38,10 @@ async def ready(hub: FromHub) -> Response:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(hub: FromHub) -> Response:
+async def metrics(hub: FromHub, request: Request) -> Response:
     """This process's figures in Prometheus' text format, those of the archives and of high priority."""
+    if not hub.base.settings.metrics_open:
+        await require_fleet(request, Scope.READ)
     # A store that is away shows in /readyz; what this process counted is told all the same.
     with suppress(StoreError):
         async with promptly():

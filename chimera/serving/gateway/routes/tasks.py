@@ -62,20 +62,22 @@ async def task(task_id: str, caller: ByCaller) -> Response:
 
 @tasks.get("/{task_id}/why", response_model=WhyView, openapi_extra=needs("read"))
 async def why_it_waits(task_id: str, caller: ByCaller) -> Response:
-    """What holds a task: its place in line, and which of dependency, pause, budget, limit, capacity, a later
-    try, the judge, a human or planning it is; with the figures, and a sentence that says what to do."""
+    """What holds a task: its place in line, and which of dependency, pause, suspension, budget, limit,
+    capacity, a later try, the judge, a human or planning it is; with the figures, and what to do."""
     base, stores = caller.hub.base, caller.stores
     async with promptly():
         reading = await _mission_of(caller, task_id)
         try:
             if reading.mission.archived:
                 raise NotFound(f"there is no task {task_id!r} in Redis")
+            tenant = await base.tenants.record(caller.tenant)
             at = await stores.waiting.standing(
                 task_id,
-                quota=await base.tenants.quota(caller.tenant),
+                quota=tenant.quota,
                 places=base.settings.max_workers,
                 window=base.settings.plan_window,
                 tenants=await base.tenants.names(),
+                suspended=tenant.reason if tenant.suspended else None,
             )
         except NotFound:  # it left Redis with its mission, or for the shelf: then it is over
             record, _ = await reading.task(task_id)

@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Take from a tenant what it may do, if no work of it is open. What it did stays, and its recorder.
+-- KEYS[1]   the tenant's root
+-- ARGV[1]   operation id: the same again changes nothing
+-- ARGV[2]   who does it
+-- ARGV[3]   why, in words
+-- ARGV[4]   1 only to look
+-- Returns   {1} done, also when it was before · {0, missions, tasks, holds, actions} so much is open; nothing was changed
+--- include keys
+--- include clock
+--- include record
+--- include operation
+local k = keys(KEYS[1])
+local op, before = operation(k, "remove", "", ARGV[1])
+if before then return { 1 } end
+local missions = redis.call("ZCARD", k.active) + redis.call("SCARD", k.sweep)
+local tasks = redis.call("ZCARD", k.leases) + redis.call("ZCARD", k.judging)
+local holds, actions = redis.call("ZCARD", k.holds), redis.call("ZCARD", k.outbox)
+-- What it drew of the fleet's ledger goes back by itself, as long as the governor looks after it.
+local drawn = redis.call("HMGET", k.purse, "allowance", "parcel")
+if tonumber(drawn[1] or 0) > 0 or drawn[2] then holds = holds + 1 end
+if missions + tasks + holds + actions > 0 then return { 0, missions, tasks, holds, actions } end
+if ARGV[4] == "1" then return { 1 } end
+redis.call("DEL", k.quota, k.limits, k.stated, (operation(k, "tenant.added", "", "added")))
+note("tenant.removed", "", "", { reason = ARGV[3] })
+write_log(k, ARGV[2], now_us())
+conclude(op, 1)
+return { 1 }
