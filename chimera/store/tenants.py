@@ -34,6 +34,7 @@ class TenantStore:
         """Forget a tenant: the hub looks after it no more. Its records stay; idempotent."""
         with translated():
             await self._redis.hdel(keys.TENANTS, tenant)
+            await self._redis.publish(keys.channel(keys.USERS, tenant), "")
 
     async def names(self) -> list[str]:
         """All tenants by name."""

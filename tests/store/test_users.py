@@ -7,7 +7,8 @@ from pydantic import SecretStr
 
 from chimera.errors import ConfigurationError
 from chimera.settings import Settings, load
-from chimera.store.users import ROLES, as_role, logged_in, password_of
+from chimera.store.rights import ROLES
+from chimera.store.users import as_role, logged_in, password_of
 
 SECRET = "s3cret-" * 8
 

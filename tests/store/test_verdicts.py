@@ -191,11 +191,11 @@ async def test_the_verdict_that_leaves_nothing_open_ends_the_mission(
     """No leader looks, and none is told to."""
     stores = await in_review(base, tenant, **fields)
     async with base.blocking.pubsub() as channel:
-        await channel.subscribe(keys.MISSIONS)
+        await channel.subscribe(keys.channel(keys.MISSIONS, tenant))
         await verdicts(stores, decision)
-        await base.redis.publish(keys.MISSIONS, "that was all")
-        heard = [said["data"] async for said in until(channel, "that was all")]
-    assert tenant not in heard
+        await base.redis.publish(keys.channel(keys.MISSIONS, tenant), "that was all")
+        heard = [said["type"] async for said in until(channel, "that was all")]
+    assert "message" not in heard
     mission = await stores.missions.get("m1")
     assert (mission.status, mission.reason) == ends
     assert mission.finished_at_us > 0
