@@ -132,7 +132,8 @@ RIGHTS: dict[Role, Rights] = {
     ),
     "governor": Rights(
         scripts=_named(
-            "answer_requests elect_leader expire_holds forget_replies reserve_holds settle_holds",
+            "answer_requests book_parcel close_draw draw_allowance drop_parcel elect_leader expire_holds",
+            "forget_replies pack_parcel reserve_holds settle_holds take_allowance",
         ),
         direct=LOGIN | READING | {"PSUBSCRIBE", "PUNSUBSCRIBE"},
         reads=("mission",),
@@ -176,13 +177,13 @@ RIGHTS: dict[Role, Rights] = {
     ),
     "gateway": Rights(
         scripts=_named(
-            "add_tenant answer_review cancel_mission edit_mission pause_mission read_results",
+            "add_tenant answer_review cancel_mission change_limits edit_mission pause_mission read_results",
             "redrive_tasks resume_mission retry_actions set_key set_limits set_quota submit_mission",
             "take_requests",
         ),
         direct=LOGIN | READING | {"HDEL", "PUBLISH"},
         reads=("h:*", "g:*", "r:*"),
-        writes=(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*", "limits"),
+        writes=(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*", "limits", "stated"),
         also=(*RECORDS, ("DEL", ("limits",))),
         shared_reads=(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.SPARES, keys.leader("*")),
         shared_writes=(keys.TENANTS, keys.API_KEYS),

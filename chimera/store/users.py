@@ -77,10 +77,15 @@ def as_role(settings: Settings, role: Role, tenant: str = "") -> Settings:
 
 def logged_in(address: str, user: str, password: str) -> str:
     """A Redis URL with another login, in place of the one it may have."""
+    parts = urlsplit(without_login(address))
+    return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
+
+
+def without_login(address: str) -> str:
+    """A Redis URL without the user and password that it may have."""
     parts = urlsplit(address)
     query = [(name, value) for name, value in parse_qsl(parts.query) if name not in {"username", "password"}]
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{user}:{password}@{host}", query=urlencode(query)).geturl()
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(query)).geturl()
 
 
 def _secret(settings: Settings) -> str:
