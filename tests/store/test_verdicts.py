@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -265,7 +266,9 @@ async def test_a_mission_whose_last_verdict_asks_a_human_waits(base: Base, tenan
     assert (await stores.missions.get("m1")).status is MissionStatus.WAITING_REVIEW
 
 
-@pytest.mark.parametrize(("field", "value"), [("result", '"another"'), ("actions", '["{}"]')])
+@pytest.mark.parametrize(
+    ("field", "value"), [("result", '"another"'), ("actions", json.dumps([drive.HOOK.model_dump_json()]))]
+)
 async def test_what_a_worker_puts_in_place_of_a_judged_result_is_not_accepted(
     base: Base, tenant: str, field: str, value: str
 ) -> None:
