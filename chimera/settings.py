@@ -46,6 +46,25 @@ class Settings(BaseSettings):
         "Unset, `chimera up` starts an embedded one.",
     )
     redis_password: SecretStr | None = Field(None, description="Redis password, if the URL carries none.")
+    redis_users: Literal["single", "roles"] = Field(
+        "single",
+        description="`roles`: each part of the hub and each tenant's workers log in to Redis as users of "
+        "their own, who may do only what is theirs. `single`: all log in as CHIMERA_REDIS_URL says, for a "
+        "Redis that denies ACL. Unset, `chimera up` chooses `roles` for its embedded Redis.",
+    )
+    redis_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="What the passwords of those users are derived from, at least 32 random characters. "
+        "Unset, `chimera up` makes one.",
+    )
+    redis_generation: int = Field(
+        1,
+        ge=1,
+        le=1_000_000,
+        description="Of those passwords: raise it, and new ones are made; those of the generation before are "
+        "taken too.",
+    )
     state_dir: Path = Field(
         Path("~/.local/state/chimera").expanduser(),
         description="Where `chimera up` keeps the local fleet: Redis' data, logs, keys, pids.",

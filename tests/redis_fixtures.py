@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from chimera.runtime.base import Base, open_base
+from chimera.runtime.base import Base, base_of, open_base
+from chimera.runtime.users import reconcile
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import Settings, load
+from chimera.store.rights import Role
+from chimera.store.users import as_role
 
 _numbers = itertools.count(1)
 
@@ -38,14 +42,27 @@ def settings(redis_server: RedisServer, tmp_path: Path) -> Settings:
         heartbeat_s=0.1,
         reserve_wait_s=0.2,
         idle_s=0.5,
+        redis_users="roles",
+        redis_secret="of the tests, and of nobody else",
     )
+
+
+@asynccontextmanager
+async def logged_in(settings: Settings, role: Role, tenant: str = "") -> AsyncIterator[Base]:
+    """Connections of a role's user, where `reconcile` has made it."""
+    opened = base_of(as_role(settings, role, tenant))
+    try:
+        yield opened
+    finally:
+        await opened.close()
 
 
 @pytest.fixture
 async def base(settings: Settings, tenant: str) -> AsyncIterator[Base]:
-    """Connections, with the test's tenant made."""
+    """The operator's connections, with the test's tenant made, and the users of all roles."""
     opened = await open_base(settings)
     await opened.tenants.add(tenant)
+    await reconcile(opened)
     yield opened
     await opened.tenants.remove(tenant)
     await opened.close()

@@ -98,7 +98,7 @@ def test_every_setting_has_a_meaning_and_a_variable() -> None:
         assert field.description, name
         assert f"{PREFIX}{name.upper()}".isidentifier()
     secrets = {name for name, field in Settings.model_fields.items() if is_secret(field)}
-    assert secrets == {"api_key", "redis_url", "redis_password", "model_api_key"}
+    assert secrets == {"api_key", "redis_url", "redis_password", "redis_secret", "model_api_key"}
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

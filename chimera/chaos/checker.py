@@ -1,7 +1,4 @@
-"""Checks a history against the invariants. Pure: what it says follows from the history alone.
-
-An invariant whose machinery is not built yet says so; it never passes unchecked.
-"""
+"""Checks a history against the invariants. Pure: what it says follows from the history alone."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ from chimera.chaos.hooks import effects_follow_verdicts
 from chimera.chaos.lives import steps_are_legal
 from chimera.chaos.rest import idle_reaches_zero_and_wakes
 from chimera.chaos.spend import every_hold_ends, never_over_a_limit
+from chimera.chaos.tenancy import tenants_are_apart
 from chimera.chaos.urgent import high_priority_is_in_time
 from chimera.core.mission import MISSION_FINAL, MissionStatus
 from chimera.core.task import OPEN
 
-NOT_YET = "not checked yet"
 NOTHING = "nothing to check"
 
 
@@ -28,20 +25,18 @@ class Finding:
     """What was found of one invariant.
 
     Attributes:
-        checked: how many things were looked at; None when it was not checked.
+        checked: how many things were looked at.
         violations: each in words, with the entries that show it.
     """
 
     invariant: str
     says: str
-    checked: int | None
+    checked: int
     violations: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
         """In a word or two."""
-        if self.checked is None:
-            return NOT_YET
         if self.violations:
             return f"{len(self.violations)} violations"
         return "holds" if self.checked else NOTHING
@@ -52,10 +47,7 @@ Check = Callable[[History], tuple[int, list[str]]]
 
 def check(history: History) -> tuple[Finding, ...]:
     """Every invariant, in order."""
-    return tuple(
-        Finding(name, says, *_run(one, history)) if one else Finding(name, says, None)
-        for name, says, one in CHECKS
-    )
+    return tuple(Finding(name, says, *_run(one, history)) for name, says, one in CHECKS)
 
 
 def _run(one: Check, history: History) -> tuple[int, tuple[str, ...]]:
@@ -169,13 +161,13 @@ def no_edit(history: History) -> tuple[int, list[str]]:
     return sum(tenant.archived for tenant in history.tenants.values()), wrong
 
 
-CHECKS: tuple[tuple[str, str, Check | None], ...] = (
+CHECKS: tuple[tuple[str, str, Check], ...] = (
     ("I1", "no acknowledged mission is lost", no_mission_lost),
     ("I2", "a task has at most one committed result", one_commit),
     ("I2b", "tasks and missions move along the tables, each by who may", steps_are_legal),
     ("I3", "no spend over a limit, no call without a hold", never_over_a_limit),
     ("I4", "every hold ends", every_hold_ends),
-    ("I5", "tenants' keys are apart (ACL)", None),
+    ("I5", "no tenant reads or writes another's keys", tenants_are_apart),
     ("I6", "a dead worker's tasks are back at work in time", dead_workers_tasks_are_claimed),
     ("I6b", "no crash is counted of a worker that lives", nobody_alive_is_blamed),
     ("I7", "no commit and no action before the verdict", verdict_first),

@@ -77,7 +77,8 @@ async def drill(plan: Plan, site: Site, directory: Path, told: Callable[[str], N
         ):
             client = await opened.enter_async_context(Client(site.fleet.url, key, timeout_s=10, retries=0))
             chance = random.Random(f"{plan.seed} {number}")  # nosec B311
-            lanes.append(Lane(client, tenant, acks, chance, plan.tasks, site.endpoint))
+            others = tuple(name for name in keys if name != tenant)
+            lanes.append(Lane(client, tenant, acks, chance, plan.tasks, site.endpoint, others))
         await _beside(site, _harmed(plan, site, directory, lanes, told))
         told("no more faults: waiting until everything is at rest")
         await _beside(site, quiet(site.settings, tuple(keys), told))

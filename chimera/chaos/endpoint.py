@@ -1,6 +1,6 @@
 """A metered stand-in for a paid model and for a webhook's receiver: everything written down first.
 
-    python -m chimera.chaos.endpoint --port 9000 --calls calls.ndjson --hooks hooks.ndjson
+    python -m chimera.chaos.endpoint --port 9000 --calls FILE --hooks FILE --probes FILE
 
 It answers no question; it counts. ``POST /misbehave {"kind": "refuse" | "hang", "for_s": 3}`` makes it answer
 429, or not at all, for a while.
@@ -25,8 +25,8 @@ from chimera.chaos.journal import Journal
 SLOWEST_S = 0.4
 
 
-def app(journal: Journal, hooks: Journal) -> FastAPI:
-    """The endpoint, writing down calls and what the webhook took."""
+def app(journal: Journal, hooks: Journal, probes: Journal) -> FastAPI:
+    """The endpoint, writing down calls, what the webhook took, and what agents tried that mean harm."""
     made = FastAPI()
     mood: dict[str, Any] = {"kind": "", "until": 0.0}
 
@@ -73,6 +73,13 @@ def app(journal: Journal, hooks: Journal) -> FastAPI:
         hooks.write(task=task, key=request.headers.get("idempotency-key", ""))
         return JSONResponse({})
 
+    @made.post("/probe/{task}")
+    async def probed(task: str, request: Request) -> JSONResponse:
+        told = await request.json()
+        for one in told["attempts"]:
+            probes.write(task=task, tenant=told["tenant"], **one)
+        return JSONResponse({})
+
     return made
 
 
@@ -82,8 +89,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--calls", type=Path, required=True, help="journal of the model's calls")
     parser.add_argument("--hooks", type=Path, required=True, help="journal of the webhook")
+    parser.add_argument("--probes", type=Path, required=True, help="journal of what agents tried")
     told = parser.parse_args()
-    made = app(Journal(told.calls), Journal(told.hooks))
+    made = app(Journal(told.calls), Journal(told.hooks), Journal(told.probes))
     uvicorn.run(made, host="127.0.0.1", port=told.port, log_level="warning")
 
 

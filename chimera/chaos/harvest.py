@@ -23,14 +23,19 @@ from chimera.store.missions import MissionRecord, MissionStore
 from chimera.store.readings import Readings
 from chimera.store.recorder import Recorder
 from chimera.store.results import ResultStore
+from chimera.store.rights import ROLES
 from chimera.store.shelves import Shelf
 from chimera.store.tasks import TaskStore
+from chimera.store.tenants import TenantStore
+from chimera.store.users import user_of
 
 QUIET_S = 240.0
 """Everything is at rest after the last fault within this."""
 PAGE = 500
 EVERY = 100_000
 """More missions than a drill has."""
+
+HUB = frozenset(user_of(role) for role in ROLES if role != "worker")
 
 T = TypeVar("T")
 
@@ -78,6 +83,9 @@ async def gather(settings: Settings, tenants: tuple[str, ...], directory: Path) 
             calls=tuple(read(directory / "calls.ndjson")),
             hooks=tuple(read(directory / "hooks.ndjson")),
             rests=tuple(read(directory / "rests.ndjson")),
+            probes=tuple(read(directory / "probes.ndjson")),
+            strangers=await _strangers(redis),
+            denied=await _denied(redis),
             faults=tuple(
                 {**fault, "at": fault.get("began", fault["at"])}
                 for fault in read(directory / "faults.ndjson")
@@ -133,6 +141,26 @@ async def _end_of(redis: Redis, blobs: Blobs, tenant: str) -> TenantEnd:
         held_microusd=(await ledger.balance()).held,
         open_holds=open_holds,
         actions=actions,
+    )
+
+
+async def _strangers(redis: Redis) -> tuple[str, ...]:
+    """Keys that are neither a tenant's nor the fleet's."""
+    tenants = await TenantStore(redis).names()
+    ours = ("chimera:", "{chimera:", *(f"{{{name}}}:" for name in tenants))
+    with translated():
+        found = [key async for key in redis.scan_iter(count=1_000)]
+    return tuple(sorted(key for key in found if not key.startswith(ours) or key.endswith(":probe")))
+
+
+async def _denied(redis: Redis) -> tuple[tuple[str, str], ...]:
+    """What Redis denied the parts of the hub, of the last 128 denials."""
+    with translated():
+        entries = await redis.acl_log(1_000)
+    return tuple(
+        (entry["username"], f"{entry['reason']} {entry['object']}")
+        for entry in entries
+        if entry["reason"] != "auth" and entry["username"] in HUB
     )
 
 

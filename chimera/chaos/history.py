@@ -60,6 +60,9 @@ class History(BaseModel):
         hooks: what the webhook's receiver took: ``at, task, key``.
         faults: the nemesis' journal: ``at, fault, target, until``.
         rests: who watched workers go: ``at, tenant, event`` (idle | zero); idle_s with the first.
+        probes: what agents that mean harm tried: ``at, task, tenant, login, what, outcome``.
+        strangers: keys in Redis that are neither a tenant's nor the fleet's.
+        denied: (user, what) that Redis denied a part of the hub.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +73,9 @@ class History(BaseModel):
     faults: tuple[dict[str, Any], ...]
     hooks: tuple[dict[str, Any], ...] = ()
     rests: tuple[dict[str, Any], ...] = ()
+    probes: tuple[dict[str, Any], ...] = ()
+    strangers: tuple[str, ...] = ()
+    denied: tuple[tuple[str, str], ...] = ()
 
     def keep(self, path: Path) -> None:
         """Write it for `chimera chaos check`."""

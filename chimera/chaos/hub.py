@@ -17,12 +17,13 @@ import uvloop
 
 from chimera import settings as configuration
 from chimera.judging.boundaries import load_boundaries
-from chimera.runtime.base import open_base
+from chimera.runtime.base import Base, open_as
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
 from chimera.runtime.judge import Judge
 from chimera.runtime.orchestrator import Orchestrator, Rescuer
 from chimera.store import keys
+from chimera.store.rights import Role
 from chimera.store.signals import Wakeups
 from chimera.telemetry.logs import bind, configure
 
@@ -38,21 +39,26 @@ async def main() -> None:
     replica = f"second-{os.getpid()}"
     bind(worker=replica)
     async with AsyncExitStack() as stack:
-        base = await open_base(settings)
-        stack.push_async_callback(base.close)
 
-        async def wakeups(channel: str) -> Wakeups:
-            return await stack.enter_async_context(Wakeups(base.blocking, channel))
+        async def opened(role: Role) -> Base:
+            base = await open_as(settings, role)
+            stack.push_async_callback(base.close)
+            return base
 
-        leads, pays = (Elector(base.election(role), replica) for role in ("orchestrator", "governor"))
+        async def wakeups(base: Base, subject: str) -> Wakeups:
+            return await stack.enter_async_context(Wakeups(base.blocking, subject))
+
+        hub, money, judges = await opened("orchestrator"), await opened("governor"), await opened("judge")
+        leads = Elector(hub.election("orchestrator"), replica)
+        pays = Elector(money.election("governor"), replica)
         boundaries = load_boundaries(settings.boundaries_file)
         for service in (
             leads,
             pays,
-            Orchestrator(base, leads, await wakeups(keys.MISSIONS)),
-            Rescuer(base, replica),
-            Governor(base, pays, await wakeups(keys.MONEY)),
-            Judge(base, replica, await wakeups(keys.REVIEWS), boundaries),
+            Orchestrator(hub, leads, await wakeups(hub, keys.MISSIONS)),
+            Rescuer(hub, replica),
+            Governor(money, pays, await wakeups(money, keys.MONEY)),
+            Judge(judges, replica, await wakeups(judges, keys.REVIEWS), boundaries),
         ):
             service.start()
             stack.push_async_callback(service.stop)

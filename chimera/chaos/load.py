@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -96,6 +96,17 @@ def mission(chance: random.Random, tasks: int, endpoint: str) -> dict[str, Any]:
     }
 
 
+PROBES = 0.3
+"""In this share of the missions one task means harm: it tries the keys of a neighbour."""
+
+
+def harmful(chance: random.Random, spec: dict[str, Any], neighbours: Sequence[str], endpoint: str) -> None:
+    """Let one task of a mission mean harm, now and then; none where there is no neighbour, or no witness."""
+    if neighbours and endpoint and chance.random() < PROBES:
+        told = {"neighbour": chance.choice(neighbours), "witness": f"{endpoint}/probe"}
+        chance.choice(spec["inputs"])["probe"] = told
+
+
 @dataclass
 class Lane:
     """One client of one tenant, that submits, takes its turn and waits, until the time is up."""
@@ -106,6 +117,7 @@ class Lane:
     chance: random.Random
     tasks: int
     endpoint: str = ""
+    neighbours: tuple[str, ...] = ()
     acknowledged: list[str] = field(default_factory=list)
     finished: int = 0
 
@@ -113,6 +125,7 @@ class Lane:
         """Until this instant (monotonic) submit; each mission is waited for."""
         while time.monotonic() < until:
             spec = mission(self.chance, self.tasks, self.endpoint)
+            harmful(self.chance, spec, self.neighbours, self.endpoint)
             (turn,) = self.chance.choices(tuple(TURNS), tuple(TURNS.values()))
             wait_s = self.chance.uniform(0.1, 2.0)
             made = await self._submit(spec)

@@ -131,7 +131,7 @@ def named(url: str, settings: Settings) -> Site:
 @contextmanager
 def _endpoint(port: int, directory: Path) -> Iterator[None]:
     arguments = ["-m", "chimera.chaos.endpoint", "--port", str(port)]
-    for name in ("calls", "hooks"):
+    for name in ("calls", "hooks", "probes"):
         arguments += [f"--{name}", str(directory / f"{name}.ndjson")]
     process = spawn([sys.executable, *arguments], log=directory / "endpoint.log")
     try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, field
 
 import structlog
 
+from chimera.errors import StoreUnavailable
+from chimera.runtime.service import backoff_s
 from chimera.settings import Settings
 from chimera.store import keys
 from chimera.store.actions import ActionStore
@@ -25,14 +29,19 @@ from chimera.store.recorder import Recorder
 from chimera.store.requests import Requests
 from chimera.store.results import ResultStore
 from chimera.store.reviews import ReviewStore
+from chimera.store.rights import Role
 from chimera.store.room import Room
 from chimera.store.shelves import Shelf
 from chimera.store.sinks import Sink, Troubles
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
+from chimera.store.users import as_role
 from chimera.store.waiting import Waiting
 
 log = structlog.get_logger(__name__)
+
+LOGIN_S = 30.0
+"""So long a part of the hub that starts waits for its user to be made."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,25 @@ async def open_base(settings: Settings) -> Base:
         await base.close()
         raise
     return base
+
+
+async def open_as(settings: Settings, role: Role, *, patience_s: float = LOGIN_S) -> Base:
+    """The same, logged in as a role. Its user may still be on its way: so for a while it tries again.
+
+    Raises:
+        ConfigurationError: no Redis is named, or it does not fit, or there is no master secret.
+        StoreUnavailable: it cannot be reached, or refuses the login.
+    """
+    own, until, failures = as_role(settings, role), time.monotonic() + patience_s, 0
+    while True:
+        try:
+            return await open_base(own)
+        except StoreUnavailable as exc:
+            if own is settings or time.monotonic() > until:
+                raise
+            failures += 1
+            log.warning("store.unavailable", service=role, error=str(exc))
+            await asyncio.sleep(backoff_s(failures))
 
 
 def base_of(settings: Settings) -> Base:

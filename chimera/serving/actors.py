@@ -21,7 +21,7 @@ import uvloop
 from chimera import settings as configuration
 from chimera.agents.registry import Registry
 from chimera.runtime import spare
-from chimera.runtime.base import open_base
+from chimera.runtime.base import open_as
 from chimera.runtime.crew import EXITS
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
@@ -31,6 +31,7 @@ from chimera.serving.heap import freeze
 from chimera.store import keys
 from chimera.store.connection import connect, connect_sync
 from chimera.store.signals import Wakeups
+from chimera.store.users import as_role
 from chimera.telemetry.logs import bind, configure
 
 log = structlog.get_logger(__name__)
@@ -122,17 +123,18 @@ class WorkerActor:
 async def _work(actor: WorkerActor, settings: configuration.Settings) -> None:
     """The worker's life, on its own loop. A spare's begins with waiting."""
     bind(worker=actor.worker_id)
+    registry = Registry.load(settings.agents)
+    if not actor.tenant:
+        spare.warm()
+        freeze()
+        tenant = await _bound(actor.worker_id, as_role(settings, "spare"))
+        if tenant is None:
+            return
+        actor.tenant = tenant
+    settings = as_role(settings, "worker", actor.tenant)
     redis, blocking = connect(settings), connect(settings, blocking=True)
     sync = connect_sync(settings)
     try:
-        registry = Registry.load(settings.agents)
-        if not actor.tenant:
-            spare.warm()
-            freeze()
-            tenant = await spare.bound(redis, blocking, actor.worker_id)
-            if tenant is None:
-                return
-            actor.tenant = tenant
         bind(tenant=actor.tenant)
         limit_memory(settings.worker_memory_mb)
         actor.worker = worker = Worker(
@@ -154,6 +156,16 @@ async def _work(actor: WorkerActor, settings: configuration.Settings) -> None:
         await blocking.aclose()
 
 
+async def _bound(spare_id: str, settings: configuration.Settings) -> str | None:
+    """Whose a spare has become; None when it is to end. Until then it logs in as no tenant's."""
+    redis, blocking = connect(settings), connect(settings, blocking=True)
+    try:
+        return await spare.bound(redis, blocking, spare_id)
+    finally:
+        await redis.aclose()
+        await blocking.aclose()
+
+
 class GovernorActor:
     """The governor: named and detached, so it outlives the replica that made it."""
 
@@ -164,7 +176,7 @@ class GovernorActor:
         self._loop.run(self._main(settings), then=_leave)
 
     async def _main(self, settings: configuration.Settings) -> None:
-        base = await open_base(settings)
+        base = await open_as(settings, "governor")
         elector = Elector(base.election("governor"), f"governor-{os.getpid()}-{os.urandom(3).hex()}")
         async with Wakeups(base.blocking, keys.MONEY) as wakeups:
             governor = Governor(base, elector, wakeups)

@@ -13,9 +13,9 @@ from ray.exceptions import RayActorError
 from chimera import settings as configuration
 from chimera.agents.registry import Registered, Registry
 from chimera.errors import BackendError, ConfigurationError
-from chimera.runtime.base import base_of
 from chimera.runtime.service import Service
 from chimera.serving.actors import GovernorActor
+from chimera.store.catalogue import Catalogue
 from chimera.telemetry.logs import configure
 
 log = structlog.get_logger(__name__)
@@ -55,34 +55,27 @@ def _governor() -> Any:
     )
 
 
-async def publish_catalogue() -> None:
-    """Publish the registered agents from a process of its own: the hub runs no agent's code.
+async def publish_catalogue(catalogue: Catalogue) -> None:
+    """Publish the registered agents, read in a process of its own: the hub runs no agent's code.
 
     Raises:
         ConfigurationError: a module of CHIMERA_AGENTS cannot be read.
     """
     try:
-        await ray.remote(num_cpus=0, max_retries=2)(_publish).remote()
+        agents = await ray.remote(num_cpus=0, max_retries=2)(_registered).remote()
     except ray.exceptions.RayTaskError as exc:
         # Ray wraps what the task raised; the operator wants to read the sentence itself.
         cause = exc.cause
         raise (cause if isinstance(cause, ConfigurationError) else BackendError(str(cause))) from None
+    await catalogue.publish(agents)
 
 
-def _publish() -> None:
+def _registered() -> dict[str, dict[str, Any]]:
+    """By name. It needs no Redis: what imports agents' code logs in nowhere."""
     settings = configuration.load()
     configure(settings, role="catalogue", stream="stdout")
     registry = Registry.load(settings.agents)
-    agents = {name: about(registry.get(name)) for name in registry}
-
-    async def write() -> None:
-        base = base_of(settings)
-        try:
-            await base.catalogue.publish(agents)
-        finally:
-            await base.close()
-
-    asyncio.run(write())
+    return {name: about(registry.get(name)) for name in registry}
 
 
 def about(agent: Registered) -> dict[str, Any]:

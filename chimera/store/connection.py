@@ -229,7 +229,10 @@ def translated() -> Iterator[None]:
     except driver.TimeoutError as exc:
         raise StoreTimeout("Redis did not answer in time; the write may have happened") from exc
     except driver.AuthenticationError as exc:
-        raise StoreUnavailable("Redis refuses the password: check CHIMERA_REDIS_URL") from exc
+        raise StoreUnavailable(
+            "Redis refuses the login: check CHIMERA_REDIS_URL. Users of roles, which a restart of Redis "
+            "takes, are made again within seconds by whoever has the operator's login"
+        ) from exc
     except driver.RedisError as exc:
         raise _ours(exc) from exc
     except (KeyError, ValueError, TypeError) as exc:
@@ -256,8 +259,8 @@ def _ours(exc: driver.RedisError) -> ChimeraError:
         return StoreUnavailable(
             f"Redis cannot be used ({exc}): check that it runs and that CHIMERA_REDIS_URL names it"
         )
-    if code == "NOPERM":
-        return StoreError(f"Redis forbids its user a command: {exc}")
+    if code == "NOPERM" or "ACL failure in script" in str(exc):
+        return StoreError(f"Redis forbids its user a command or a key: {exc}")
     if "WRONGTYPE" in str(exc) or "user_script" in str(exc):
         # What a script trips over is what it reads.
         return CorruptRecord(f"a record in Redis cannot be read: {exc}")

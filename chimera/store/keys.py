@@ -4,11 +4,14 @@ A tenant's keys carry the hash tag ``{tenant}``, so a script touches one slot. T
 the tag is the **family**, and families are split by who may write them, because Redis checks an
 ACL inside scripts too:
 
-    h  hub       missions, task specs, tenants: workers only read
+    h  hub       missions, task specs, tenants: workers read some of them
     q  queue     claims, leases, counters, results on their way: workers, judge and hub write
-    j  judge     verdicts, commit records and the outbox: a worker cannot write them
+    a  answers   the governor's to those who ask it: a worker takes them, and can write none
+    j  judge     verdicts, commit records and the outbox: a worker reads results, and can write none
     g  governor  the ledger and the replies kept for re-runs: a worker can neither read nor write them
     r  recorder  the flight recorder: workers may append, the hub trims
+
+`chimera.store.users` makes of these who may do what.
 
 ============  ======  =================================================  =====================
 method        type    holds                                              lifetime
@@ -98,15 +101,17 @@ KEYS_USED = "{chimera:keys}:used"
 AGENTS = "chimera:agents"
 """Hash: registered agent → JSON record."""
 MISSIONS = "chimera:missions"
-"""Channel: the name of a tenant with missions to look at."""
+"""Channels, see `channel`: a tenant has missions to look at."""
 REVIEWS = "chimera:reviews"
-"""Channel: the name of a tenant with results to judge."""
+"""Channels: a tenant has results to judge."""
 ERRANDS = "chimera:errands"
-"""Channel: the name of a tenant with actions to carry out."""
+"""Channels: a tenant has actions to carry out."""
 LOAD = "chimera:load"
-"""Channel: the name of a tenant with work and no worker."""
+"""Channels: a tenant has work and no worker."""
 MONEY = "chimera:money"
-"""Channel: the name of a tenant with requests for the governor."""
+"""Channels: a tenant has requests for the governor."""
+USERS = "chimera:users"
+"""Channels: a tenant has come or gone, and so must the user of its workers."""
 ARCHIVE = "chimera:archive"
 """Hash: tenant whose archive cannot be written → JSON: since when, how often, why."""
 RETENTION = "chimera:retention"
@@ -116,6 +121,11 @@ SPARES = "{chimera:spares}:tenants"
 FLEET = "chimera:fleet"
 """In place of a tenant's name: the fleet's own ledger, under the keys that a tenant's would have."""
 SCHEMA_VERSION = "1"
+
+
+def channel(subject: str, tenant: str) -> str:
+    """The channel of a tenant: who may publish there wakes nobody for another. Messages say nothing."""
+    return f"{subject}:{tenant}"
 
 
 def spare_bell(spare: str) -> str:
@@ -186,7 +196,7 @@ PLAIN = {
     "wanted": "h:wanted",
     "requests": "q:requests",
     "sent": "q:sent",
-    "inbox": "j:inbox",
+    "inbox": "q:inbox",
     "outbox": "j:outbox",
     "slo": "j:slo",
     "limits": "g:limits",
@@ -215,7 +225,7 @@ OWNED = {
     "parked": "q:parked:",
     "worker": "q:w:",
     "suspects": "q:suspects:",
-    "answers": "q:answers:",
+    "answers": "a:answers:",
     "verdicts": "j:v:",
     "commit": "j:t:",
     "action": "j:a:",

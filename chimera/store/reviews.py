@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from chimera.core.lease import Review
@@ -10,6 +11,12 @@ from chimera.errors import Conflict, NotFound, StaleVerdict
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Refusal, Scripts
+
+
+def _judged(review: Review) -> str:
+    """The digest of what a judge saw. What a worker put in its place meanwhile is not what is accepted."""
+    seen = f"{review.result_json}\n{review.actions_json}".encode()
+    return hashlib.sha1(seen, usedforsecurity=False).hexdigest()
 
 
 class ReviewStore:
@@ -74,6 +81,7 @@ class ReviewStore:
                     f"{verdict.confidence:.4f}",
                     verdict.model_dump_json(),
                     verdict.feedback,
+                    _judged(review),
                 )
             ),
         )

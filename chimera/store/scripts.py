@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoPermissionError, NoScriptError
 
 from chimera.errors import ChimeraError, LeaseLost, StoreTimeout, StoreUnavailable
 from chimera.store.connection import Redis, SyncRedis, translated
@@ -92,7 +93,8 @@ class Scripts:
                 return await self._redis.evalsha(digest(name), len(keys), *keys, *args)
             except NoScriptError:
                 # The text itself runs in one step: a flush between loading and running cannot come.
-                return await self._redis.eval(source(name), len(keys), *keys, *args)
+                with _bringing():
+                    return await self._redis.eval(source(name), len(keys), *keys, *args)
 
     async def run_many(
         self, name: str, keys: Sequence[str], calls: Sequence[Sequence[str | int]]
@@ -136,7 +138,22 @@ class SyncScripts:
             try:
                 return self._redis.evalsha(digest(name), len(keys), *keys, *args)
             except NoScriptError:
-                return self._redis.eval(source(name), len(keys), *keys, *args)
+                with _bringing():
+                    return self._redis.eval(source(name), len(keys), *keys, *args)
+
+
+@contextmanager
+def _bringing() -> Iterator[None]:
+    """A worker may run scripts, and bring none (`chimera.store.rights`): they come back without it."""
+    try:
+        yield
+    except NoPermissionError as exc:
+        if "'eval'" not in str(exc):
+            raise
+        raise StoreUnavailable(
+            "Redis has forgotten its scripts, and this user may bring none: whoever keeps the users of Redis "
+            "loads them again within seconds"
+        ) from exc
 
 
 def lease_lost(task_id: str, token: int, answer: Sequence[Any]) -> LeaseLost:

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 
 from chimera.errors import StoreError
+from chimera.store import keys
 from chimera.store.connection import Redis, end, translated
 from chimera.store.keys import TenantKeys
 
@@ -25,18 +26,18 @@ class Bell:
 
 
 class Wakeups:
-    """The tenants named on a channel, gathered until asked for."""
+    """The tenants on whose channels of a subject something was said, gathered until asked for."""
 
-    def __init__(self, blocking: Redis, channel: str) -> None:
+    def __init__(self, blocking: Redis, subject: str) -> None:
         self._redis = blocking
-        self._channel = channel
+        self._subject = subject
         self._names: set[str] = set()
         self._named = asyncio.Event()
         self._swept_at = 0.0
         self._listener: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Wakeups:
-        self._listener = asyncio.create_task(self._listen(), name=f"listen {self._channel}")
+        self._listener = asyncio.create_task(self._listen(), name=f"listen {self._subject}")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -68,10 +69,10 @@ class Wakeups:
             try:
                 with translated():
                     async with self._redis.pubsub() as pubsub:
-                        await pubsub.subscribe(self._channel)
+                        await pubsub.psubscribe(keys.channel(self._subject, "*"))
                         async for message in pubsub.listen():
-                            if message["type"] == "message":
-                                self._names.add(str(message["data"]))
+                            if message["type"] == "pmessage":
+                                self._names.add(str(message["channel"]).removeprefix(f"{self._subject}:"))
                                 self._named.set()
             except StoreError:
                 # The store is away: whoever waits sweeps meanwhile; do not spin while it is.

@@ -77,6 +77,7 @@ class TenantStore:
         """Look after a tenant no more. Its records stay; idempotent."""
         with translated():
             await self._redis.hdel(keys.TENANTS, tenant)
+            await self._redis.publish(keys.channel(keys.USERS, tenant), "")
 
     async def suspend(self, tenant: str, operation: str, *, by: str, reason: str = "") -> bool:
         """Suspend a tenant; once for an operation. Whether it was not before.

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from chimera.runtime.base import open_base
+from chimera.runtime.users import UserKeeper, reconcile
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
+from chimera.store import keys
+from chimera.store.signals import Wakeups
 from tests.chaos.world import AGENTS, TENANT, World
 from tests.runtime.nursery import Nursery
 
@@ -41,12 +44,18 @@ async def world(redis: RedisServer, tmp_path: Path, nursery: Nursery) -> AsyncIt
         express_slots=0,
         spares=0,
         log_format="json",
+        redis_users="roles",
+        redis_secret="of the tests, and of nobody else",
     )
     base = await open_base(settings)
     await base.tenants.add(TENANT)
-    made = World(settings, base, tmp_path, nursery)
-    try:
-        yield made
-    finally:
-        made.close()
-        await base.close()
+    await reconcile(base)
+    async with Wakeups(base.blocking, keys.USERS) as wakeups:
+        made = World(settings, base, tmp_path, nursery, UserKeeper(base, wakeups))
+        made.users.start()
+        try:
+            yield made
+        finally:
+            made.close()
+            await made.users.stop()
+            await base.close()

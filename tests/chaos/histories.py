@@ -33,7 +33,7 @@ class Drill:
     def __init__(self, base: Base, directory: Path) -> None:
         self.base, self.directory = base, directory
         self.stores: TenantStores = base.of(ACME)
-        names = ("acknowledged", "calls", "hooks", "faults", "rests")
+        names = ("acknowledged", "calls", "hooks", "faults", "rests", "probes")
         self.journals = {name: Journal(directory / f"{name}.ndjson") for name in names}
 
     async def submit(
@@ -172,7 +172,9 @@ class Drill:
         await self.look("m4")
 
     async def a_neighbour(self) -> None:
-        """Another tenant has its own."""
+        """Another tenant has its own, and an agent tries to reach it."""
+        tried = {"tenant": ACME, "login": "worker", "what": f"read j of {OTHER}"}
+        self.journals["probes"].write(task="m1.0", outcome="refused", **tried)
         await self.submit("n1", drive.spec(inputs=[1]), OTHER)
         stores = self.base.of(OTHER)
         await drive.finish(stores, 1)

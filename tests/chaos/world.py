@@ -20,6 +20,7 @@ from chimera.core.mission import MISSION_FINAL, MissionSpec
 from chimera.runtime.base import Base, TenantStores
 from chimera.runtime.controller import FleetController
 from chimera.runtime.elector import Elector
+from chimera.runtime.users import UserKeeper
 from chimera.serving.local.child import last_lines
 from chimera.serving.local.process import ProcessId
 from chimera.settings import PREFIX, Settings, is_secret
@@ -27,6 +28,7 @@ from chimera.store import keys
 from chimera.store.missions import MissionRecord
 from chimera.store.signals import Wakeups
 from chimera.store.spares import SpareStore
+from chimera.store.users import without_login
 from chimera.telemetry.logs import parse
 from chimera.telemetry.record import LogRecord
 from tests.runtime.nursery import Nursery
@@ -96,10 +98,16 @@ class Part:
 
 
 class World:
-    """The processes of one test, and its view of the store."""
+    """The processes of one test, each logged in as its role, and the operator's view of the store.
 
-    def __init__(self, settings: Settings, base: Base, directory: Path, nursery: Nursery) -> None:
-        self.settings, self.base, self.directory = settings, base, directory
+    Attributes:
+        users: keeps their users.
+    """
+
+    def __init__(
+        self, settings: Settings, base: Base, directory: Path, nursery: Nursery, users: UserKeeper
+    ) -> None:
+        self.settings, self.base, self.directory, self.users = settings, base, directory, users
         self._nursery = nursery
         self.stores: TenantStores = base.of(TENANT)
         self.parts: dict[str, Part] = {}
@@ -108,7 +116,10 @@ class World:
         """Start a process; `changes` are settings of its own. A worker without a tenant is a spare."""
         name = name or kind
         log = self.directory / f"{name}.log"
-        environment = environment_of(self.settings.model_copy(update=changes))
+        chosen = self.settings.model_copy(update=changes)
+        assert chosen.redis_url is not None
+        address = SecretStr(without_login(chosen.redis_url.get_secret_value()))
+        environment = environment_of(chosen.model_copy(update={"redis_url": address}))
         process = self._nursery.start([kind, "--name", name, "--tenant", tenant], environment, log)
         part = self.parts[name] = Part(name, process, log)
         return part

@@ -26,6 +26,7 @@ from chimera.runtime.judge import Judge
 from chimera.runtime.orchestrator import Orchestrator, Rescuer
 from chimera.runtime.retention import Retention
 from chimera.runtime.shelver import Shelver
+from chimera.runtime.users import UserKeeper
 from chimera.runtime.worker import Worker
 from chimera.settings import Settings
 from chimera.store import keys
@@ -33,6 +34,8 @@ from chimera.store.connection import connect, connect_sync, end
 from chimera.store.missions import MissionRecord
 from chimera.store.recorder import Recorder
 from chimera.store.signals import Wakeups
+from chimera.store.users import as_role, keeps_users
+from tests.redis_fixtures import logged_in
 from tests.store import drive
 
 RESTING = MISSION_FINAL | {MissionStatus.WAITING_REVIEW}
@@ -63,11 +66,12 @@ class Workers:
         self.running[worker_id] = (tenant, asyncio.create_task(self._run(tenant, worker_id)))
 
     async def _run(self, tenant: str, worker_id: str) -> str:
-        redis, blocking = connect(self.settings), connect(self.settings, blocking=True)
-        sync = connect_sync(self.settings)
+        settings = as_role(self.settings, "worker", tenant)
+        redis, blocking = connect(settings), connect(settings, blocking=True)
+        sync = connect_sync(settings)
         try:
             worker = Worker(
-                self.settings, tenant, worker_id, self.agents, redis=redis, blocking=blocking, sync=sync
+                settings, tenant, worker_id, self.agents, redis=redis, blocking=blocking, sync=sync
             )
             self.workers[worker_id] = worker
             return await worker.run()
@@ -97,16 +101,19 @@ class Workers:
             await self.end(tenant, worker)
 
 
+def _environment(settings: Settings) -> dict[str, str]:
+    return os.environ | {
+        f"CHIMERA_{name.upper()}": str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+        for name, value in settings.model_dump(exclude_unset=True).items()
+        if value is not None
+    }
+
+
 class Processes:
     """A backend whose workers are processes, to be killed: each runs the agents of `tests.runtime.paying`."""
 
     def __init__(self, settings: Settings) -> None:
-        self.environment = os.environ | {
-            f"CHIMERA_{name.upper()}": str(
-                value.get_secret_value() if isinstance(value, SecretStr) else value
-            )
-            for name, value in settings.model_dump(exclude_unset=True).items()
-        }
+        self.settings = settings
         self.running: dict[str, tuple[str, asyncio.subprocess.Process]] = {}
         self.said: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         """What workers print: (worker, line)."""
@@ -115,7 +122,7 @@ class Processes:
     async def start(self, tenant: str, worker_id: str) -> None:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.runtime.paying", tenant, worker_id),
-            env=self.environment,
+            env=_environment(as_role(self.settings, "worker", tenant)),
             stdout=subprocess.PIPE,
         )
         self.running[worker_id] = tenant, process
@@ -195,9 +202,9 @@ class Fleet:
 @asynccontextmanager
 async def governing(base: Base, tenant: str, replica: str = "governor") -> AsyncIterator[Governor]:
     """A governor that leads, until the block ends; another may take over then, under a term of its own."""
-    async with Wakeups(base.blocking, keys.MONEY) as wakeups:
-        elector = Elector(base.election(f"governor of {tenant}"), replica)
-        governor = Governor(base, elector, wakeups)
+    async with logged_in(base.settings, "governor") as own, Wakeups(own.blocking, keys.MONEY) as wakeups:
+        elector = Elector(own.election(f"governor of {tenant}"), replica)
+        governor = Governor(own, elector, wakeups)
         elector.start()
         governor.start()
         try:
@@ -217,35 +224,40 @@ async def running(
     *,
     governed: bool = True,
 ) -> AsyncIterator[Fleet]:
-    """The fleet of one tenant, until the block ends.
+    """The fleet of one tenant, until the block ends. Each of its parts logs in as its own role.
 
     Args:
+        base: the operator's.
         backend: where workers run; tasks of this loop unless given.
         governed: with a governor; else the test brings its own.
     """
     async with AsyncExitStack() as stack:
-        elector = Elector(base.election(f"orchestrator of {tenant}"), "replica")
-        wake = await stack.enter_async_context(Wakeups(base.blocking, keys.MISSIONS))
-        for_judge = await stack.enter_async_context(Wakeups(base.blocking, keys.REVIEWS))
-        for_fleet = await stack.enter_async_context(Wakeups(base.blocking, keys.LOAD))
-        for_courier = await stack.enter_async_context(Wakeups(base.blocking, keys.ERRANDS))
+        hub = await stack.enter_async_context(logged_in(base.settings, "orchestrator"))
+        judges = await stack.enter_async_context(logged_in(base.settings, "judge"))
+        elector = Elector(hub.election(f"orchestrator of {tenant}"), "replica")
+        wake = await stack.enter_async_context(Wakeups(hub.blocking, keys.MISSIONS))
+        for_judge = await stack.enter_async_context(Wakeups(judges.blocking, keys.REVIEWS))
+        for_fleet = await stack.enter_async_context(Wakeups(hub.blocking, keys.LOAD))
+        for_courier = await stack.enter_async_context(Wakeups(hub.blocking, keys.ERRANDS))
+        for_users = await stack.enter_async_context(Wakeups(base.blocking, keys.USERS))
         workers = Workers(base.settings, agents)
         fleet = Fleet(base, workers, tenant)
         if governed:
             await stack.enter_async_context(governing(base, tenant))
-        fleet.archivist = Archivist(base, elector)
-        fleet.retention = Retention(base, elector)
-        fleet.judge = Judge(base, "judge", for_judge, load_boundaries(None))
+        fleet.archivist = Archivist(hub, elector)
+        fleet.retention = Retention(hub, elector)
+        fleet.judge = Judge(judges, "judge", for_judge, load_boundaries(None))
         services = (
+            *([UserKeeper(base, for_users)] if keeps_users(base.settings) else []),
             elector,
-            Orchestrator(base, elector, wake),
-            Rescuer(base, "replica"),
+            Orchestrator(hub, elector, wake),
+            Rescuer(hub, "replica"),
             fleet.judge,
-            Courier(base, "courier", for_courier),
-            FleetController(base, elector, backend or workers, for_fleet),
+            Courier(hub, "courier", for_courier),
+            FleetController(hub, elector, backend or workers, for_fleet),
             fleet.archivist,
             fleet.retention,
-            Shelver(base, elector),
+            Shelver(hub, elector),
         )
         for service in services:
             service.start()

@@ -19,7 +19,7 @@ import structlog
 import uvloop
 
 from chimera.judging.boundaries import load_boundaries
-from chimera.runtime.base import open_base
+from chimera.runtime.base import open_as
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
 from chimera.runtime.judge import Judge
@@ -28,6 +28,7 @@ from chimera.runtime.service import Service
 from chimera.serving.actors import GovernorActor, WorkerActor
 from chimera.settings import Settings, load
 from chimera.store import keys
+from chimera.store.rights import Role
 from chimera.store.signals import Wakeups
 from chimera.telemetry.logs import bind, configure
 
@@ -41,10 +42,10 @@ class Hub:
         self._settings, self._name = settings, name
         self._stack = AsyncExitStack()
 
-    async def run(self, *parts: str) -> None:
-        """Start parts and stay."""
-        self._base = await open_base(self._settings)
+    async def run(self, *parts: Role) -> None:
+        """Start parts, each logged in as its role, and stay."""
         for part in parts:
+            self._base = await open_as(self._settings, part)
             for service in await getattr(self, f"_{part}")():
                 service.start()
         log.info("part.ready")
@@ -73,7 +74,7 @@ class Hub:
         return await self._stack.enter_async_context(Wakeups(self._base.blocking, channel))
 
 
-def hub(*parts: str) -> Callable[[argparse.Namespace], Coroutine[Any, Any, None]]:
+def hub(*parts: Role) -> Callable[[argparse.Namespace], Coroutine[Any, Any, None]]:
     async def run(arguments: argparse.Namespace) -> None:
         settings = load()
         configure(settings, role="-".join(parts), stream="stdout")

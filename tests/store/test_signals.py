@@ -6,16 +6,17 @@ import asyncio
 import time
 
 from chimera.runtime.base import Base
+from chimera.store import keys
 from chimera.store.signals import Wakeups
 
 
 async def test_a_chatty_tenant_does_not_put_off_the_look_at_all_of_them(base: Base, tenant: str) -> None:
-    channel = f"chimera:test:{tenant}"
-    async with Wakeups(base.blocking, channel) as wakeups:
+    subject = f"chimera:test:{tenant}"
+    async with Wakeups(base.blocking, subject) as wakeups:
         heard = []
         began = time.monotonic()
         while time.monotonic() - began < 1.0:
-            await base.redis.publish(channel, "chatty")
+            await base.redis.publish(keys.channel(subject, "chatty"), "")
             heard.append(frozenset(await wakeups.wait(0.2)))
     assert frozenset({"chatty"}) in heard
     assert heard.count(frozenset()) >= 3

@@ -83,7 +83,7 @@ async def test_its_tasks_may_be_claimed_and_whoever_waits_for_work_is_told(base:
     stores = base.of(tenant)
     async with asyncio.timeout(20), Wakeups(base.blocking, keys.LOAD) as load:
         while "heard" not in await load.wait(0.05):
-            await base.redis.publish(keys.LOAD, "heard")
+            await base.redis.publish(keys.channel(keys.LOAD, "heard"), "")
         await drive.submit(base, tenant, drive.spec(), at_once=True)
         while tenant not in await load.wait(5):
             pass
@@ -95,9 +95,9 @@ async def test_its_tasks_may_be_claimed_and_whoever_waits_for_work_is_told(base:
 
 async def test_of_any_other_the_hub_is_told(base: Base, tenant: str) -> None:
     async with asyncio.timeout(20), base.blocking.pubsub() as channel:
-        await channel.subscribe(keys.MISSIONS)
+        await channel.subscribe(keys.channel(keys.MISSIONS, tenant))
         await drive.submit(base, tenant, drive.spec())
-        while (await channel.get_message(timeout=5) or {}).get("data") != tenant:
+        while (await channel.get_message(timeout=5) or {}).get("type") != "message":
             pass
     assert await base.of(tenant).missions.dirty() == ["m1"]
 

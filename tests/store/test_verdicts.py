@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from chimera.errors import Conflict, NotFound, StaleVerdict
 from chimera.runtime.base import Base, TenantStores
 from chimera.store import keys
 from chimera.store.scripts import Refusal
+from tests.redis_fixtures import logged_in
 from tests.store import drive
 
 
@@ -191,11 +193,11 @@ async def test_the_verdict_that_leaves_nothing_open_ends_the_mission(
     """No leader looks, and none is told to."""
     stores = await in_review(base, tenant, **fields)
     async with base.blocking.pubsub() as channel:
-        await channel.subscribe(keys.MISSIONS)
+        await channel.subscribe(keys.channel(keys.MISSIONS, tenant))
         await verdicts(stores, decision)
-        await base.redis.publish(keys.MISSIONS, "that was all")
-        heard = [said["data"] async for said in until(channel, "that was all")]
-    assert tenant not in heard
+        await base.redis.publish(keys.channel(keys.MISSIONS, tenant), "that was all")
+        heard = [said["type"] async for said in until(channel, "that was all")]
+    assert "message" not in heard
     mission = await stores.missions.get("m1")
     assert (mission.status, mission.reason) == ends
     assert mission.finished_at_us > 0
@@ -262,3 +264,23 @@ async def test_a_mission_whose_last_verdict_asks_a_human_waits(base: Base, tenan
     assert "m1" in await stores.missions.dirty()
     await drive.end(stores)
     assert (await stores.missions.get("m1")).status is MissionStatus.WAITING_REVIEW
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("result", '"another"'), ("actions", json.dumps([drive.HOOK.model_dump_json()]))]
+)
+async def test_what_a_worker_puts_in_place_of_a_judged_result_is_not_accepted(
+    base: Base, tenant: str, field: str, value: str
+) -> None:
+    """It may write a task's run state; what counts is what the judge saw."""
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1]))
+    (one,) = await drive.claim(stores)
+    await drive.hand_in(stores, one)
+    (held,) = await stores.reviews.claim("j1", "r1", lease_s=0, most=1)
+    async with logged_in(base.settings, "worker", tenant) as worker:
+        await worker.redis.hset(stores.tasks.keys.of("task", one.task_id), field, value)
+    assert await drive.judge(stores, held) is Refusal.LOST
+    assert (await stores.tasks.get(one.task_id)).status == "REVIEW"
+    assert not await base.redis.exists(stores.tasks.keys.of("commit", one.task_id))
+    (anew,) = await stores.reviews.claim("j2", "r2", lease_s=5, most=1)
+    assert value in (anew.result_json, anew.actions_json), "it is judged like any other"

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from chimera.serving.local.remains import MARKER
 from chimera.serving.local.state import StateDir
 from chimera.settings import PREFIX, Settings, is_secret
+from chimera.store.users import without_login
 
 SENSITIVE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 NAMES_A_FILE = re.compile(r"_(FILE|PATH|DIR)$", re.IGNORECASE)
@@ -53,21 +54,34 @@ def of_supervisor(settings: Settings, state: StateDir) -> dict[str, str]:
     }
 
 
+def with_users(settings: Settings, state: StateDir) -> Settings:
+    """Settings that say how the fleet's parts log in: by role to an embedded Redis, unless somebody chose."""
+    embedded = settings.redis_url is None
+    if not (settings.redis_users == "roles" or (embedded and "redis_users" not in settings.model_fields_set)):
+        return settings
+    secret = settings.redis_secret or SecretStr(state.redis_secret.read_text(encoding="utf-8").strip())
+    return settings.model_copy(update={"redis_users": "roles", "redis_secret": secret})
+
+
 def of_hub(
     settings: Settings, state: StateDir, *, redis_url: str, model_url: str, model_api_key: str
 ) -> dict[str, str]:
     """What the Ray head, and so every replica, worker and job driver, sees.
 
     Args:
-        redis_url: with its password; written to a file.
+        redis_url: with the operator's password, which is left out where each role has its own; written to a
+            file, as the secret is that those are derived from.
         model_url: the embedded model's endpoint, or "" to leave the settings as they are.
         model_api_key: the key for the model endpoint, or ""; written to a file.
     """
     secret = {name for name, field in Settings.model_fields.items() if is_secret(field)}
     values = {name: value for name, value in _chosen(settings) if name not in secret}
-    files = {"api_key": state.api_key, "redis_url": state.secret("redis_url", redis_url)}
-    if settings.redis_password is not None:
-        files["redis_password"] = state.secret("redis_password", settings.redis_password.get_secret_value())
+    roles = settings.redis_users == "roles"
+    address = without_login(redis_url) if roles else redis_url
+    files = {"api_key": state.api_key, "redis_url": state.secret("redis_url", address)}
+    for name in ("redis_secret",) if roles else ("redis_password",):
+        if (value := getattr(settings, name)) is not None:
+            files[name] = state.secret(name, value.get_secret_value())
     if model_api_key:
         files["model_api_key"] = state.secret("model_api_key", model_api_key)
     return {

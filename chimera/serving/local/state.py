@@ -5,6 +5,7 @@
     api.key      the local tenant's key          blobs/   inputs and archives
     admin.key    the whole fleet's key           secrets/ for the hub, one file each
     ray.token    Ray's access token
+    redis.secret what passwords in Redis are derived from
 
 Ray's own files live under /tmp instead: its socket paths may not exceed 107 bytes.
 """
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -42,7 +44,8 @@ class Fleet(BaseModel):
         url: the API; its OpenAPI page is `url` + ``/docs``.
         dashboard_url: Ray's dashboard and Jobs server, which ask for the token in `ray_token_file`.
         ray_address: host:port of Ray's GCS.
-        redis_url: with the password.
+        redis_url: with the operator's password.
+        redis_users: `roles` when the parts of the fleet log in to it each as their own user.
         model_url: the embedded model's endpoint, or "" when another one is used.
         agents: files and modules its agents come from, beside those of installed packages.
     """
@@ -58,6 +61,7 @@ class Fleet(BaseModel):
     dashboard_url: str
     ray_address: str
     redis_url: str
+    redis_users: Literal["single", "roles"] = "single"
     model_url: str = ""
     agents: tuple[str, ...] = ()
     tenant: str = TENANT
@@ -125,6 +129,7 @@ class StateDir:
         self.api_key = self.path / "api.key"
         self.admin_key = self.path / "admin.key"
         self.ray_token = self.path / "ray.token"
+        self.redis_secret = self.path / "redis.secret"
 
     def prepare(self) -> None:
         """Make what is missing, readable by its owner alone.
@@ -139,6 +144,8 @@ class StateDir:
                 write_private(key, f"chi_{secrets.token_urlsafe(32)}")
         if not self.ray_token.exists():
             write_private(self.ray_token, secrets.token_hex(32))
+        if not self.redis_secret.exists():
+            write_private(self.redis_secret, secrets.token_hex(32))
 
     def secret(self, name: str, value: str) -> Path:
         """Keep a secret in a file of its own, for ``CHIMERA_<NAME>_FILE``."""

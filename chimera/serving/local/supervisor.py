@@ -21,12 +21,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from chimera.core.scope import ALL, FLEET
 from chimera.errors import BackendError, ChimeraError, ConfigurationError, StoreUnavailable
+from chimera.runtime.base import base_of
+from chimera.runtime.users import UserKeeper
 from chimera.serving.local import autoscaling, child, environment, remains
 from chimera.serving.local.handback import give_back
 from chimera.serving.local.listener import Listener
@@ -39,9 +40,11 @@ from chimera.serving.local.redis_server import RedisServer
 from chimera.serving.local.stages import Stage, StageEvent, StageLog, Status
 from chimera.serving.local.state import TENANT, Fleet, StateDir
 from chimera.settings import Settings
-from chimera.store import connection
+from chimera.store import connection, keys
 from chimera.store.apikeys import ApiKeys
+from chimera.store.signals import Wakeups
 from chimera.store.tenants import TenantStore
+from chimera.store.users import UserStore, without_login
 from chimera.version import __version__
 
 MAXMEMORY_BYTES = 1 << 30
@@ -75,7 +78,8 @@ class Supervisor:
     def __init__(
         self, settings: Settings, state: StateDir, *, app: str = HUB, reaper: ProcessId | None = None
     ) -> None:
-        self._settings, self._state, self._app = settings, state, app
+        self._settings = environment.with_users(settings, state)
+        self._state, self._app = state, app
         self._reaper = {reaper} if reaper else set()
         self._log = StageLog(state.progress)
         self._stopping = asyncio.Event()
@@ -104,7 +108,7 @@ class Supervisor:
             ModelServer(free_port(), state.logs / "model.log", model_env) if embedded_model else None
         )
         self._hub_env = environment.of_hub(
-            settings,
+            self._settings,
             state,
             redis_url=self._redis_url,
             model_url=self._model.url if self._model else "",
@@ -158,6 +162,8 @@ class Supervisor:
         guards = [self._guard(Stage.RAY, self._ray_ended, self._restart_hub)]
         if self._redis:
             guards.append(self._guard(Stage.REDIS, self._redis_ended, self._start_redis))
+        if self._by_role:
+            guards.append(self._keep_users())
         if self._model:
             guards.append(self._guard(Stage.MODEL, self._model_ended, self._start_model))
         guards += [
@@ -183,15 +189,36 @@ class Supervisor:
         client = connection.connect(chosen)
         try:
             await connection.prepare(client)
-            await TenantStore(client).add(TENANT)
+            tenants = TenantStore(client)
+            await tenants.add(TENANT)
             api_keys = ApiKeys(client)
             await api_keys.let_in(TENANT, _read(self._state.api_key))
             await api_keys.let_in(FLEET, _read(self._state.admin_key), ALL)
+            if self._by_role:
+                await UserStore(client, chosen).reconcile(await tenants.names())
         except StoreUnavailable as exc:
-            raise ConfigurationError(f"{exc} (it is {_without_password(url)})") from exc
+            raise ConfigurationError(f"{exc} (it is {without_login(url)})") from exc
         finally:
             await client.aclose()
-        return _without_password(url)
+        return f"{without_login(url)} ({'a user for each role' if self._by_role else 'one user for all'})"
+
+    @property
+    def _by_role(self) -> bool:
+        return self._settings.redis_users == "roles"
+
+    async def _keep_users(self) -> None:
+        """It alone has the operator's login: users that a restart of Redis took are made again."""
+        base = base_of(self._settings.model_copy(update={"redis_url": SecretStr(self._redis_url)}))
+        try:
+            async with Wakeups(base.blocking, keys.USERS) as wakeups:
+                keeper = UserKeeper(base, wakeups)
+                keeper.start()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await keeper.stop()
+        finally:
+            await base.close()
 
     async def _start_model(self) -> str:
         if self._model is None:
@@ -362,6 +389,7 @@ class Supervisor:
                 dashboard_url=self._ray.dashboard_url,
                 ray_address=self._ray.address,
                 redis_url=self._redis_url,
+                redis_users=self._settings.redis_users,
                 model_url=self._model.url if self._model else "",
                 agents=environment.places(environment.agents(self._settings.agents)),
                 api_key_file=self._state.api_key,
@@ -398,8 +426,3 @@ def check_ports(settings: Settings) -> None:
     ):
         if port:
             require_free(LOOPBACK, port, variable)
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

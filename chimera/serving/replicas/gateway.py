@@ -9,7 +9,7 @@ from chimera.errors import BackendError
 from chimera.serving import door
 from chimera.serving.gateway import Hub, create_app, leads
 from chimera.serving.gateway.archive import RECORDER, RETENTION, archived, retained
-from chimera.serving.replicas.replica import Replica
+from chimera.serving.replicas.replica import Replica, make_local_tenant, set_fleet_limits
 
 
 class Gateway(Replica):
@@ -20,6 +20,8 @@ class Gateway(Replica):
     async def __init__(self, *_together: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         Replica.__init__(self)
         await self.open()
+        await make_local_tenant(self.base)
+        await set_fleet_limits(self.base)
         self._api = self._make_api()
         self._door: door.Door | None = None
         # Where nobody lends a port, as on a cluster that is not ours, callers come through Serve's proxy.

@@ -10,12 +10,13 @@ import structlog
 from chimera import settings as configuration
 from chimera.core.money import parse_limits
 from chimera.errors import BackendError
-from chimera.runtime.base import Base, open_base
+from chimera.runtime.base import Base, open_as
 from chimera.runtime.service import Service
 from chimera.serving.heap import freeze
 from chimera.serving.loopback import bind_loopback
 from chimera.settings import Settings
 from chimera.store.fleetledger import FleetLedger
+from chimera.store.rights import Role
 from chimera.store.signals import Wakeups
 from chimera.telemetry.logs import bind, configure
 
@@ -28,7 +29,7 @@ LOCAL_TENANT = "local"
 class Replica:
     """What every deployment's replica does: start, tell its health, end."""
 
-    role = "hub"
+    role: Role
 
     def __init__(self) -> None:
         bind_loopback()
@@ -41,11 +42,9 @@ class Replica:
         self.base: Base
 
     async def open(self) -> None:
-        """Connect, and make the tenant of the hub's own key."""
-        self.base = await open_base(self.settings)
+        """Connect, as the role that this replica has."""
+        self.base = await open_as(self.settings, self.role)
         self._stack.push_async_callback(self.base.close)
-        await make_local_tenant(self.base)
-        await set_fleet_limits(self.base)
 
     async def run(self, *services: Service) -> None:
         """Start services; they stop in the opposite order."""

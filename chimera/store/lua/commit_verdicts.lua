@@ -3,10 +3,10 @@
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   judge
 -- ARGV[2]   stale results that make a human look
--- ARGV[3..] stride 6: task id, judge token, decision (accept | reject | escalate), confidence, verdict (JSON),
---           feedback
--- Returns   per task, the same again for the same token: 1 committed · -1 the review is lost ·
---           -4 stale: the mission's state moved on, planned again
+-- ARGV[3..] stride 7: task id, judge token, decision (accept | reject | escalate), confidence, verdict (JSON),
+--           feedback, SHA-1 of what was judged: the result, a line feed, the proposed actions
+-- Returns   per task, the same again for the same token: 1 committed · -1 the review is lost, or the result is not
+--           the one that was judged (a worker may write it) · -4 stale: the mission's state moved on, planned again
 --- include keys
 --- include clock
 --- include record
@@ -17,13 +17,15 @@
 local k = keys(KEYS[1])
 local now = now_us()
 local out, touched = {}, {}
-for i = 3, #ARGV, 6 do
+for i = 3, #ARGV, 7 do
   local id, token, decision = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local t = redis.call("HMGET", k.of_task(id), "status", "judge_token", "judged_token", "version", "attempt", "feedback",
     "judged_as", "result", "actions", "kept")
   if t[3] == token then
     out[#out + 1] = tonumber(t[7])
-  elseif t[1] ~= "REVIEW" or t[2] ~= token or redis.call("ZREM", k.judging, id) == 0 then
+  elseif t[1] ~= "REVIEW" or t[2] ~= token
+    or redis.sha1hex((t[8] or "") .. "\n" .. (t[9] or "")) ~= ARGV[i + 6]
+    or redis.call("ZREM", k.judging, id) == 0 then
     out[#out + 1] = -1
   else
     local mid = mission_of(id)

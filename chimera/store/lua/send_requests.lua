@@ -12,5 +12,5 @@ if redis.call("HGET", k.of_worker(ARGV[1]), "sent") ~= ARGV[2] then
   redis.call("EXPIRE", k.of_worker(ARGV[1]), 3600)
   for i = 3, #ARGV, 1000 do redis.call("RPUSH", k.requests, unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 end
-redis.call("PUBLISH", "chimera:money", k.tenant)
+redis.call("PUBLISH", "chimera:money:" .. k.tenant, "")
 return 1

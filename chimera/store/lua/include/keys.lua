@@ -6,14 +6,14 @@ local PLAIN_KEYS = {
   high = "q:high", normal = "q:normal", later = "q:later", leases = "q:leases",
   open = "q:open", review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
   bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",
-  inbox = "j:inbox", outbox = "j:outbox", slo = "j:slo", limits = "g:limits", stated = "g:stated", ledger = "g:ledger",
+  inbox = "q:inbox", outbox = "j:outbox", slo = "j:slo", limits = "g:limits", stated = "g:stated", ledger = "g:ledger",
   holds = "g:holds", subjects = "g:subjects", purse = "g:purse", draws = "g:draws",
   wanted = "h:wanted",
   sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
 }
 local OWNED_KEYS = {
   mission = "h:m:", ids = "h:ids:", spec = "h:t:", shelf = "h:shelf:", submitted = "h:idem:", operation = "h:op:", term = "h:term:",
-  task = "q:t:", counts = "q:m:", ready = "q:ready:", parked = "q:parked:", worker = "q:w:", suspects = "q:suspects:", answers = "q:answers:",
+  task = "q:t:", counts = "q:m:", ready = "q:ready:", parked = "q:parked:", worker = "q:w:", suspects = "q:suspects:", answers = "a:answers:",
   verdicts = "j:v:", commit = "j:t:", action = "j:a:", actions = "j:al:", outcomes = "j:am:", spend = "g:m:", subject = "g:s:", hold = "g:hold:",
   kept = "g:kept:", draw = "g:draw:",
 }

@@ -105,7 +105,7 @@ local function make_ready_later(k, task_id, at)
 end
 
 -- Whose work changed: that of who looks at "missions", "reviews", "errands" (actions) or "load" (workers).
-local function wake(k, whom) redis.call("PUBLISH", "chimera:" .. whom, k.tenant) end
+local function wake(k, whom) redis.call("PUBLISH", "chimera:" .. whom .. ":" .. k.tenant, "") end
 
 -- Wake as many workers as there is work for, never more than there are; without any, who starts them.
 local function ring(k)

@@ -1,0 +1,231 @@
+"""Who logs in to Redis: a user for each part of the hub, and one for each tenant's workers.
+
+What each may do is in `chimera.store.rights`. Passwords are derived, so nobody stores or sends them: whoever
+holds the master secret can compute each. Redis is given their digests only. A Redis that keeps no ACL file
+forgets its users when it ends: whoever has the operator's login makes them again (`UserStore`), and until
+then the others are refused, and come back by themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from pydantic import SecretStr
+from redis.connection import parse_url
+from redis.exceptions import NoPermissionError, ResponseError
+
+from chimera.errors import ConfigurationError
+from chimera.settings import Settings, is_secret
+from chimera.store.connection import Redis, translated, url
+from chimera.store.rights import RIGHTS, ROLES, Role, rules
+from chimera.store.scripts import digest, source
+
+PREFIX = "chimera."
+"""Users whose names begin so are ours; no other is touched."""
+
+KEEPS: dict[Role, frozenset[str]] = {
+    "gateway": frozenset({"api_key", "model_api_key"}),
+    "judge": frozenset({"model_api_key"}),
+    "worker": frozenset({"model_api_key"}),
+}
+"""The secret settings that a role needs, beside its login."""
+
+
+def user_of(role: Role, tenant: str = "") -> str:
+    """The name of a role's user: ``chimera.judge``, ``chimera.worker.acme``."""
+    return f"{PREFIX}{role}.{tenant}" if tenant else f"{PREFIX}{role}"
+
+
+def password_of(secret: str, role: Role, tenant: str, generation: int) -> str:
+    """The password of a user: 64 hexadecimal digits."""
+    return hmac.digest(secret.encode(), f"{role}/{tenant}/{generation}".encode(), hashlib.sha256).hex()
+
+
+def as_role(settings: Settings, role: Role, tenant: str = "") -> Settings:
+    """Settings for a process that does one role's work, and no more than that.
+
+    Under ``CHIMERA_REDIS_USERS=single`` they are the same. Under `roles` their `redis_url` carries the role's
+    user and password, and no secret is in them that the role does not need: not the master secret above all.
+
+    Args:
+        tenant: whose worker it is; "" for every other role.
+    Raises:
+        ConfigurationError: no Redis is named, or there is no master secret.
+        ValueError: a worker without a tenant, or another role with one.
+    """
+    if (role == "worker") != bool(tenant):
+        raise ValueError(f"a worker is one tenant's, and only a worker: {role!r} of {tenant!r}")
+    if settings.redis_users == "single":
+        return settings
+    password = password_of(_secret(settings), role, tenant, settings.redis_generation)
+    login = SecretStr(logged_in(url(settings), user_of(role, tenant), password))
+    kept = KEEPS.get(role, frozenset())
+    dropped = {
+        name: None
+        for name, field in type(settings).model_fields.items()
+        if is_secret(field) and name not in kept and getattr(settings, name) is not None
+    }
+    return settings.model_copy(update={**dropped, "redis_url": login})
+
+
+def logged_in(address: str, user: str, password: str) -> str:
+    """A Redis URL with another login, in place of the one it may have."""
+    parts = urlsplit(without_login(address))
+    return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
+
+
+def without_login(address: str) -> str:
+    """A Redis URL without the user and password that it may have."""
+    parts = urlsplit(address)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name not in {"username", "password"}]
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(query)).geturl()
+
+
+def _secret(settings: Settings) -> str:
+    if settings.redis_secret is None:
+        raise ConfigurationError(
+            "CHIMERA_REDIS_USERS is roles, and there is no master secret to derive their passwords from: "
+            "set CHIMERA_REDIS_SECRET (or CHIMERA_REDIS_SECRET_FILE) to at least 32 random characters, for "
+            "example to what `openssl rand -hex 32` prints"
+        )
+    return settings.redis_secret.get_secret_value()
+
+
+def keeps_users(settings: Settings) -> bool:
+    """Whether this process has the operator's login, and so makes the users of the others."""
+    if settings.redis_users == "single":
+        return False
+    return settings.redis_password is not None or "password" in _parts(settings)
+
+
+def _parts(settings: Settings) -> dict[str, Any]:
+    return dict(parse_url(url(settings)))  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a reconciliation did.
+
+    Attributes:
+        made: users that were missing or otherwise than they must be.
+        removed: users of tenants that are gone.
+        scripts: how many scripts were missing.
+    """
+
+    made: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    scripts: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.made or self.removed or self.scripts)
+
+
+class UserStore:
+    """Our users in one Redis.
+
+    Args:
+        redis: a client that logs in as the operator, who may run ``ACL``.
+        settings: with the master secret.
+    Raises:
+        ConfigurationError: there is none.
+    """
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._secret, self._generation = _secret(settings), settings.redis_generation
+
+    async def reconcile(self, tenants: Collection[str]) -> Changes:
+        """Make our users and the scripts of those who may bring none; remove users of tenants that are gone.
+
+        What is as it must be is left alone. Harmless when repeated, and by several at once.
+
+        Raises:
+            ConfigurationError: Redis denies it.
+            StoreUnavailable, StoreTimeout: it is away.
+        """
+        expected = {user_of(role): self._rules(role) for role in ROLES if role != "worker"}
+        expected |= {user_of("worker", tenant): self._rules("worker", tenant) for tenant in tenants}
+        with _allowed():
+            scripts = await self._load_scripts()
+            found = _ours(await self._redis.execute_command("ACL LIST"))
+            made = tuple(name for name, wanted in expected.items() if found.get(name) != _said(wanted))
+            for name in made:
+                await self._redis.execute_command("ACL SETUSER", name, "reset", *expected[name])
+            removed = tuple(sorted(found.keys() - expected.keys()))
+            if removed:
+                await self._redis.execute_command("ACL DELUSER", *removed)
+        return Changes(made, removed, scripts)
+
+    async def missing(self, tenants: Collection[str]) -> bool:
+        """Whether a user or a script is not there, or a user too many: a cheap look, which reads no rules."""
+        expected = {user_of(role) for role in ROLES if role != "worker"}
+        expected |= {user_of("worker", tenant) for tenant in tenants}
+        with _allowed():
+            names = await self._redis.execute_command("ACL USERS")
+            there = await self._redis.script_exists(*map(digest, LOADED))
+        return {name for name in names if name.startswith(PREFIX)} != expected or not all(there)
+
+    async def _load_scripts(self) -> int:
+        there = await self._redis.script_exists(*map(digest, LOADED))
+        missing = [name for name, is_there in zip(LOADED, there, strict=True) if not is_there]
+        for name in missing:
+            await self._redis.script_load(source(name))
+        return len(missing)
+
+    def _rules(self, role: Role, tenant: str = "") -> tuple[str, ...]:
+        """With the passwords of this generation, and of the one before."""
+        generations = range(max(1, self._generation - 1), self._generation + 1)
+        passwords = (password_of(self._secret, role, tenant, one) for one in generations)
+        return (
+            *rules(role, tenant),
+            *(f"#{hashlib.sha256(password.encode()).hexdigest()}" for password in passwords),
+        )
+
+
+DENIED = (
+    "CHIMERA_REDIS_USERS is roles, and Redis denies ACL to the login of CHIMERA_REDIS_URL: name one that may "
+    "run it (`+acl +script`, all keys and channels), or set CHIMERA_REDIS_USERS=single where none can"
+)
+
+LOADED = sorted({script for rights in RIGHTS.values() if not rights.brings for script in rights.scripts})
+"""The scripts of roles that may bring none."""
+
+_SAYS_NOTHING = frozenset({"sanitize-payload", "alldbs", "resetchannels", "-@all"})
+"""What a server adds, or leaves out, in telling what a user may do."""
+
+
+def _ours(lines: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Users of ours in what ``ACL LIST`` says: ``user NAME on #digest ~key … (+command ~key …)``."""
+    found = {}
+    for line in lines:
+        _, name, said = line.split(" ", 2)
+        if name.startswith(PREFIX):
+            found[name] = _said([said])
+    return found
+
+
+def _said(wanted: Iterable[str]) -> frozenset[str]:
+    """Rules without their order, those of a selector together: a server tells them in an order of its own."""
+    found = set()
+    for selector, word in re.findall(r"\(([^)]*)\)|(\S+)", " ".join(wanted)):
+        kept = " ".join(sorted(set(selector.split() or [word]) - _SAYS_NOTHING))
+        found.add(f"({kept})" if selector else kept)
+    return frozenset(found - {""})
+
+
+@contextmanager
+def _allowed() -> Iterator[None]:
+    with translated():
+        try:
+            yield
+        except ResponseError as exc:
+            if isinstance(exc, NoPermissionError) or "unknown command" in str(exc).lower():
+                raise ConfigurationError(f"{DENIED} ({exc})") from exc
+            raise
