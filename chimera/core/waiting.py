@@ -343,7 +343,7 @@ def _unpaid(at: Standing, refused: Refused) -> Why:
         step = f"give it more with `chimera mission resume {at.mission_id} --budget-usd AMOUNT` when it ends"
     else:
         cause, whose = Cause.LIMIT, f"the limit {refused.level}"
-        step = "wait for its reset, or raise it (CHIMERA_TENANT_LIMITS)"
+        step = "wait for its reset, or let the operator raise it (`chimera tenant set NAME --limit`)"
     if refused.kind == "contended":
         step = "nothing: it fits once calls under way settle"
     resets = ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from chimera.core.scope import ALL, FLEET, Scope
-from chimera.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, Unauthorized
+from chimera.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, StoreUnavailable, Unauthorized
 from chimera.runtime.base import Base
 from chimera.store import apikeys, keys
 from chimera.store.apikeys import Principal
@@ -251,6 +252,31 @@ async def test_acts_on_the_fleets_keys_are_kept_apart_and_paged(base: Base) -> N
     assert seen[len(before) :] == names
     for one in await base.api_keys.list(FLEET):
         await base.api_keys.revoke(FLEET, one.key_id, uuid.uuid4().hex, by="o")
+
+
+async def test_an_act_that_a_crash_cut_is_completed_by_its_repetition_and_recorded_once(
+    base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = base.api_keys._scripts.run
+
+    async def cut(name: str, *args: Any) -> Any:
+        if name in {"make_key", "revoke_keys"}:
+            raise StoreUnavailable("the process died here")
+        return await run(name, *args)
+
+    async def crashed(act: Callable[[], Awaitable[Any]]) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(base.api_keys._scripts, "run", cut)
+            with pytest.raises(StoreUnavailable):
+                await act()
+        return await act()
+
+    made = await crashed(lambda: base.api_keys.create(tenant, "a", by="o"))
+    key_id = made.record.key_id
+    new = await crashed(lambda: base.api_keys.rotate(tenant, key_id, "b", by="o"))
+    await crashed(lambda: base.api_keys.revoke(tenant, key_id, "c", by="o"))
+    assert [one.key_id for one in await base.api_keys.list(tenant)] == [new.record.key_id]
+    assert [kind for kind, _, _ in await acts(base, tenant)] == ["key.created", "key.rotated", "key.revoked"]
 
 
 async def everything_in(base: Base) -> str:
