@@ -207,7 +207,7 @@ class ApiKeys:
         del said["tenant"]
         index = keys.keys_of(tenant)
         with translated():
-            made = bool(await self._redis.hexists(index, key_id))
+            made = await self._redis.hget(index, key_id) is not None
         if not made:
             if old is not None:
                 said |= {"key_id": old.key_id, "new": key_id, "overlap_s": overlap_s}
@@ -310,9 +310,9 @@ class ApiKeys:
     async def _adopt(self) -> None:
         """Once in a store's life: keys from before there was an index are put into it."""
         with translated():
-            if await self._redis.hexists(keys.KEYS_USED, ADOPTED):
+            if await self._redis.hget(keys.KEYS_USED, ADOPTED):
                 return
-            async for hashed, text in self._redis.hscan_iter(keys.API_KEYS, count=1_000):
+            for hashed, text in (await self._redis.hgetall(keys.API_KEYS)).items():
                 record = json.loads(text)
                 index = keys.keys_of(record["tenant"])
                 await self._scripts.run("set_key", [keys.API_KEYS, index], hashed, record["key_id"], text)

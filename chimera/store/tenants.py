@@ -143,8 +143,8 @@ class TenantStore:
             NotFound: there is none.
         """
         with translated():
-            there = await self._redis.hexists(keys.TENANTS, tenant)
-        if not there:
+            there = await self._redis.hget(keys.TENANTS, tenant)
+        if there is None:
             raise NotFound(f"there is no tenant {tenant!r}: `chimera tenant list` shows them")
 
     async def names(self) -> list[str]:

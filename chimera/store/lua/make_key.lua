@@ -11,7 +11,7 @@
 -- ARGV[7]   seconds after which a key that ended is forgotten
 -- Returns   1 made · 0 made before · -2 there is no key to replace · -8 the tenant has as many as it may
 --- include clock
-if redis.call("HEXISTS", KEYS[2], ARGV[1]) == 1 then return 0 end
+if redis.call("HGET", KEYS[2], ARGV[1]) then return 0 end
 local now = now_us() / 1000000
 local has, count = redis.call("HGETALL", KEYS[2]), 0
 for i = 1, #has, 2 do

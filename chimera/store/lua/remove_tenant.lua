@@ -13,7 +13,7 @@
 local k = keys(KEYS[1])
 local op, before = operation(k, "remove", "", ARGV[1])
 if before then return { 1 } end
-local missions = redis.call("ZCARD", k.active) + redis.call("SCARD", k.sweep)
+local missions = redis.call("ZCARD", k.active) + redis.call("EXISTS", k.sweep)
 local tasks = redis.call("ZCARD", k.leases) + redis.call("ZCARD", k.judging)
 local holds, actions = redis.call("ZCARD", k.holds), redis.call("ZCARD", k.outbox)
 -- What it drew of the fleet's ledger goes back by itself, as long as the governor looks after it.

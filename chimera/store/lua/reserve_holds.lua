@@ -90,7 +90,7 @@ local function budget(mid)
   return budgets[mid]
 end
 
-local suspended = redis.call("HEXISTS", k.quota, "suspended") == 1
+local suspended = redis.call("HGET", k.quota, "suspended")
 -- The first level that refuses, the hopeless kind before the others; and what all of them would grant.
 local found, fits
 local function look(amount, l, held)

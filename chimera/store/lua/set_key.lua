@@ -6,7 +6,7 @@
 -- ARGV[2]   the key's id
 -- ARGV[3]   its record (JSON): whose it is
 -- Returns   1
-if redis.call("HGET", KEYS[2], ARGV[2]) ~= ARGV[1] or redis.call("HEXISTS", KEYS[1], ARGV[1]) == 0 then
+if redis.call("HGET", KEYS[2], ARGV[2]) ~= ARGV[1] or not redis.call("HGET", KEYS[1], ARGV[1]) then
   redis.call("HSET", KEYS[1], ARGV[1], ARGV[3])
   redis.call("HSET", KEYS[2], ARGV[2], ARGV[1])
 end

@@ -15,14 +15,14 @@ local now = now_us()
 local verb = ARGV[3] == "1" and "suspend" or "resume"
 local op, before = operation(k, verb, "", ARGV[1])
 if before then return before end
-if redis.call("HEXISTS", k.quota, "suspended") == tonumber(ARGV[3]) then return conclude(op, 0) end
+if (redis.call("HGET", k.quota, "suspended") and "1" or "0") == ARGV[3] then return conclude(op, 0) end
 if verb == "suspend" then
   redis.call("HSET", k.quota, "suspended", int(now) .. " " .. ARGV[4])
   note("tenant.suspended", "", "", { reason = ARGV[4] })
 else
   redis.call("HDEL", k.quota, "suspended")
   note("tenant.resumed", "", "", { reason = ARGV[4] })
-  redis.call("PUBLISH", "chimera:load", k.tenant)
+  redis.call("PUBLISH", "chimera:load:" .. k.tenant, "")
 end
 write_log(k, ARGV[2], now)
 return conclude(op, 1)

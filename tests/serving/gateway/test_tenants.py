@@ -12,7 +12,11 @@ from fastapi import FastAPI
 
 from chimera.core.scope import ALL, FLEET, Scope
 from chimera.runtime.base import Base
+from chimera.runtime.users import reconcile
+from chimera.serving.gateway import Hub, create_app
+from chimera.store import apikeys, keys
 from tests.keys import key_of
+from tests.redis_fixtures import logged_in
 from tests.serving.gateway.conftest import Fleet, submitted
 
 
@@ -77,6 +81,42 @@ async def test_a_tenants_whole_life_over_http_leaves_one_entry_for_each_act(
         ("tenant.resumed", ""),
         ("tenant.removed", "left"),
     ]
+
+
+async def test_the_gateways_own_user_of_redis_suffices_for_all_of_it(
+    base: Base, tenant: str, name: str
+) -> None:
+    fleets = {"Authorization": f"Bearer {await key_of(base, FLEET, *ALL)}"}
+    await base.redis.hdel(keys.KEYS_USED, apikeys.ADOPTED)
+    await reconcile(base)
+    async with logged_in(base.settings, "gateway") as at:
+        transport = httpx.ASGITransport(create_app(Hub(at)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=fleets) as http:
+            made = await http.post("/v1/tenants", json={"name": name})
+            assert made.status_code == 201, made.text
+            key_id = made.json()["key"]["key_id"]
+            theirs = {"Authorization": f"Bearer {made.json()['key']['api_key']}"}
+            calls: list[tuple[str, str, Any]] = [
+                ("GET", "/v1/tenants", None),
+                ("PATCH", f"/v1/tenants/{name}", {"weight": 2}),
+                ("PATCH", f"/v1/limits?tenant={name}", {"limits_usd": {"day": "5"}}),
+                ("GET", f"/v1/limits?tenant={name}", None),
+                ("POST", f"/v1/keys?tenant={name}", {"requests_per_s": 5}),
+                ("POST", "/v1/keys", {"scopes": ["read"]}),
+                ("GET", f"/v1/keys?tenant={name}", None),
+                ("POST", f"/v1/keys/{key_id}/rotate?tenant={name}", {}),
+                ("DELETE", f"/v1/keys/{key_id}?tenant={name}&reason=r", None),
+                ("POST", f"/v1/tenants/{name}/suspend", {"reason": "r"}),
+                ("POST", f"/v1/tenants/{name}/resume", {"reason": "r"}),
+                ("GET", f"/v1/audit?tenant={name}", None),
+                ("GET", "/v1/audit", None),
+            ]
+            assert (await http.get("/v1/spend", headers=theirs)).status_code == 200
+            for method, path, body in calls:
+                done = await http.request(method, path, json=body)
+                assert done.status_code in {200, 201}, f"{method} {path}: {done.text}"
+            gone = await http.delete(f"/v1/tenants/{name}", params={"reason": "r"})
+            assert gone.status_code == 200, gone.text
 
 
 async def test_a_null_resets_a_bound_and_what_is_left_out_stays(
