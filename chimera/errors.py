@@ -149,7 +149,8 @@ class BudgetExceeded(Rejected):
 
     Args:
         kind: see `RefusalKind`.
-        level: the limit that refused, for example ``mission`` or ``tenant/day``.
+        level: the limit that refused, for example ``mission`` or ``tenant/day``; or the tenant's brake,
+            ``brake/throttled`` or ``brake/frozen``, whose figures are 0.
         limit_microusd, settled_microusd, held_microusd, amount_microusd: the figures, in µ$.
         retry_after_s: for ``window``, seconds to the reset; else 0.
         fits_microusd: the largest amount that every level would grant now.
@@ -186,7 +187,18 @@ class BudgetExceeded(Rejected):
         """What is left at the level that refused."""
         return max(0, self.limit_microusd - self.settled_microusd - self.held_microusd)
 
+    @property
+    def braked(self) -> bool:
+        """Whether the tenant's brake refused it, and no limit: waiting in place does not help."""
+        return self.level.startswith("brake/")
+
     def __str__(self) -> str:
+        if self.braked:
+            return (
+                f"refused by the tenant's brake, which is {self.level.removeprefix('brake/')}: nothing was "
+                f"spent, and it is tried again in {self.retry_after_s:.0f} s; see `chimera governor status`"
+            )
+
         def usd(amount: int) -> str:
             return f"${amount / 1_000_000:.6f}"
 

@@ -18,8 +18,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from chimera.core.action import Allowed
-from chimera.core.money import MAX_PRICE_USD, parse_limits, parse_prices
+from chimera.core.action import Allowed, HttpAction
+from chimera.core.brake import Rules
+from chimera.core.money import MAX_PRICE_USD, microusd, parse_limits, parse_prices
 from chimera.core.tenant import Quota
 from chimera.errors import ConfigurationError
 
@@ -292,6 +293,61 @@ class Settings(BaseSettings):
         description="Limits over all tenants together, USD by window: `day=100`. Set when it changes.",
     )
 
+    # Brakes
+    brake_plan_usd: float = Field(
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="What each tenant plans to spend in a day, USD, for its brake. 0: the tightest of its "
+        "limits, spread evenly over its window; without limits there is no plan, and no burn brakes.",
+    )
+    brake_short_s: int = Field(300, ge=10, le=3_600, description="The brake's short window, seconds.")
+    brake_long_s: int = Field(
+        1_800, ge=20, le=7_200, description="The brake's long window, seconds; at least twice the short."
+    )
+    brake_throttle_burn: float = Field(
+        4,
+        ge=0,
+        le=1_000_000,
+        description="Spending this many times the plan in both windows throttles a tenant: only high "
+        "priority pays. 0: never.",
+    )
+    brake_freeze_burn: float = Field(
+        8,
+        ge=0,
+        le=1_000_000,
+        description="Spending this many times the plan in both windows freezes it: nothing paid starts. "
+        "0: never.",
+    )
+    brake_floor_usd: float = Field(
+        1,
+        ge=0,
+        le=1_000_000,
+        description="A brake never acts by itself on less than this, spent in the long window, USD.",
+    )
+    brake_unaccepted_usd: float = Field(
+        25,
+        ge=0,
+        le=1_000_000,
+        description="Spent on tasks in the long window with nothing accepted since, USD: more throttles, "
+        "more than twice this freezes. 0: never.",
+    )
+    brake_calm_s: int = Field(
+        60, ge=1, le=3_600, description="It must be calm for so long before each step back, seconds."
+    )
+    brake_webhook_url: str = Field(
+        "",
+        description="Every change of a brake is sent there (POST, JSON). Its host must be one of "
+        "CHIMERA_ACTION_HOSTS. Empty: nowhere.",
+    )
+    canary_s: float = Field(
+        10,
+        ge=0,
+        le=3_600,
+        description="So often a reservation is asked for that must be refused, seconds: if it is granted, "
+        "everything freezes. 0: never.",
+    )
+
     # Tenants
     tenant_max_agents: int = Field(
         0,
@@ -401,6 +457,16 @@ class Settings(BaseSettings):
             problems.append("CHIMERA_REJECT_BELOW must not be above CHIMERA_ACCEPT_ABOVE")
         if self.express_slots >= self.slots > 1:
             problems.append("CHIMERA_EXPRESS_SLOTS must be below CHIMERA_SLOTS")
+        if self.brake_long_s < 2 * self.brake_short_s:
+            problems.append("CHIMERA_BRAKE_LONG_S must be at least twice CHIMERA_BRAKE_SHORT_S")
+        if 0 < self.brake_freeze_burn < self.brake_throttle_burn:
+            problems.append("CHIMERA_BRAKE_FREEZE_BURN must not be below CHIMERA_BRAKE_THROTTLE_BURN")
+        if self.brake_webhook_url:
+            try:
+                refusal = Allowed.parse(self.action_hosts).refusal(HttpAction(url=self.brake_webhook_url))
+            except ValidationError as exc:
+                refusal = str(exc.errors()[0]["msg"]).removeprefix("Value error, ")
+            problems += [f"CHIMERA_BRAKE_WEBHOOK_URL: {refusal}"] if refusal else []
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -418,6 +484,20 @@ class Settings(BaseSettings):
             max_ready=self.tenant_max_ready,
             requests_per_s=self.tenant_requests_per_s,
             burst=self.tenant_burst,
+        )
+
+    @property
+    def brake_rules(self) -> Rules:
+        """When a tenant's brake moves."""
+        return Rules(
+            short_s=self.brake_short_s,
+            long_s=self.brake_long_s,
+            throttle_burn=self.brake_throttle_burn,
+            freeze_burn=self.brake_freeze_burn,
+            floor=microusd(self.brake_floor_usd),
+            unaccepted=microusd(self.brake_unaccepted_usd),
+            calm_s=self.brake_calm_s,
+            plan_per_day=microusd(self.brake_plan_usd),
         )
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from chimera.core.action import ACTION_FINAL, ACTION_TRANSITIONS, ActionStatus
+from chimera.core.brake import BRAKE_STEPS, BrakeState
 from chimera.core.mission import MISSION_FINAL, MISSION_TRANSITIONS, MissionStatus
 from chimera.core.task import FINAL, TRANSITIONS, TaskStatus
 
@@ -19,12 +20,13 @@ STATE_MACHINE = Path(__file__).parents[1] / "docs" / "state-machine.md"
 
 HEAD = """# State machines
 
-A task, a mission and an action each move through a few states, and only along the steps below. A step that
-is not listed is impossible: the scripts in Redis make no other, and each step stands in the flight recorder.
+A task, a mission, an action and a tenant's brake each move through a few states, and only along the steps
+below. A step that is not listed is impossible: the scripts in Redis make no other, and each step stands in
+the flight recorder.
 
-The code states each machine once, in `chimera/core/task.py`, `chimera/core/mission.py` and
-`chimera/core/action.py`. This page is made from those tables (`.venv/bin/python -m tests.render_docs`), and
-a test compares the two.
+The code states each machine once, in `chimera/core/task.py`, `chimera/core/mission.py`,
+`chimera/core/action.py` and `chimera/core/brake.py`. This page is made from those tables
+(`.venv/bin/python -m tests.render_docs`), and a test compares the two.
 
 A mission that is [archived](architecture.md#finished-missions), a while after its end, makes no step any
 more, nor do its tasks and actions.
@@ -39,6 +41,7 @@ def render() -> str:
             machine("Task", TaskStatus, TRANSITIONS, FINAL, (TaskStatus.READY, TaskStatus.BLOCKED)),
             machine("Mission", MissionStatus, MISSION_TRANSITIONS, MISSION_FINAL, (MissionStatus.PLANNING,)),
             machine("Action", ActionStatus, ACTION_TRANSITIONS, ACTION_FINAL, (ActionStatus.QUEUED,)),
+            machine("Brake", BrakeState, BRAKE_STEPS, frozenset(), (BrakeState.OPEN,)),
         )
     )
 

@@ -138,6 +138,10 @@ async def test_the_rest_of_the_api_is_there(client: Client, tenant: str) -> None
     assert [one.mission_id for one in await client.missions()] == [mission_id]
     assert [agent.name for agent in await client.agents()] == ["echo", "llm"]
     assert (await client.spend()).tenant == (await client.fleet()).tenant == tenant
+    assert (await client.freeze("we look")).state == "frozen"
+    assert (await client.governor()).reason == "we look"
+    assert (await client.thaw("seen to")).state == "open"
+    assert (await client.override(5, "launch")).override_until is not None
     assert (await client.ready()).ready
     assert (await client.version()).api == "v1"
     assert (await client.cancel(mission_id, "enough")).reason == "enough"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,16 @@ def test_all_errors_come_at_once_and_name_their_variables(monkeypatch: pytest.Mo
         ({"lease_s": 1, "heartbeat_s": 0.5}, "a third of CHIMERA_LEASE_S"),
         ({"reject_below": 0.95}, "must not be above CHIMERA_ACCEPT_ABOVE"),
         ({"slots": 2, "express_slots": 2}, "below CHIMERA_SLOTS"),
+        ({"brake_short_s": 100, "brake_long_s": 199}, "at least twice CHIMERA_BRAKE_SHORT_S"),
+        ({"brake_throttle_burn": 9}, "must not be below CHIMERA_BRAKE_THROTTLE_BURN"),
+        (
+            {"brake_webhook_url": "https://hooks.example.com/x"},
+            "add hooks.example.com to CHIMERA_ACTION_HOSTS",
+        ),
+        ({"brake_webhook_url": "hooks", "action_hosts": "hooks"}, "WEBHOOK_URL: 'hooks' is no address"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(values: dict[str, float], message: str) -> None:
+def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         load(**values)
 

@@ -14,6 +14,7 @@ from chimera.cli import (
     doctor,
     env,
     fleet,
+    governor,
     key,
     mission,
     model,
@@ -75,6 +76,7 @@ app.command("demo")(demo.demo)
 app.add_typer(fleet.app)
 app.add_typer(tenant.app)
 app.add_typer(key.app)
+app.add_typer(governor.app)
 app.add_typer(model.app)
 app.add_typer(chaos.app)
 app.command("doctor")(doctor.doctor)

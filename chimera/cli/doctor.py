@@ -150,6 +150,7 @@ ADVICE = {
     "judge": "see the judge's log; Serve starts it again by itself within seconds",
     "orchestrator": "see its log; Serve starts it again by itself within seconds",
     "governor": "nothing is spent until it is back; see the orchestrator's log",
+    "canary": "see the governor's log; once limits hold again, `chimera governor thaw --all --reason WHY`",
     "recorder": "make room where CHIMERA_BLOB_URL leads; the recorder waits in Redis, and nothing is lost",
     "retention": "make room where CHIMERA_BLOB_URL leads; missions wait in Redis, and nothing is lost",
     "model": "see CHIMERA_MODEL, CHIMERA_MODEL_URL and CHIMERA_MODEL_API_KEY",

@@ -36,6 +36,7 @@ from chimera.core.views import (
     ActionView,
     AgentView,
     FleetView,
+    GovernorView,
     MissionView,
     ReadyView,
     RedriveView,
@@ -313,6 +314,27 @@ class Client:
     async def spend(self) -> SpendView:
         """The tenant's limits and what is spent and held."""
         return await self._hub.read(SpendView, "/v1/spend")
+
+    async def governor(self) -> GovernorView:
+        """The tenant's brake: where it stands, why, and what it is decided on."""
+        return await self._hub.read(GovernorView, "/v1/governor")
+
+    async def freeze(self, reason: str) -> GovernorView:
+        """No paid call of the tenant's starts any more, until it is thawed. Raises InvalidRequest."""
+        return await self._hub.write(GovernorView, "POST", "/v1/governor/freeze", {"reason": reason})
+
+    async def thaw(self, reason: str) -> GovernorView:
+        """Paid calls start again; what was spent before is not held against the tenant.
+
+        Raises InvalidRequest; Conflict when the canary froze it."""
+        return await self._hub.write(GovernorView, "POST", "/v1/governor/thaw", {"reason": reason})
+
+    async def override(self, minutes: float, reason: str) -> GovernorView:
+        """The brake is open, and stays so whatever is spent, at most a day; the limits hold.
+
+        Raises InvalidRequest; Conflict when the canary froze it."""
+        body = {"minutes": minutes, "reason": reason}
+        return await self._hub.write(GovernorView, "POST", "/v1/governor/override", body)
 
     async def fleet(self) -> FleetView:
         """The tenant's workers, and the hub's health."""

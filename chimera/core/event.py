@@ -65,6 +65,7 @@ KINDS: dict[str, str] = {
     "worker.started": "a worker joined the tenant's swarm",
     "worker.ended": "a worker left",
     "fleet.scaled": "the fleet controller changed how many workers the tenant has, and why",
+    "brake.changed": "the tenant's brake moved, or was overridden: from, to, cause, figures, by, reason",
     "limits.set": "the tenant's limits changed",
     "quota.set": "what the tenant may have at most changed",
     "tenant.added": "an operator made the tenant",

@@ -15,6 +15,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from chimera.core.action import ActionStatus
+from chimera.core.brake import BrakeCause, BrakeState
 from chimera.core.event import Event
 from chimera.core.mission import MISSION_FINAL, MissionStatus
 from chimera.core.task import FINAL, Priority, Task, TaskStatus
@@ -266,6 +267,24 @@ class SpendView(View):
         description="Spent by window: `lifetime`, `year:2026`, `month:2026-11`, `day:2026-11-22` …, UTC."
     )
     held_microusd: int = Field(description="Reserved by calls that are under way.")
+
+
+class GovernorView(View):
+    """A tenant's brake: where it stands, why, and what it is decided on."""
+
+    tenant: str
+    state: BrakeState
+    cause: BrakeCause
+    since: datetime | None = Field(description="When it moved last; null when it never did.")
+    by: str = Field(description="Who moved it: the governor, a key, or the operator.")
+    reason: str = Field(description="In the words of the person who moved it.")
+    override_until: datetime | None = Field(
+        description="Until then it stays open whatever is spent; null when nobody overrides it."
+    )
+    burn: dict[str, float | int] = Field(
+        description="As of now: `burn_short` and `burn_long` in multiples of the plan, then µ$ and seconds."
+    )
+    thresholds: dict[str, float | int] = Field(description="What moves it: `throttle_burn`, `freeze_burn` …")
 
 
 class Health(View):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from chimera.core.brake import Brake, BrakeCause, BrakeState
 from chimera.core.task import Priority, TaskStatus
 
 MEDIUM_BONUS_US = 30_000_000
@@ -33,6 +35,8 @@ class Cause(StrEnum):
     """Its mission's budget."""
     LIMIT = "limit"
     """A limit of the tenant's spend."""
+    BRAKE = "brake"
+    """The brake of the tenant's spend."""
     CAPACITY = "capacity"
     """It may run: its turn, a worker or a place is still to come."""
     LATER = "later"
@@ -110,6 +114,7 @@ class Standing:
     claimed_at_us: int = 0
     judged_at_us: int = 0
     refused: Refused | None = None
+    brake: Brake = field(default_factory=Brake)
     last_error: str = ""
     worker: str = ""
     judge: str = ""
@@ -129,6 +134,7 @@ class Standing:
     max_ready: int = 0
     unshelved: int = 0
     max_unshelved: int = 0
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +262,7 @@ def _asks_human(at: Standing) -> Why:
 
 
 def _running(at: Standing) -> Why:
-    if at.refused and at.refused.at_us >= at.claimed_at_us and at.now_us - at.refused.at_us < FRESH_US:
+    if at.refused and at.refused.at_us >= at.claimed_at_us and _holds_up(at, at.refused):
         return _unpaid(at, at.refused)
     since = (at.now_us - at.claimed_at_us) / 1e6
     said = f"worker {at.worker} has had it for {since:.0f} s"
@@ -280,7 +286,7 @@ def _blocked(at: Standing) -> Why:
 
 
 def _in_review(at: Standing) -> Why:
-    if at.refused and at.refused.at_us >= at.judged_at_us and at.now_us - at.refused.at_us < FRESH_US:
+    if at.refused and at.refused.at_us >= at.judged_at_us and _holds_up(at, at.refused):
         return _unpaid(at, at.refused)
     figures = {"reviews": at.reviews}
     if at.review is not None:
@@ -335,9 +341,17 @@ def _capacity(at: Standing) -> tuple[str, str, str]:
     return "turn", said, "nothing: it is claimed in its turn; CHIMERA_MAX_WORKERS and CHIMERA_SLOTS make room"
 
 
+def _holds_up(at: Standing, refused: Refused) -> bool:
+    """Whether a refusal still holds up what is under way."""
+    braked = refused.level.startswith("brake/") and at.brake.state is not BrakeState.OPEN
+    return braked or at.now_us - refused.at_us < FRESH_US
+
+
 def _unpaid(at: Standing, refused: Refused) -> Why:
     if refused.level == "tenant/suspended":
         return _suspended(at)
+    if refused.level.startswith("brake/"):
+        return _braked(at, refused)
     if refused.level == "mission":
         cause, whose = Cause.BUDGET, "its mission's budget"
         step = f"give it more with `chimera mission resume {at.mission_id} --budget-usd AMOUNT` when it ends"
@@ -355,6 +369,40 @@ def _unpaid(at: Standing, refused: Refused) -> Why:
         f"{_usd(refused.limit)}{resets}"
     )
     return Why(cause, said, step, figures=_money(refused))
+
+
+def _braked(at: Standing, refused: Refused) -> Why:
+    brake = at.brake
+    figures: dict[str, Any] = {
+        "state": str(brake.state),
+        "cause": str(brake.cause),
+        "since_ms": brake.since_us // 1000,
+        "by": brake.by,
+        "reason": brake.reason,
+        "amount_microusd": refused.amount,
+    }
+    if brake.state is BrakeState.OPEN:
+        said = f"the tenant's brake refused a paid call of {_usd(refused.amount)}, and is open again"
+        return Why(Cause.BRAKE, said, "nothing: it comes back by itself in a moment", figures=figures)
+    since = datetime.fromtimestamp(brake.since_us / 1e6, UTC).isoformat(timespec="seconds")
+    lets = "only high priority pays" if brake.state is BrakeState.THROTTLED else "nothing paid starts"
+    said = f"the tenant's brake is {brake.state} since {since}, so {lets}: {_BRAKED_BY[brake.cause]}"
+    if brake.cause is BrakeCause.OPERATOR:
+        said += f" ({brake.by}: {brake.reason})"
+    step = f"the operator thaws it with `chimera governor thaw {at.tenant}`, once that is seen to"
+    if brake.cause not in {BrakeCause.OPERATOR, BrakeCause.CANARY}:
+        step = "it goes back by itself when that is over; thaw or override it with `chimera governor`"
+    return Why(Cause.BRAKE, said, step, figures=figures)
+
+
+_BRAKED_BY = {
+    BrakeCause.NONE: "no cause is recorded",
+    BrakeCause.CALM: "no cause is recorded",
+    BrakeCause.BURN: "money was spent faster than planned",
+    BrakeCause.PROGRESS: "money was spent and nothing accepted",
+    BrakeCause.OPERATOR: "a person froze it",
+    BrakeCause.CANARY: "a reservation over its limit was granted, so limits do not hold",
+}
 
 
 def _money(refused: Refused | None) -> dict[str, Any]:

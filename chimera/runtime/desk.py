@@ -120,7 +120,7 @@ class Desk:
             task_id, token: who pays (see `chimera.store.ledger.Reservation`).
             agent, model: whose limits bind too.
         Raises:
-            BudgetExceeded: still refused after the wait, or exhausted.
+            BudgetExceeded: still refused after the wait, exhausted, or refused by the tenant's brake.
             LeaseLost: the task is no longer ours.
             StoreUnavailable: the governor does not answer.
         """
@@ -155,7 +155,7 @@ class Desk:
                 raise LeaseLost(*answer["fields"])
             refusal = BudgetExceeded(RefusalKind(answer["fields"][0]), *answer["fields"][1:])
             left = until - time.monotonic()
-            if refusal.kind is RefusalKind.EXHAUSTED or left <= 0:
+            if refusal.kind is RefusalKind.EXHAUSTED or refusal.braked or left <= 0:
                 raise refusal
             refusals += 1
             await asyncio.sleep(min(left, backoff_s(refusals, base_s=RETRY_CONTENDED_S)))

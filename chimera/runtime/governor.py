@@ -11,13 +11,15 @@ from typing import Any
 
 import structlog
 
-from chimera.errors import BudgetExceeded, LeaseLost
+from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.runtime.base import Base, TenantStores
 from chimera.runtime.bulkhead import Bulkhead
+from chimera.runtime.canary import Trust
 from chimera.runtime.elector import Elector
 from chimera.runtime.service import Service
 from chimera.runtime.transfers import Transfers
 from chimera.runtime.turns import Turns
+from chimera.store import keys
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.requests import Request, understood
 from chimera.store.scripts import OldTerm, Refusal
@@ -26,6 +28,8 @@ from chimera.store.signals import Wakeups
 log = structlog.get_logger(__name__)
 
 BATCH = 500
+WITHDRAWN_S = 5.0
+"""Who is refused because limits do not hold comes back after this."""
 
 Answer = tuple[str, dict[str, Any]]
 """To whom, and what."""
@@ -37,8 +41,9 @@ class Governor(Service):
     name = "governor"
     sweep_s = 0.5
 
-    def __init__(self, base: Base, elector: Elector, wakeups: Wakeups) -> None:
+    def __init__(self, base: Base, elector: Elector, wakeups: Wakeups, trust: Trust | None = None) -> None:
         super().__init__()
+        self._trust = trust or Trust()
         self._base = base
         self._elector = elector
         self._wakeups = wakeups
@@ -60,7 +65,8 @@ class Governor(Service):
             if sweeps := not named or term != self._term:
                 await self._transfers.look(term, anew=term != self._term)
                 self._term = term
-            for tenant in self._turns.of(await self._base.tenants.names() if sweeps else named):
+            everyone = [*await self._base.tenants.names(), keys.CANARY] if sweeps else named
+            for tenant in self._turns.of(everyone):
                 with self._bulkhead.of(tenant):
                     if await self._answer(tenant, term) == BATCH:
                         self._wakeups.name(tenant)  # the rest when it is its turn again
@@ -95,9 +101,12 @@ class Governor(Service):
         await self._forget(stores, asked["forget"], term)
         answers = await self._find(stores, asked["find"])
         over = {one["hold"] for one in asked["settle"]}
-        answers += await self._reserve(
-            stores, tenant, [one for one in asked["reserve"] if one["id"] not in over], term
-        )
+        reserves = [one for one in asked["reserve"] if one["id"] not in over]
+        if self._trust.withdrawn(tenant):
+            # Limits do not hold: the script that should refuse is not asked.
+            answers += [(one["from"], {"id": one["id"]} | withdrawn(one)) for one in once(reserves)]
+        else:
+            answers += await self._reserve(stores, tenant, reserves, term)
         await stores.requests.answer(
             answers, len(read), uuid.uuid4().hex, term=term, by=self._elector.replica
         )
@@ -166,6 +175,12 @@ def once(asked: list[Request]) -> list[Request]:
 def kept(reply: str) -> dict[str, Any]:
     """The answer of a call that an earlier run paid for."""
     return {"code": "kept", "reply": reply}
+
+
+def withdrawn(asked: Request) -> dict[str, Any]:
+    """The answer to a reservation while the canary's failure stands."""
+    refusal = BudgetExceeded(RefusalKind.WINDOW, "brake/frozen", 0, 0, 0, asked["amount"], WITHDRAWN_S)
+    return granted_or(refusal)
 
 
 def granted_or(refusal: BudgetExceeded | LeaseLost | None) -> dict[str, Any]:

@@ -57,6 +57,8 @@ THREADS = 6
 """Policies that run in threads at once; of one tenant half of them."""
 DRAIN_S, COMMIT_S = 5.0, 2.0
 """At its end a judge finishes what it holds, and commits it, within these."""
+PAUSE_S = 1.0
+"""Before another look at what could not be judged."""
 MAX_FAILURES = 3
 """Failures to judge one result before a human is asked."""
 
@@ -228,7 +230,8 @@ class Judge(Service):
             self._let_go(tenant, review.task_id)
         except BudgetExceeded as exc:
             # It waits in REVIEW: no money to judge is no judgement.
-            await self._give_back(tenant, review, str(exc), counts=False)
+            pause_s = exc.retry_after_s if exc.braked else PAUSE_S
+            await self._give_back(tenant, review, str(exc), counts=False, pause_s=pause_s)
         except (StoreUnavailable, StoreTimeout) as exc:
             log.warning("store.unavailable", service="judge", error=str(exc))
             self._let_go(tenant, review.task_id)
@@ -312,11 +315,13 @@ class Judge(Service):
             rerun=True,
         )
 
-    async def _give_back(self, tenant: str, review: Review, why: str, *, counts: bool) -> None:
+    async def _give_back(
+        self, tenant: str, review: Review, why: str, *, counts: bool, pause_s: float = PAUSE_S
+    ) -> None:
         self._let_go(tenant, review.task_id)
         try:
             await self._base.of(tenant).reviews.give_back(
-                self.judge_id, [(review, why, counts)], max_failures=MAX_FAILURES
+                self.judge_id, [(review, why, counts)], max_failures=MAX_FAILURES, pause_s=pause_s
             )
         except StoreError as exc:
             # Its lease runs out by itself.

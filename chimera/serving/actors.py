@@ -22,9 +22,12 @@ from chimera import settings as configuration
 from chimera.agents.registry import Registry
 from chimera.runtime import spare
 from chimera.runtime.base import open_as
+from chimera.runtime.brakes import Brakes
+from chimera.runtime.canary import Canary, Trust
 from chimera.runtime.crew import EXITS
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
+from chimera.runtime.herald import Herald
 from chimera.runtime.memory import limit_memory
 from chimera.runtime.worker import Worker
 from chimera.serving.heap import freeze
@@ -179,15 +182,24 @@ class GovernorActor:
         base = await open_as(settings, "governor")
         elector = Elector(base.election("governor"), f"governor-{os.getpid()}-{os.urandom(3).hex()}")
         async with Wakeups(base.blocking, keys.MONEY) as wakeups:
-            governor = Governor(base, elector, wakeups)
-            elector.start()
-            governor.start()
+            # Before the first grant: a failure of the canary may stand.
+            trust = await Trust.known(base)
+            herald = Herald(base, elector)
+            services = (
+                elector,
+                Governor(base, elector, wakeups, trust),
+                herald,
+                Brakes(base, elector, trust, herald),
+                Canary(base, elector, trust),
+            )
+            for service in services:
+                service.start()
             freeze()
             try:
                 await asyncio.Event().wait()
             finally:
-                await governor.stop()
-                await elector.stop()
+                for service in reversed(services):
+                    await service.stop()
                 await base.close()
 
     def ping(self) -> bool:

@@ -61,6 +61,7 @@ action        hash    one accepted action, what became of it             with th
 actions       list    actions of a mission, as accepted                  with the mission
 outcomes      hash    actions of a mission by status                     with the mission
 outbox        zset    QUEUED action → due, or its lease's end (µs)       while any
+progress      string  when a result was accepted last (µs)               for ever
 slo           hash    accepted of high priority: by time taken, breaches  for ever
 limits        hash    the tenant's limits: ``day``, ``agent/NAME/day``,  for ever
                       ``model/NAME/hour`` … (µ$)
@@ -77,6 +78,9 @@ draws         zset    of the fleet's ledger: tenant with a draw that     while a
 spend         hash    settled and held of one mission (µ$)               with the mission
 hold          hash    one reservation                                    1 h after its end
 holds         zset    open hold → its end (µs)                           while any
+brake         hash    where the tenant's brake stands, since when, why   for ever
+burn          hash    settled in each 5 s (µ$); of that, for tasks (":t")  the long window
+notices       list    changes of the brake that a webhook is to hear     until it took them
 kept          hash    one round of a task: settled call → its reply      a setting, or the round
 sequence      string  number of the recorder's last event                for ever
 log           stream  the flight recorder's newest entries               until every sink
@@ -116,6 +120,9 @@ ARCHIVE = "chimera:archive"
 """Hash: tenant whose archive cannot be written → JSON: since when, how often, why."""
 RETENTION = "chimera:retention"
 """Hash: tenant whose finished missions cannot be archived → the same."""
+CANARY = "chimera:canary"
+"""Hash: what came of the last canary, and the failure that stands. Also the name of the canary's own root,
+which no tenant can have: its limit, its requests, its refusals."""
 SPARES = "{chimera:spares}:tenants"
 """Hash: spare (a warm process) → the tenant it belongs to for good, "" while it waits, "-" to end."""
 FLEET = "chimera:fleet"
@@ -199,6 +206,7 @@ PLAIN = {
     "inbox": "q:inbox",
     "outbox": "j:outbox",
     "slo": "j:slo",
+    "progress": "j:progress",
     "limits": "g:limits",
     "stated": "g:stated",
     "ledger": "g:ledger",
@@ -206,6 +214,9 @@ PLAIN = {
     "subjects": "g:subjects",
     "purse": "g:purse",
     "draws": "g:draws",
+    "brake": "g:brake",
+    "burn": "g:burn",
+    "notices": "g:notices",
     "sequence": "r:seq",
     "log": "r:log",
     "sinks": "r:sinks",

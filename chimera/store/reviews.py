@@ -88,14 +88,24 @@ class ReviewStore:
         return [None if answer >= 0 else Refusal(answer) for answer in answers]
 
     async def give_back(
-        self, judge: str, reviews: Sequence[tuple[Review, str, bool]], *, max_failures: int
+        self,
+        judge: str,
+        reviews: Sequence[tuple[Review, str, bool]],
+        *,
+        max_failures: int,
+        pause_s: float = 1.0,
     ) -> None:
-        """``(review, why, counts)``: the judge could not judge. That is never a rejection."""
+        """``(review, why, counts)``: the judge could not judge. That is never a rejection.
+
+        Args:
+            pause_s: before another judge may have them.
+        """
         await self._scripts.run(
             "return_reviews",
             [self.keys.root],
             judge,
             max_failures,
+            round(pause_s * 1e6),
             *(
                 field
                 for review, why, counts in reviews

@@ -133,16 +133,21 @@ RIGHTS: dict[Role, Rights] = {
     "governor": Rights(
         scripts=_named(
             "answer_requests book_parcel close_draw draw_allowance drop_parcel elect_leader expire_holds",
-            "forget_replies pack_parcel reserve_holds settle_holds take_allowance",
+            "forget_replies move_brake pack_parcel report_canary reserve_holds send_requests set_limits",
+            "settle_holds take_allowance weigh_burn",
         ),
-        direct=LOGIN | READING | {"PSUBSCRIBE", "PUNSUBSCRIBE"},
-        reads=("mission", "quota"),
+        direct=LOGIN | READING | {"LREM", "PSUBSCRIBE", "PUNSUBSCRIBE"},
+        reads=("mission", "progress", "quota"),
         writes=("g:*", "a:*", *QUEUE, "term"),
-        also=(*RECORDS, ("UNLINK", ("kept",))),
+        # It asks itself, too: for what must be refused.
+        also=(*RECORDS, *ASKS, ("UNLINK", ("kept",)), ("DEL", ("limits",))),
         shared_reads=SCHEMA_AND_TENANTS,
-        shared_writes=_leads("governor")["all"],
-        shared_also=(("DEL", _leads("governor")["leader"]),),
-        wakes=(keys.MISSIONS,),
+        shared_writes=(*_leads("governor")["all"], keys.CANARY),
+        shared_also=(
+            ("DEL", _leads("governor")["leader"]),
+            ("XTRIM", (keys.TenantKeys(keys.CANARY).log,)),
+        ),
+        wakes=(keys.MISSIONS, keys.MONEY),
         hears=(keys.MONEY,),
         brings=True,
     ),
@@ -178,14 +183,20 @@ RIGHTS: dict[Role, Rights] = {
     "gateway": Rights(
         scripts=_named(
             "add_tenant answer_review cancel_mission change_limits edit_mission pause_mission read_results",
-            "redrive_tasks resume_mission retry_actions set_key set_limits set_quota submit_mission",
-            "make_key note_act remove_tenant revoke_keys suspend_tenant take_requests use_key",
+            "make_key note_act order_brake redrive_tasks remove_tenant resume_mission retry_actions revoke_keys",
+            "set_key set_limits set_quota submit_mission suspend_tenant take_requests use_key weigh_burn",
         ),
         direct=LOGIN | READING | {"HDEL", "PUBLISH"},
         reads=("h:*", "g:*", "r:*"),
-        writes=(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*", "limits", "stated"),
+        writes=(
+            *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
+            *("limits", "stated", "brake", "notices"),
+        ),
         also=(*RECORDS, ("DEL", ("limits", "quota", "stated", "operation"))),
-        shared_reads=(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.SPARES, keys.leader("*")),
+        shared_reads=(
+            *(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.SPARES, keys.CANARY),
+            keys.leader("*"),
+        ),
         shared_writes=(keys.TENANTS, keys.API_KEYS, keys.KEYS_USED, keys.keys_of("*")),
         shared_also=(("XTRIM", (keys.TenantKeys(keys.FLEET).log,)),),
         wakes=(keys.MISSIONS, keys.REVIEWS, keys.ERRANDS, keys.LOAD, keys.USERS),

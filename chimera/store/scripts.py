@@ -101,6 +101,15 @@ class Scripts:
     ) -> list[Any]:
         """Run it once for each list of arguments, in one round trip: each call is a step of its own.
 
+        Returns and raises as `run_each`.
+        """
+        return await self.run_each(name, [(keys, args) for args in calls])
+
+    async def run_each(
+        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]
+    ) -> list[Any]:
+        """The same, each call with its own keys.
+
         Returns the raw answers; of a call that failed for what it found there, the error.
 
         Raises:
@@ -108,12 +117,12 @@ class Scripts:
         """
         with translated():
             async with self._redis.pipeline(transaction=False) as pipe:
-                for args in calls:
+                for keys, args in calls:
                     pipe.evalsha(digest(name), len(keys), *keys, *args)
                 answers = await pipe.execute(raise_on_error=False)
         return [
             await self._again(name, keys, args) if isinstance(answer, Exception) else answer
-            for args, answer in zip(calls, answers, strict=True)
+            for (keys, args), answer in zip(calls, answers, strict=True)
         ]
 
     async def _again(self, name: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:

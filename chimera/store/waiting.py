@@ -10,6 +10,7 @@ from chimera.core.task import FINAL, Priority, TaskStatus
 from chimera.core.tenant import Quota
 from chimera.core.waiting import Line, Refused, Standing
 from chimera.errors import NotFound
+from chimera.store.brakes import brake_of
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.tasks import mission_of
@@ -68,9 +69,10 @@ class Waiting:
                 pipe.zrange(keys.workers, 0, MOST_WORKERS - 1)
                 pipe.get(keys.open)
                 pipe.hget(keys.of("counts", mission_id), "ACCEPTED")
+                pipe.hgetall(keys.brake)
                 found = await pipe.execute()
         (seconds, micros), task, depends_on, mission, high, normal, index, review, *rest = found
-        reviews, leases, workers, unfinished, accepted = rest
+        reviews, leases, workers, unfinished, accepted, brake = rest
         of_mission = dict(zip(MISSION, mission, strict=True))
         if of_mission["status"] is None or not (task or _unplanned(task_id, of_mission)):
             raise NotFound(f"there is no task {task_id!r}")
@@ -94,6 +96,7 @@ class Waiting:
         statuses = [(one, next(told) or "") for one in inputs]
         slots = [next(told) for _ in workers]
         return Standing(
+            tenant=keys.tenant,
             task_id=task_id,
             mission_id=mission_id,
             mission_status=of_mission["status"],
@@ -109,6 +112,7 @@ class Waiting:
             claimed_at_us=int(task.get("claimed_at", 0)),
             judged_at_us=int(task.get("judged_at", 0)),
             refused=_refused(task.get("refused", "")),
+            brake=brake_of(brake),
             last_error=task.get("last_error", ""),
             worker=task.get("worker", ""),
             judge=task.get("judge", ""),

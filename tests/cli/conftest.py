@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from chimera.agents.context import Context
 from chimera.cli.main import main
@@ -191,10 +192,9 @@ async def fleet(quiet: None, base: Base, tenant: str) -> AsyncIterator[Fleet]:
         yield made
 
 
-@pytest.fixture
-async def hub(fleet: Fleet, base: Base, tenant: str, shell: Shell) -> AsyncIterator[Shell]:
-    """A shell whose environment names a running hub and a key for it."""
-    app = create_app(Hub(base, {"judge": well}))
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[str]:
+    """An app on a free port; its address."""
     config = uvicorn.Config(app, log_level="error", ws="none", lifespan="off", timeout_graceful_shutdown=1)
     config.load()
     server = uvicorn.Server(config)
@@ -203,9 +203,15 @@ async def hub(fleet: Fleet, base: Base, tenant: str, shell: Shell) -> AsyncItera
         listener.bind(("127.0.0.1", 0))
         await server.startup(sockets=[listener])
         serving = asyncio.create_task(server.main_loop())
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        key = await key_of(base, tenant)
-        yield Shell(shell.directory, {**shell.environment, "CHIMERA_URL": url, "CHIMERA_API_KEY": key})
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         await serving
         await server.shutdown(sockets=[listener])
+
+
+@pytest.fixture
+async def hub(fleet: Fleet, base: Base, tenant: str, shell: Shell) -> AsyncIterator[Shell]:
+    """A shell whose environment names a running hub and a key for it."""
+    async with served(create_app(Hub(base, {"judge": well}))) as url:
+        key = await key_of(base, tenant)
+        yield Shell(shell.directory, {**shell.environment, "CHIMERA_URL": url, "CHIMERA_API_KEY": key})

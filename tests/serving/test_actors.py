@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from chimera.core.brake import BrakeState
+from chimera.runtime.base import Base
 from chimera.runtime.crew import Crew, watch
-from chimera.serving.actors import LoopThread
+from chimera.serving.actors import GovernorActor, LoopThread
+from chimera.store import keys
+from chimera.store.brakes import BrakeStore, Look
+from chimera.store.keys import TenantKeys
+from tests.redis_fixtures import base, redis_server, settings, tenant
+
+__all__ = ["base", "redis_server", "settings", "tenant"]
 
 
 async def leaves() -> None:
@@ -104,3 +113,25 @@ def test_an_actor_that_leaves_itself_ends_and_says_so() -> None:
         ended(loop, over)
     assert loop.error == "SystemExit: no input"
     assert [line["event"] for line in logs] == ["actor.failed"]
+
+
+async def test_the_governors_actor_moves_brakes_and_asks_its_canary(base: Base, tenant: str) -> None:
+    store = BrakeStore(base.redis)
+    settings = base.settings.model_copy(
+        update={"brake_plan_usd": 86.4, "brake_floor_usd": 0, "brake_short_s": 10, "brake_long_s": 20}
+    )
+    await base.redis.hset(TenantKeys(tenant).burn, int(time.time()) // 5, 10**6)
+    actor = asyncio.create_task(GovernorActor._main(object.__new__(GovernorActor), settings))
+    try:
+        async with asyncio.timeout(60):
+            while (await store.canary()).said != "refused" or not await frozen(base, tenant):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # nothing tells of it
+    finally:
+        actor.cancel()
+        await asyncio.gather(actor, return_exceptions=True)
+        await base.redis.delete(keys.CANARY, *await base.redis.keys(f"{{{keys.CANARY}}}:*"))
+
+
+async def frozen(base: Base, tenant: str) -> bool:
+    look = (await BrakeStore(base.redis).look([tenant], short_s=10, long_s=20))[tenant]
+    return isinstance(look, Look) and look.brake.state is BrakeState.FROZEN

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.resources import files
@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from chimera.core.brake import Brake, BrakeCause, BrakeState, Decision
 from chimera.core.event import Position
 from chimera.core.scope import ALL
 from chimera.core.tenant import Quota
@@ -29,6 +30,7 @@ from chimera.runtime.base import Base, TenantStores, base_of
 from chimera.serving.local.redis_server import RedisServer
 from chimera.store.archive import FIRST
 from chimera.store.audit import Audit
+from chimera.store.brakes import BrakeStore, Move, Order
 from chimera.store.connection import connect_sync
 from chimera.store.elections import Election
 from chimera.store.fleetledger import FleetLedger
@@ -554,6 +556,78 @@ async def drop(base: Base, tenant: str) -> Call:
     parcel = await (await spent(base, tenant)).pack(tenant, give_back=True, term=drive.TERM)
     assert parcel is not None
     return lambda at, who: FleetLedger(at.redis).drop(who, parcel, term=drive.TERM)
+
+
+SEEN = Brake()
+FROZEN = Decision(BrakeState.FROZEN, BrakeCause.BURN, 0, "", {"burn_short": 50.5})
+
+
+def moving(name: str, decision: Decision, seen: Brake = SEEN) -> None:
+    async def stage(base: Base, tenant: str) -> Call:
+        async def call(at: Base, who: str) -> bool:
+            (stands,) = await BrakeStore(at.redis).move([Move(who, seen, decision)], term=drive.TERM, by="g")
+            if isinstance(stands, ChimeraError):
+                raise stands
+            return stands
+
+        return call
+
+    stage.__name__ = name
+    case("move_brake")(stage)
+
+
+moving("freeze_for_its_burn", FROZEN)
+moving("calm_begins", replace(FROZEN, state=BrakeState.OPEN, cause=BrakeCause.NONE, calm_since_us=7))
+moving("move_what_has_changed", FROZEN, replace(SEEN, changes=3))
+
+
+def ordering(order: Order, frozen: Decision | None = None) -> None:
+    async def stage(base: Base, tenant: str) -> Call:
+        store = BrakeStore(base.redis)
+        if frozen:
+            assert await store.move([Move(tenant, SEEN, frozen)], term=drive.TERM, by="g") == [True]
+        return lambda at, who: BrakeStore(at.redis).order(
+            who, order, "op", by="key:1", reason="we look", seconds=60
+        )
+
+    stage.__name__ = f"{order}_{frozen.cause if frozen else 'open'}"
+    case("order_brake")(stage)
+
+
+for order in Order:
+    ordering(order)
+    ordering(order, FROZEN)
+ordering(Order.THAW, replace(FROZEN, cause=BrakeCause.CANARY, canary="f1"))
+
+
+@case("weigh_burn")
+async def weigh(base: Base, tenant: str) -> Call:
+    stores = await holding(base, tenant)
+    done = await stores.ledger.settle([Settlement("h0", 300)], term=drive.TERM, by="g", **drive.KEEP)
+    assert done == [None]
+
+    async def call(at: Base, who: str) -> Any:
+        look = (await BrakeStore(at.redis).look([who], short_s=60, long_s=300, term=drive.TERM))[who]
+        if isinstance(look, ChimeraError):
+            raise look
+        return look.burn.short, look.burn.long, look.burn.unaccepted, look.brake
+
+    return call
+
+
+def canaries(said: str) -> None:
+    async def stage(base: Base, tenant: str) -> Call:
+        def call(at: Base, who: str) -> Any:
+            return BrakeStore(at.redis, f"{{{who}}}:g:canary").report_canary(said, "", "c1", term=drive.TERM)
+
+        return call
+
+    stage.__name__ = f"a_canary_is_{said}"
+    case("report_canary")(stage)
+
+
+canaries("refused")
+canaries("granted")
 
 
 @case("elect_leader")

@@ -42,7 +42,7 @@ COULD: dict[Role, str] = {
     """,
     "orchestrator": """
         cancel_mission claim_reviews claim_tasks end_attempts forget_replies leave_worker read_results
-        renew_leases renew_reviews return_reviews send_holds submit_results
+        renew_leases renew_reviews return_reviews send_holds submit_results weigh_burn
     """,
     "judge": """
         cancel_mission check_block claim_actions claim_tasks drain_worker end_attempts leave_worker
@@ -51,10 +51,10 @@ COULD: dict[Role, str] = {
     """,
     "governor": """
         check_block drain_worker leave_worker renew_leases renew_reviews return_reviews send_holds
-        send_requests settle_mission
+        settle_mission
     """,
     "dashboard": """
-        check_block settle_mission
+        check_block settle_mission weigh_burn
     """,
     "worker": """
         check_block claim_reviews drain_worker release_worker renew_reviews rescue_leases

@@ -12,6 +12,7 @@ from chimera.serving.gateway.hub import Hub
 from chimera.serving.gateway.routes import (
     actions,
     audit,
+    governor,
     keys,
     limits,
     missions,
@@ -57,6 +58,7 @@ def create_app(hub: Hub) -> FastAPI:
         keys.router,
         audit.router,
         limits.router,
+        governor.router,
     ):
         app.include_router(router)
     return app

@@ -21,6 +21,7 @@
 --- include term
 --- include windows
 --- include ledger
+--- include braked
 local k = keys(KEYS[1])
 local now = now_us()
 if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
@@ -188,7 +189,7 @@ for i = 4, #ARGV, 7 do
         subjects[#subjects + 1] = model
         amount = math.ceil(amount * factor_of(model) / 1000000)
       end
-      local refused = refusal(mid, amount, subjects)
+      local refused = braked(k, mid, now) or refusal(mid, amount, subjects)
       if refused and refused[1] == -10 then
         out[#out + 1] = refused
       elseif refused then

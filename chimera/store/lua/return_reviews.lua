@@ -3,7 +3,8 @@
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   judge
 -- ARGV[2]   failures of judging that make a human look
--- ARGV[3..] stride 4: task id, judge token, 1 when the failure counts (0: it only waits, e.g. for budget), why
+-- ARGV[3]   the pause before another judge may have it, µs
+-- ARGV[4..] stride 4: task id, judge token, 1 when the failure counts (0: it only waits, e.g. for budget), why
 -- Returns   per task: 1 back in the queue · 2 escalated · -1 the review is lost
 --- include keys
 --- include clock
@@ -12,7 +13,7 @@
 local k = keys(KEYS[1])
 local now = now_us()
 local out = {}
-for i = 3, #ARGV, 4 do
+for i = 4, #ARGV, 4 do
   local id = ARGV[i]
   local t = redis.call("HMGET", k.of_task(id), "status", "judge_token")
   if t[1] ~= "REVIEW" or t[2] ~= ARGV[i + 1] or redis.call("ZREM", k.judging, id) == 0 then
@@ -29,7 +30,7 @@ for i = 3, #ARGV, 4 do
       out[#out + 1] = 2
     else
       -- It is tried again when this short lease runs out: a pause without a timer of its own.
-      redis.call("ZADD", k.judging, int(now + 1000000), id)
+      redis.call("ZADD", k.judging, int(now + tonumber(ARGV[3])), id)
       redis.call("HINCRBY", k.of_task(id), "judge_token", 1)
       out[#out + 1] = 1
     end

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from chimera.core.scope import Scope
 from chimera.core.views import Health, ReadyView, VersionView
 from chimera.errors import StoreError
-from chimera.serving.gateway import archive
+from chimera.serving.gateway import archive, braked
 from chimera.serving.gateway.answers import answer
 from chimera.serving.gateway.auth import FromHub, require_fleet
 from chimera.serving.gateway.hub import promptly
@@ -33,7 +33,7 @@ async def alive() -> Response:
 async def ready(hub: FromHub) -> Response:
     """200 when the store answers and every part that work needs is well; else 503, with the parts."""
     parts = await hub.health()
-    well = all(health.ok for name, health in parts.items() if name not in archive.PARTS)
+    well = all(health.ok for name, health in parts.items() if name not in {*archive.PARTS, braked.CANARY})
     return answer(ReadyView(ready=well, parts=parts), 200 if well else 503)
 
 
@@ -46,6 +46,7 @@ async def metrics(hub: FromHub, request: Request) -> Response:
     with suppress(StoreError):
         async with promptly():
             await archive.measure(hub.base, hub.metrics)
+            await braked.measure(hub.base, hub.metrics)
             hub.promises.served = await served(hub.base.redis, await hub.base.tenants.names())
     return Response(generate_latest(hub.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

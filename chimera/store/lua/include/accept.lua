@@ -48,6 +48,7 @@ local function tell_time(k, id, mid, now)
   end
   return ms
 end
+local progressed = false
 -- Returns how long it took, of high priority (ms). `r` has what the task's hash says: result, attempt, actions, version, kept. Further pairs are written to it.
 local function accept(k, id, from, by, confidence, now, r, ...)
   local mid = mission_of(id)
@@ -56,6 +57,10 @@ local function accept(k, id, from, by, confidence, now, r, ...)
   move(k, id, mid, from, "ACCEPTED", "finished_at", int(now), ...)
   if r.kept then forget(k, id) end
   if r.actions then queue_actions(k, id, mid, r.actions, now) end
+  if not progressed then
+    redis.call("SET", k.progress, int(now))
+    progressed = true
+  end
   local took_ms = tell_time(k, id, mid, now)
   redis.call("HDEL", k.of_task(id), "result", "actions", "worker", "judge", "feedback", "since", "aside")
   release_dependants(k, id, now)

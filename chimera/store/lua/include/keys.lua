@@ -6,8 +6,10 @@ local PLAIN_KEYS = {
   high = "q:high", normal = "q:normal", later = "q:later", leases = "q:leases",
   open = "q:open", review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
   bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",
-  inbox = "q:inbox", outbox = "j:outbox", slo = "j:slo", limits = "g:limits", stated = "g:stated", ledger = "g:ledger",
+  inbox = "q:inbox", outbox = "j:outbox", slo = "j:slo", progress = "j:progress",
+  limits = "g:limits", stated = "g:stated", ledger = "g:ledger",
   holds = "g:holds", subjects = "g:subjects", purse = "g:purse", draws = "g:draws",
+  brake = "g:brake", burn = "g:burn", notices = "g:notices",
   wanted = "h:wanted",
   sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
 }

@@ -44,8 +44,10 @@ local function charge(mid, subjects, held, cost, c)
 end
 -- Charge it to the call's task too (its key, and its status, spent, round, kept as just read); `kept`: it has a reply.
 -- A task that was pruned stays so.
+local worked = 0 -- charged for tasks, all together
 local function charge_task(task, t, cost, kept)
   if not t[1] then return end
+  worked = worked + cost
   local spent = int(tonumber(t[2] or 0) + cost)
   if kept and not t[4] then
     redis.call("HSET", task, "spent", spent, "kept", 1)
@@ -73,8 +75,19 @@ local function drop_old_windows(key, now)
   for i = 1, #old, 1000 do redis.call("HDEL", key, unpack(old, i, math.min(i + 999, #old))) end
   redis.call("HSET", key, "looked", hour)
 end
+-- What the brake is decided on (weigh_burn.lua): every charge in the 5 s it was written in, corrections too.
+local BURN_US = 5000000
+local function write_burn(k, now)
+  local spent = sums[k.ledger] and sums[k.ledger]["settled:lifetime"] or 0
+  if spent == 0 and worked == 0 then return end
+  local span = int(math.floor(now / BURN_US))
+  redis.call("HINCRBY", k.burn, span, int(spent))
+  if worked ~= 0 then redis.call("HINCRBY", k.burn, span .. ":t", int(worked)) end
+  redis.call("EXPIRE", k.burn, 14400)
+end
 -- A mission that was archived keeps the figures it was archived with: only the subjects' windows move then.
 local function write_charges(k, now)
+  write_burn(k, now)
   for key, fields in pairs(sums) do
     for field, change in pairs(fields) do redis.call("HINCRBY", key, field, int(change)) end
     drop_old_windows(key, now)
