@@ -32,6 +32,7 @@ CONNECT_S = 10.0
 KEEP_S = 4.0
 """An idle connection is kept so long: many servers close theirs after five seconds, and what is sent into a
 connection that just closes is charged at its worst case, for nobody knows whether it arrived."""
+NEWER_NAME = frozenset({"api.openai.com"})
 UNSERVED_PHASES = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 """What models that think aloud put before their answer, where the endpoint does not take it out."""
@@ -164,15 +165,21 @@ class CompatibleEndpoint:
             where = ".".join(str(step) for step in wrong["loc"])
             raise CallFailed(f"it answered what cannot be read ({where} {wrong['msg']})", True, True) from exc
 
+    @property
+    def cap(self) -> str:
+        """The field that bounds the output: OpenAI's newer models know one name, all others the older."""
+        return "max_completion_tokens" if self._to.host in NEWER_NAME else "max_tokens"
+
     @asynccontextmanager
     async def posted(
-        self, data: bytes, *, timeout_s: float, call: str = ""
+        self, data: bytes, *, timeout_s: float, connect_s: float = float("inf"), call: str = ""
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to one POST, whatever its status, while its body is read.
 
         Args:
             data: the body, JSON.
             timeout_s: for all of it, to the end of the block.
+            connect_s: the connection must be there within this.
             call: sent as `Idempotency-Key`, unless "".
         Raises:
             CallFailed: also for what goes wrong while the body is read.
@@ -186,7 +193,7 @@ class CompatibleEndpoint:
                     data=data,
                     headers=headers,
                     proxy=self._proxy,
-                    timeout=_within(timeout_s),
+                    timeout=_within(min(timeout_s, connect_s)),
                     allow_redirects=False,
                 ) as response,
             ):

@@ -24,9 +24,13 @@ class Gateway(Replica):
         await set_fleet_limits(self.base)
         self._api = self._make_api()
         self._door: door.Door | None = None
+        chats = self._api.state.chats
+        self._stack.push_async_callback(chats.close)
         # Where nobody lends a port, as on a cluster that is not ours, callers come through Serve's proxy.
         if path := os.environ.get(door.DOOR):
             self._door = await self._stack.enter_async_context(door.opened(self._api, path))
+        # First of all at the end: the door waits for requests under way no longer than it must.
+        self._stack.callback(chats.last_call)
         self.ready()
 
     def _make_api(self) -> Any:
