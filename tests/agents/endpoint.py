@@ -20,8 +20,9 @@ class Turn:
 
     `never` keeps the connection open and silent; `cut` closes it unanswered; `raw` is sent as the body.
 
-    What is asked for as a stream comes as one: a piece for each word of `text`, then `inserted`, the usage, and
-    `[DONE]`, with `latency_s` before each word. After so many pieces, `silent_after`, nothing more is said; or the connection is cut.
+    What is asked for as a stream comes as one: a piece for each word of `text`, `latency_s` before it; then
+    `inserted`, the usage, `[DONE]`. After `silent_after` pieces nothing more is said; after `cut_after` the
+    connection is cut.
     """
 
     text: str = "ok"

@@ -52,7 +52,17 @@ def open_provider(model: str, api_key: str) -> LibraryEndpoint | None:
 
 SPEAK_OPENAI = frozenset(
     {
-        *("openai", "openrouter", "deepseek", "together", "fireworks", "cerebras", "moonshotai"),
+        *(
+            "openai",
+            "openai-chat",
+            "openai-responses",
+            "openrouter",
+            "deepseek",
+            "together",
+            "fireworks",
+            "cerebras",
+            "moonshotai",
+        ),
         *("nebius", "ovhcloud", "sambanova", "vercel", "ollama", "vllm", "litellm"),
     }
 )

@@ -1,4 +1,4 @@
-"""A gateway for chat completions: served on loopback, a real governor behind it, a scripted model behind that."""
+"""A gateway for chat completions: served on loopback, a real governor and a scripted model behind it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,15 @@ from tests.store import drive
 MODEL = "scripted"
 INPUT, OUTPUT = 1, 10
 """µ$ a token, at the scripted model."""
-ASKED: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
+ASKED: Any = [{"role": "user", "content": "hi"}]
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"at": {"type": "string"}}},
+    },
+}
 
 
 @dataclass

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from chimera.agents.models.chat import FRAME_TOKENS
+from chimera.agents.context import Context
+from chimera.agents.models.chat import FRAME_TOKENS, parse
 from chimera.core.money import Window
+from chimera.core.task import Task
 from chimera.runtime import chats as chats_module
-from chimera.runtime.base import Base
+from chimera.runtime.base import Base, base_of
+from chimera.runtime.chats import Payer
+from chimera.serving.local.listener import Listener
+from chimera.serving.local.ports import LOOPBACK, free_port
+from chimera.serving.replicas.gateway import answering
 from tests.agents.endpoint import Turn
-from tests.serving.gateway.chatting import ASKED, INPUT, MODEL, OUTPUT, chatting, until
+from tests.runtime.fleet import governing, registry, running
+from tests.serving.gateway.chatting import ASKED, INPUT, MODEL, OUTPUT, WEATHER, chatting, until
 from tests.store import drive
 
-WEATHER: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "parameters": {"type": "object", "properties": {"at": {"type": "string"}}},
-    },
-}
 PER_CALL = 10 * INPUT + 2 * OUTPUT
 """What the scripted model's usual answer costs."""
 
@@ -224,8 +225,6 @@ async def test_a_lease_that_is_lost_before_the_hold_is_granted_refuses_it(base: 
         asking = asyncio.create_task(client.chat.completions.create(model=MODEL, messages=ASKED))
         await until(lambda: site.base.redis.llen(site.stores.ledger.keys.requests))
         assert await drive.hand_in(site.stores, task) is None
-        from tests.runtime.fleet import governing
-
         async with governing(site.base, tenant):
             with pytest.raises(openai.ConflictError) as refused:
                 await asking
@@ -358,13 +357,10 @@ async def test_an_endpoint_that_fails_is_told_apart_and_charged_only_for_what_it
     async with chatting(base, tenant, [turn], model_timeout_s=0.5) as site:
         client = await site.paying()
         with pytest.raises(openai.APIError) as failed:
-            answer: Any = await client.chat.completions.create(model=MODEL, messages=ASKED, stream=stream)
-            async for _ in answer:
-                pass
+            await complete(client, stream)
         assert failed.value.code == code
         if isinstance(failed.value, openai.APIStatusError):
             assert failed.value.status_code == status
-            assert "scripted refusal" not in str(failed.value) or status in {400, 429, 502, 504}
         await site.quiet()
         (held,) = await site.events("spend.held")
         settled = await site.events("spend.settled")
@@ -373,6 +369,24 @@ async def test_an_endpoint_that_fails_is_told_apart_and_charged_only_for_what_it
         else:
             assert not settled
             assert len(await site.events("spend.released")) == 1
+
+
+async def complete(client: openai.AsyncOpenAI, stream: bool) -> None:
+    answer: Any = await client.chat.completions.create(model=MODEL, messages=ASKED, stream=stream)
+    await drain(answer)
+
+
+async def drain(stream: Any) -> None:
+    async for _ in stream:
+        pass
+
+
+async def test_an_endpoint_that_refuses_our_own_key_is_not_quoted(base: Base, tenant: str) -> None:
+    async with chatting(base, tenant, [Turn(status=401)]) as site:
+        client = await site.paying()
+        with pytest.raises(openai.InternalServerError, match="own key") as refused:
+            await client.chat.completions.create(model=MODEL, messages=ASKED)
+        assert "scripted refusal" not in str(refused.value.body)
 
 
 async def test_each_try_of_a_client_has_a_hold_of_its_own(base: Base, tenant: str) -> None:
@@ -420,11 +434,9 @@ async def test_a_stream_that_breaks_tells_its_reader_and_costs_the_hold(
     async with chatting(base, tenant, [turn]) as site:
         client = await site.paying()
         stream = await client.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
-        said = 0
+        assert (await anext(stream)).choices[0].delta.content
         with pytest.raises(openai.APIError) as failed:
-            async for _ in stream:
-                said += 1
-        assert said
+            await drain(stream)
         assert failed.value.code == "upstream_failed"
         (charge,) = await site.charges()
         (held,) = await site.events("spend.held")
@@ -473,9 +485,6 @@ async def test_a_slow_reader_makes_the_endpoint_wait(
     words = 200
     async with chatting(base, tenant, [Turn(text=" ".join(["x" * 1_000] * words))]) as site:
         task = await site.claim()
-        from chimera.agents.models.chat import parse
-        from chimera.runtime.chats import Payer
-
         chat = parse({"model": MODEL, "messages": ASKED, "stream": True}, max_tokens=5)
         payer = Payer(tenant, task.task_id, task.token, 0, "echo")
         stream = await site.chats.stream(chat, payer)
@@ -498,8 +507,7 @@ async def test_a_silent_stream_ends(base: Base, tenant: str) -> None:
         client = await site.paying()
         stream = await client.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
         with pytest.raises(openai.APIError, match="nothing came"):
-            async for _ in stream:
-                pass
+            await drain(stream)
         assert len(await site.charges()) == 1
 
 
@@ -513,8 +521,7 @@ async def test_a_stream_that_goes_on_outlives_the_time_of_a_call_and_not_its_own
         assert len([chunk async for chunk in stream]) == 13
         stream = await client.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
         with pytest.raises(openai.APIError, match="within 5 s"):
-            async for _ in stream:
-                pass
+            await drain(stream)
         assert [charge["estimated"] for charge in await site.charges()] == [False, True]
 
 
@@ -531,8 +538,7 @@ async def test_a_gateway_that_goes_ends_its_streams_settled(
             await client.chat.completions.create(model=MODEL, messages=ASKED)
         assert refused.value.status_code == 503
         with pytest.raises(openai.APIError, match="replaced"):
-            async for _ in stream:
-                pass
+            await drain(stream)
         (charge,) = await site.charges()
         assert charge["estimated"]
 
@@ -548,6 +554,42 @@ async def test_a_gateway_that_closes_forgets_no_call(base: Base, tenant: str) ->
         (charge,) = await site.charges()
         assert charge["estimated"]
         assert not site.chats.desks.open
+
+
+async def test_a_gateway_that_is_replaced_tells_its_streams_before_its_door_closes(
+    base: Base, tenant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chats_module, "LAST_CALL_S", 0.2)
+    listener = Listener(LOOPBACK, free_port(), tmp_path / "door")
+    listener.open()
+    async with chatting(base, tenant, [Turn(text="a b", silent_after=1)]) as site:
+        async with answering(site.app, str(tmp_path / "door")):
+            site.url = f"http://{LOOPBACK}:{listener._port}"
+            client = await site.paying()
+            stream = await client.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
+            await anext(stream)
+        with pytest.raises(openai.APIError, match="replaced"):
+            await drain(stream)
+        assert [charge["estimated"] for charge in await site.charges()] == [True]
+    listener.close()
+
+
+async def test_an_agent_of_any_sdk_is_paid_for_by_its_own_task(base: Base, tenant: str) -> None:
+    async with chatting(base, tenant) as site:
+
+        async def sdk(task: Task, ctx: Context) -> str:
+            async with openai.AsyncOpenAI(api_key=site.key, max_retries=0, **ctx.openai()) as client:
+                answer = await client.chat.completions.create(model=MODEL, messages=ASKED)
+            return answer.choices[0].message.content or ""
+
+        own = base_of(site.base.settings.model_copy(update={"url": site.url}))
+        async with running(own, tenant, registry(sdk=sdk), governed=False) as fleet:
+            await fleet.submit(drive.spec(agent="sdk", inputs=["x"]))
+            mission = await fleet.rest()
+        await own.close()
+        assert mission.counts["ACCEPTED"] == 1
+        assert (await site.stores.tasks.get("m1.0")).result == "ok"
+        assert (await site.stores.tasks.get("m1.0")).spent_microusd == await site.settled() == PER_CALL
 
 
 async def test_a_tenant_may_have_only_so_many_under_way(base: Base, tenant: str) -> None:

@@ -12,8 +12,7 @@ from chimera.agents.models import process
 from chimera.agents.models.embedded import MODEL_NAME
 from chimera.agents.models.process import EmbeddedModel
 from chimera.runtime.base import Base
-from tests.serving.gateway.chatting import Site, chatting
-from tests.serving.gateway.test_chat import ASKED, WEATHER
+from tests.serving.gateway.chatting import ASKED, WEATHER, Site, chatting
 
 API_KEY = "a-key-for-tests"
 
@@ -54,7 +53,8 @@ async def test_the_embedded_model_answers_by_default_whole_and_as_a_stream(site:
     assert whole.usage is not None
     assert 1 <= whole.usage.completion_tokens <= 8
     first, second = await site.charges()
-    assert not first["estimated"] and not second["estimated"]
+    assert not first["estimated"]
+    assert not second["estimated"]
     assert first["output_tokens"] == second["output_tokens"] == whole.usage.completion_tokens
 
 
