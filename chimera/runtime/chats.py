@@ -29,7 +29,7 @@ from chimera.agents.models.opening import open_compatible
 from chimera.agents.models.prices import Price
 from chimera.agents.models.relay import Metered, forward, relay
 from chimera.agents.purse import Charge, Keep
-from chimera.errors import HubBusy, RateLimited
+from chimera.errors import HubBusy, InvalidTransition, LeaseLost, RateLimited
 from chimera.runtime.base import Base
 from chimera.runtime.desk import LeasedPurse
 from chimera.runtime.desks import Desks
@@ -313,14 +313,19 @@ class Chats:
         payer: Payer,
         timeout_s: float,
     ) -> Bill:
-        return await Bill.open(
-            purse,
-            model=endpoint.name,
-            price=price,
-            bound=chat.bound(data),
-            agent=payer.agent,
-            ttl_s=timeout_s + self._settings.hold_ttl_s,
-        )
+        try:
+            return await Bill.open(
+                purse,
+                model=endpoint.name,
+                price=price,
+                bound=chat.bound(data),
+                agent=payer.agent,
+                ttl_s=timeout_s + self._settings.hold_ttl_s,
+            )
+        except LeaseLost:
+            if payer.token:
+                raise
+            raise InvalidTransition(f"mission {payer.subject} is over: it pays no more") from None
 
     async def _opened(self, model: str) -> tuple[CompatibleEndpoint, Price]:
         endpoint, price = await self._models.open(model)

@@ -115,11 +115,9 @@ def _over_budget(error: BudgetExceeded) -> Spoken:
     """402 where it can never fit: a client would try a 429 again. Else 429, after the reset."""
     hopeless = error.kind is RefusalKind.EXHAUSTED
     after = error.retry_after_s or RETRY_AFTER_S
-    names = ("level", "limit_microusd", "settled_microusd", "held_microusd", "amount_microusd")
-    more = {name: getattr(error, name) for name in names}
+    figures = ("limit", "settled", "held", "left", "amount", "fits")
+    more = {"level": error.level, **{f"{one}_microusd": getattr(error, f"{one}_microusd") for one in figures}}
     more["kind"] = error.kind.value
-    more["left_microusd"] = max(0, error.limit_microusd - error.settled_microusd - error.held_microusd)
-    more["fits_microusd"] = getattr(error, "fits_microusd", None)
     more["resets_in_s"] = error.retry_after_s if error.kind is RefusalKind.WINDOW else None
     return Spoken(
         402 if hopeless else 429,

@@ -20,6 +20,7 @@ from chimera.runtime.chats import Chats
 from chimera.serving.gateway import Hub, create_app
 from chimera.settings import Settings
 from tests.agents.endpoint import MeteredEndpoint, Turn
+from tests.keys import key_of
 from tests.runtime.fleet import governing
 from tests.serving.gateway.conftest import serve, tcp_socket
 from tests.store import drive
@@ -129,7 +130,7 @@ async def chatting(
         listener = stack.enter_context(tcp_socket())
         listener.bind(("127.0.0.1", 0))
         url = await stack.enter_async_context(serve(app, listener))
-        key = await own.tenants.new_key(tenant)
+        key = await key_of(own, tenant)
         site = Site(own, tenant, url, app, endpoint, key, str(chosen["model"]))
         try:
             yield site

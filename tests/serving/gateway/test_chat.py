@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from chimera.agents.context import Context
 from chimera.agents.models.chat import FRAME_TOKENS, parse
 from chimera.core.money import Window
+from chimera.core.scope import Scope
 from chimera.core.task import Task
 from chimera.runtime import chats as chats_module
 from chimera.runtime.base import Base, base_of
@@ -22,6 +24,7 @@ from chimera.serving.local.listener import Listener
 from chimera.serving.local.ports import LOOPBACK, free_port
 from chimera.serving.replicas.gateway import answering
 from tests.agents.endpoint import Turn
+from tests.keys import key_of
 from tests.runtime.fleet import governing, registry, running
 from tests.serving.gateway.chatting import ASKED, INPUT, MODEL, OUTPUT, WEATHER, chatting, until
 from tests.store import drive
@@ -188,7 +191,7 @@ async def test_anothers_task_and_mission_look_as_if_they_were_not_there(base: Ba
     await base.tenants.add("stranger")
     async with chatting(base, tenant) as site:
         task = await site.claim()
-        theirs = await site.base.tenants.new_key("stranger")
+        theirs = await key_of(site.base, "stranger")
         said = set()
         for key, headers in (
             (theirs, {"task": task.task_id}),
@@ -244,6 +247,74 @@ async def test_a_tasks_own_agent_is_whom_its_calls_count_for(base: Base, tenant:
         await site.client(task=task.task_id, agent="echo").chat.completions.create(
             model=MODEL, messages=ASKED
         )
+
+
+async def test_without_a_task_the_tenant_pays_and_limits_of_agent_and_model_bind(
+    base: Base, tenant: str
+) -> None:
+    async with chatting(base, tenant) as site:
+        await site.client().chat.completions.create(model=MODEL, messages=ASKED)
+        (held,) = await site.events("spend.held")
+        assert (held.mission_id, held.task_id) == ("", "")
+        assert (held.details["agent"], held.details["model"]) == ("http", MODEL)
+        await site.quiet()
+        subjects = await site.stores.ledger.subjects()
+        assert subjects["agent/http"].settled["lifetime"] == PER_CALL
+        assert subjects[f"model/{MODEL}"].settled["lifetime"] == PER_CALL
+        for level in ("agent/http/day", "agent/mine/lifetime", f"model/{MODEL}/year"):
+            await site.stores.ledger.set_limits({level: 60}, by="test")
+            agent = "mine" if "mine" in level else "http"
+            with pytest.raises(openai.APIStatusError) as refused:
+                await site.client(agent=agent).chat.completions.create(model=MODEL, messages=ASKED)
+            body = refused.value.body
+            assert isinstance(body, dict)
+            assert body["level"] == level
+            assert (
+                body["fits_microusd"] == body["left_microusd"] == (60 if "mine" in level else 60 - PER_CALL)
+            )
+        await site.client(agent="mine").models.list()
+        assert site.endpoint.calls == 1
+
+
+async def test_a_missions_budget_binds_without_a_task_until_it_is_over(base: Base, tenant: str) -> None:
+    async with chatting(base, tenant) as site:
+        stores = await drive.begin(site.base, tenant, drive.spec(inputs=["x"], budget_usd=Decimal("0.001")))
+        client = site.client(mission="m1", agent="clerk")
+        await client.chat.completions.create(model=MODEL, messages=ASKED)
+        assert await site.settled() == PER_CALL
+        assert (await stores.missions.get("m1")).settled_microusd == PER_CALL
+        with pytest.raises(openai.APIStatusError) as refused:
+            await client.chat.completions.create(model=MODEL, messages=ASKED, max_tokens=200)
+        assert (refused.value.status_code, refused.value.code) == (402, "budget_exceeded")
+        body = refused.value.body
+        assert isinstance(body, dict)
+        assert body["level"] == "mission"
+        await drive.finish(stores, 1)
+        await drive.end(stores)
+        with pytest.raises(openai.ConflictError, match="it pays no more"):
+            await site.client(mission="m1", retries=2).chat.completions.create(model=MODEL, messages=ASKED)
+        assert site.endpoint.calls == 1
+
+
+async def test_a_call_that_costs_more_than_its_hold_is_charged_whole(base: Base, tenant: str) -> None:
+    async with chatting(base, tenant, [Turn(prompt_tokens=100_000)]) as site:
+        raw = await site.client().chat.completions.with_raw_response.create(model=MODEL, messages=ASKED)
+        (charge,) = await site.charges()
+        assert charge["cost_microusd"] == await site.settled() == 100_000 * INPUT + 2 * OUTPUT
+        assert raw.headers["x-chimera-cost-microusd"] == str(charge["cost_microusd"])
+        (held,) = await site.events("spend.held")
+        (settled,) = await site.events("spend.settled")
+        assert settled.details["over"] == charge["cost_microusd"] - held.details["amount"]
+
+
+async def test_a_key_needs_the_scope_to_submit(base: Base, tenant: str) -> None:
+    async with chatting(base, tenant) as site:
+        reader = await key_of(site.base, tenant, Scope.READ)
+        assert await site.client(key=reader).models.list()
+        with pytest.raises(openai.PermissionDeniedError, match="submit") as refused:
+            await site.client(key=reader).chat.completions.create(model=MODEL, messages=ASKED)
+        assert refused.value.code == "permission_denied"
+        assert site.endpoint.calls == 0
 
 
 async def test_a_budget_that_never_fits_is_said_once_and_not_tried_again(base: Base, tenant: str) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -88,3 +92,17 @@ async def test_no_call_costs_more_than_its_hold(site: Site) -> None:
     assert len(charges) == 2
     assert not any(charge["estimated"] for charge in charges)
     assert all(settled[hold] <= amount for hold, amount in holds.items())
+
+
+async def test_the_example_runs(site: Site) -> None:
+    example = Path(__file__).parents[3] / "examples" / "any_sdk.py"
+    environ = os.environ | {"CHIMERA_URL": site.url, "CHIMERA_API_KEY": site.key}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(example), env=environ, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    first, second = await site.charges()
+    assert f"cost: {first['cost_microusd']} µ$" in said.decode()
+    assert not second["estimated"]
+    assert (await site.stores.ledger.subjects())["agent/any-sdk"].calls == 2

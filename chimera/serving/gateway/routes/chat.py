@@ -27,7 +27,7 @@ from chimera.errors import (
 )
 from chimera.runtime.chats import Chats, Payer
 from chimera.serving.gateway.answers import MAX_OPERATION
-from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, JsonRequest, caller_of
+from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, JsonRequest, caller_of, needs
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.relayed import Relayed
 from chimera.serving.gateway.spoken import INVALID, Spoken, spoken
@@ -93,7 +93,7 @@ router = APIRouter(prefix="/v1", tags=["chat"], route_class=Spoke, dependencies=
 completions = APIRouter(prefix="/v1", tags=["chat"], route_class=Completing, dependencies=[KEY])
 
 
-@router.get("/models")
+@router.get("/models", openapi_extra=needs("read"))
 async def models(caller: ByCaller) -> dict[str, Any]:
     """Models that chat completions may name, as OpenAI lists them."""
     names = offered(caller.hub.base.settings)
@@ -101,7 +101,7 @@ async def models(caller: ByCaller) -> dict[str, Any]:
     return {"object": "list", "data": data}
 
 
-@completions.post("/chat/completions", openapi_extra=BODY)
+@completions.post("/chat/completions", openapi_extra=needs("submit", BODY))
 async def complete(
     request: Request, mission: Mission = None, task: OfTask = None, agent: Agent = None
 ) -> Response:
