@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from tests.runtime.fleet import governing, registry, running
 from tests.serving.gateway.chatting import ASKED, INPUT, MODEL, OUTPUT, WEATHER, chatting, until
 from tests.store import drive
 
+ROOT = Path(__file__).parents[3]
 PER_CALL = 10 * INPUT + 2 * OUTPUT
 """What the scripted model's usual answer costs."""
 
@@ -478,6 +481,10 @@ async def test_each_try_of_a_client_has_a_hold_of_its_own(base: Base, tenant: st
         Turn(prompt_tokens=-1),
         Turn(prompt_tokens=2_000_000_000),
         Turn(raw='{"id": "x", "choices": [], "usage": "much"}'),
+        Turn(
+            raw='{"id": "x", "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 2, '
+            '"prompt_tokens_details": {"cached_tokens": 11}}}'
+        ),
     ],
 )
 async def test_who_reports_no_usage_that_can_be_is_charged_the_hold(
@@ -645,6 +652,43 @@ async def test_a_gateway_that_is_replaced_tells_its_streams_before_its_door_clos
     listener.close()
 
 
+async def test_a_gateway_that_is_killed_leaves_a_hold_that_runs_out_and_is_charged(
+    base: Base, tenant: str
+) -> None:
+    async with chatting(base, tenant, [Turn(text="a b", silent_after=1)]) as site:
+        assert site.base.settings.redis_url is not None
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.serving.gateway.gateway_alone"),
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "CHIMERA_REDIS_URL": site.base.settings.redis_url.get_secret_value(),
+                "CHIMERA_MODEL": MODEL,
+                "CHIMERA_MODEL_URL": site.endpoint.url,
+                "CHIMERA_MODEL_TIMEOUT_S": "2",
+                "CHIMERA_CHAT_STREAM_S": "2",
+                "CHIMERA_HOLD_TTL_S": "0.5",
+            },
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert process.stdout is not None
+            site.url = (await process.stdout.readline()).decode().strip()
+            client = site.client()
+            stream = await client.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
+            await anext(stream)
+        finally:
+            process.kill()
+            await process.wait()
+        with pytest.raises((openai.APIConnectionError, httpx.HTTPError)):
+            await drain(stream)
+        await site.quiet()
+        (held,) = await site.events("spend.held")
+        (expired,) = await site.events("spend.expired")
+        assert expired.details["cost"] == held.details["amount"] == await site.settled()
+        assert expired.details["sent"]
+
+
 async def test_an_agent_of_any_sdk_is_paid_for_by_its_own_task(base: Base, tenant: str) -> None:
     async with chatting(base, tenant) as site:
 
@@ -703,7 +747,10 @@ async def test_a_body_that_is_too_large_or_no_json_is_refused(base: Base, tenant
         assert refused.value.status_code == 413
         headers = {"Authorization": f"Bearer {site.key}", "Content-Type": "application/json"}
         async with httpx.AsyncClient(base_url=site.url, headers=headers) as http:
-            for body in (b"{", b"[]", b"", b"[" * 1_500):
+            function = b'{"name": "f", "parameters": {"a": ' + b"[" * 300 + b"]" * 300 + b"}}"
+            deep = b'{"model": "scripted", "messages": [{"role": "user", "content": ""}], "tools": '
+            deep += b'[{"type": "function", "function": ' + function + b"}]}"
+            for body in (b"{", b"[]", b"", b"[" * 1_500, deep):
                 response = await http.post("/v1/chat/completions", content=body)
                 assert response.status_code == 400, body
                 assert response.json()["error"]["type"] == "invalid_request_error"

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Header, Request, Response
 from chimera.agents.models.chat import ChatRefused, parse
 from chimera.agents.models.embedded import MODEL_NAME
 from chimera.agents.models.endpoint import CallFailed
+from chimera.core.depth import MAX_DEPTH, too_deep
 from chimera.core.mission import AGENT_PATTERN, MISSION_FINAL
 from chimera.core.task import TaskStatus
 from chimera.errors import (
@@ -199,10 +200,14 @@ async def _body(request: Request, limit: int) -> Any:
         await bounded.take_body(limit)
     except PayloadTooLarge as exc:
         raise PayloadTooLarge(exc.what, exc.size_bytes, limit, "CHIMERA_MAX_CHAT_BYTES") from exc
+    text = await bounded.body()
     try:
-        return orjson.loads(await bounded.body())
+        body = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise InvalidRequest(f"the body is no JSON: {exc}") from exc
+    if too_deep(body, text):
+        raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels: make it flatter")
+    return body
 
 
 def _key(request: Request) -> str:
