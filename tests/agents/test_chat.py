@@ -6,18 +6,22 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chimera.agents.models.chat import (
     FRAME_TOKENS,
     MOST_ANSWERS,
     MOST_TOKENS,
     TOOLS_TOKENS,
+    ChatBody,
     ChatRefused,
     parse,
 )
 from chimera.agents.models.prices import Tokens
 
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+NAMES = st.sampled_from([*ChatBody.model_fields, "type", "text", "function", "role", "content", "x"])
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
@@ -133,3 +137,25 @@ def test_what_costs_tokens_alone_passes(more: dict[str, Any]) -> None:
 def test_what_is_no_object_is_no_request(body: Any) -> None:
     with pytest.raises(ChatRefused):
         parse(body, max_tokens=20)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 300_000) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(body=st.dictionaries(NAMES, JSON, max_size=6), asked=st.booleans())
+def test_whatever_is_asked_is_bounded_or_refused(body: dict[str, Any], asked: bool) -> None:
+    try:
+        chat = parse({**ASKED, **body} if asked else body, max_tokens=20)
+    except ChatRefused as refused:
+        assert refused.message  # noqa: PT017 (both may be)
+        return
+    written = orjson.loads(chat.written("real", "max_tokens"))
+    assert 1 <= written["max_tokens"] <= MOST_TOKENS
+    assert written.keys() <= ChatBody.model_fields.keys()
+    assert written.get("n", 1) <= MOST_ANSWERS
+    assert {tool["type"] for tool in written.get("tools", ())} <= {"function"}
+    assert "max_completion_tokens" not in written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from pydantic import SecretStr
 
 from chimera.agents.context import Context
 from chimera.agents.models.chat import FRAME_TOKENS, parse
@@ -203,12 +205,14 @@ async def test_anothers_task_and_mission_look_as_if_they_were_not_there(base: Ba
             (site.key, {"task": task.task_id, "mission": "m9"}),
             (theirs, {"mission": "m1"}),
             (theirs, {"mission": "m9"}),
+            (site.key, {"mission": "m1/../m9"}),
+            (site.key, {"mission": "m1.0"}),
         ):
             with pytest.raises(openai.NotFoundError) as refused:
                 await site.client(key=key, retries=2, **headers).chat.completions.create(
                     model=MODEL, messages=ASKED
                 )
-            said.add(refused.value.message.replace(task.task_id, "m9.0").replace("'m1'", "'m9'"))
+            said.add(re.sub("'.*?'", "ID", str(refused.value.body)))
         assert len(said) == 2, "one for a task, one for a mission"
         assert site.endpoint.calls == 0
     await base.tenants.remove("stranger")
@@ -236,6 +240,39 @@ async def test_a_lease_that_is_lost_before_the_hold_is_granted_refuses_it(base: 
                 await asking
         assert refused.value.code == "lease_lost"
         assert site.endpoint.calls == 0
+
+
+async def test_a_providers_model_is_asked_under_its_own_key_at_its_own_price(
+    base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: dict[str, Any] = {"model": "openai:gpt-4o-mini", "model_api_key": SecretStr("of the provider")}
+    async with chatting(
+        base, tenant, **named, model_price_input_usd=None, model_price_output_usd=None
+    ) as site:
+        monkeypatch.setenv("OPENAI_BASE_URL", site.endpoint.url)
+        answer = await site.client().chat.completions.create(model="openai:gpt-4o-mini", messages=ASKED)
+        assert answer.choices[0].message.content == "ok"
+        (seen,) = site.endpoint.seen
+        assert seen.headers["authorization"] == "Bearer of the provider"
+        assert seen.body["model"] == "gpt-4o-mini"
+        assert site.key not in str(seen)
+        (charge,) = await site.charges()
+        assert charge["model"] == "gpt-4o-mini"
+        assert charge["price_version"].startswith("genai-prices:")
+
+
+async def test_a_model_without_a_price_is_refused_where_that_is_said(base: Base, tenant: str) -> None:
+    unpriced: dict[str, Any] = {
+        "model_price_input_usd": None,
+        "model_price_output_usd": None,
+        "unpriced": "refuse",
+    }
+    async with chatting(base, tenant, **unpriced) as site:
+        with pytest.raises(openai.InternalServerError, match="no price") as refused:
+            await site.client(retries=2).chat.completions.create(model=MODEL, messages=ASKED)
+        assert refused.value.code == "configuration"
+        assert site.endpoint.calls == 0
+        assert not await site.events("spend.held")
 
 
 async def test_a_tasks_own_agent_is_whom_its_calls_count_for(base: Base, tenant: str) -> None:

@@ -39,6 +39,8 @@ AGENT = "http"
 """Whose limits bind a call that says nothing of its agent."""
 MAX_ID = 64
 """Characters of a mission's or task's id."""
+MISSION_ID = re.compile(rf"[a-z0-9_-]{{1,{MAX_ID}}}")
+"""What an id may look like: a header, unlike a path, may hold anything, and an id leads to a file."""
 
 Mission = Annotated[
     str | None, Header(alias="X-Chimera-Mission", description="Charged to this mission's budget too.")
@@ -185,7 +187,7 @@ async def _of_task(caller: Caller, task_id: str, mission_id: str | None, agent: 
 
 
 async def _of_mission(caller: Caller, mission_id: str, agent: str) -> Payer:
-    if "." in mission_id or len(mission_id) > MAX_ID:
+    if not MISSION_ID.fullmatch(mission_id):
         raise NotFound(f"there is no mission {mission_id[:MAX_ID]!r}")
     async with promptly():
         mission = await caller.stores.readings.mission(mission_id)
