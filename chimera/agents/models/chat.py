@@ -47,7 +47,7 @@ class ChatRefused(Exception):
     Args:
         message: what is wrong, and what to do.
         param: the field.
-        code: `unsupported_parameter` or `invalid_value`.
+        code: `unsupported_parameter`, `invalid_value` or `model_not_found`.
     """
 
     def __init__(self, message: str, param: str, code: str) -> None:

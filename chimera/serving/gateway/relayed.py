@@ -64,4 +64,4 @@ def _last(stream: Stream) -> bytes:
     else:
         log.error("chat.crashed", exc_info=failure)
         error = Spoken(500, "an error in Chimera itself: its log has the cause", SERVER, "internal")
-    return comment + b"data: " + orjson.dumps(error.document) + b"\n\n"
+    return comment + b"data: " + orjson.dumps(error.body) + b"\n\n"

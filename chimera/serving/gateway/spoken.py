@@ -1,7 +1,7 @@
 """Errors as OpenAI's clients read them: ``{"error": {"message", "type", "code", "param"}}``, and more.
 
-Their libraries raise a type of their own by the status, and try again after 408, 409, 429 and 5xx unless
-`x-should-retry` says no. So it is said.
+Each is a problem document besides, as every error of the API is. OpenAI's libraries raise a type of their own
+by the status, and try again after 408, 409, 429 and 5xx unless `x-should-retry` says no. So it is said.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from fastapi import Response
 
 from chimera import errors
 from chimera.agents.models.chat import ChatRefused
 from chimera.agents.models.endpoint import CallFailed
 from chimera.agents.models.relay import Refused
-from chimera.errors import BudgetExceeded, ChimeraError, RefusalKind
-from chimera.serving.gateway.problems import RETRY_AFTER_S, STATUS
+from chimera.core.views import problem_fields, problem_kind, problem_member
+from chimera.errors import BudgetExceeded, ChimeraError, InvalidRequest, RefusalKind
+from chimera.serving.gateway.problems import RETRY_AFTER_S, STATUS, document, nearest
 
 PATIENCE_S = 60.0
 """Nobody waits longer within a call: after a refusal that lasts longer it is not tried again."""
@@ -42,6 +42,7 @@ CODES: dict[type[ChimeraError], tuple[int, str, str]] = {
     errors.RateLimited: (429, LIMITED, "rate_limit_exceeded"),
     errors.ModelUnavailable: (502, SERVER, "upstream_unavailable"),
     errors.ConfigurationError: (500, SERVER, "configuration"),
+    errors.CorruptRecord: (500, SERVER, "corrupt_record"),
     errors.HubBusy: (503, SERVER, "busy"),
     errors.StoreError: (503, SERVER, "unavailable"),
 }
@@ -70,15 +71,17 @@ class Spoken:
     retry: bool = False
     retry_after_s: float | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+    said: ChimeraError | None = None
+    """What the problem document says besides; None: a failure of the endpoint."""
 
     @property
-    def document(self) -> dict[str, Any]:
+    def body(self) -> dict[str, Any]:
         """As JSON."""
         error = {**self.more, "message": self.message, "type": self.type, "code": self.code}
         return {"error": {**error, "param": self.param}}
 
-    def response(self) -> Response:
-        """As an answer."""
+    def response(self, request: str) -> Response:
+        """As an answer to a request of that id."""
         headers = {"x-should-retry": "true" if self.retry else "false"}
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(math.ceil(self.retry_after_s))
@@ -86,13 +89,19 @@ class Spoken:
             headers["WWW-Authenticate"] = "Bearer"
         if self.status == 408:
             headers["Connection"] = "close"
-        return Response(orjson.dumps(self.document), self.status, headers, "application/json")
+        known = nearest(self.said or errors.ModelUnavailable())
+        names = () if self.said is None else problem_fields(known)
+        own = {problem_member(name): getattr(self.said, name) for name in names}
+        fields, title = {**own, **self.body}, STATUS[known][1]
+        return document(problem_kind(known), self.status, title, self.message, fields, request, headers)
 
 
 def spoken(error: ChimeraError | CallFailed | ChatRefused) -> Spoken:
     """One of our errors."""
     if isinstance(error, ChatRefused):
-        return Spoken(400, str(error), INVALID, error.code, error.param or None)
+        status = 404 if error.code == "model_not_found" else 400
+        said = errors.NotFound() if status == 404 else InvalidRequest(error.message)
+        return Spoken(status, str(error), INVALID, error.code, error.param or None, said=said)
     if isinstance(error, Refused):
         return _said(error)
     if isinstance(error, CallFailed):
@@ -103,12 +112,12 @@ def spoken(error: ChimeraError | CallFailed | ChatRefused) -> Spoken:
         return _over_budget(error)
     known = next((cls for cls in type(error).__mro__ if cls in CODES), None)
     if known is None:
-        status = STATUS[next(cls for cls in type(error).__mro__ if cls in STATUS)][0]
-        return Spoken(status, str(error), SERVER if status >= 500 else INVALID, "failed")
+        status = STATUS[nearest(error)][0]
+        return Spoken(status, str(error), SERVER if status >= 500 else INVALID, "failed", said=error)
     status, kind, code = CODES[known]
     retry = status in {408, 429, 503} and not isinstance(error, FOR_GOOD)
     after = getattr(error, "retry_after_s", 0.0) or RETRY_AFTER_S if retry else None
-    return Spoken(status, str(error), kind, code, retry=retry, retry_after_s=after)
+    return Spoken(status, str(error), kind, code, retry=retry, retry_after_s=after, said=error)
 
 
 def _over_budget(error: BudgetExceeded) -> Spoken:
@@ -127,6 +136,7 @@ def _over_budget(error: BudgetExceeded) -> Spoken:
         retry=not hopeless and after <= PATIENCE_S,
         retry_after_s=None if hopeless else after,
         more=more,
+        said=error,
     )
 
 

@@ -189,7 +189,10 @@ async def test_a_wrong_key_and_none_are_refused_as_openais_client_expects(base: 
         assert refused.value.code == "invalid_api_key"
         async with httpx.AsyncClient(base_url=site.url) as http:
             response = await http.post("/v1/chat/completions", json={})
-        assert (response.status_code, response.json()["error"]["type"]) == (401, "invalid_request_error")
+        document = response.json()
+        assert (response.status_code, document["error"]["type"]) == (401, "invalid_request_error")
+        assert document["type"] == "urn:chimera:problem:unauthorized", "a problem document, as every error"
+        assert document["detail"] == document["error"]["message"]
 
 
 async def test_anothers_task_and_mission_look_as_if_they_were_not_there(base: Base, tenant: str) -> None:

@@ -30,8 +30,9 @@ from chimera.runtime.chats import Chats, Payer
 from chimera.serving.gateway.answers import MAX_OPERATION
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, JsonRequest, caller_of, needs
 from chimera.serving.gateway.hub import promptly
+from chimera.serving.gateway.problems import request_id
 from chimera.serving.gateway.relayed import Relayed
-from chimera.serving.gateway.spoken import INVALID, Spoken, spoken
+from chimera.serving.gateway.spoken import spoken
 from chimera.settings import Settings
 from chimera.store.tasks import mission_of
 
@@ -80,7 +81,7 @@ class Spoke(Guarded):
             try:
                 return await handler(request)
             except (ChimeraError, CallFailed, ChatRefused) as exc:
-                return spoken(exc).response()
+                return spoken(exc).response(request_id(request.scope))
 
         return handle
 
@@ -118,14 +119,12 @@ async def _complete(request: Request) -> Response:
     settings = caller.hub.base.settings
     chat = parse(await _body(request, settings.max_chat_bytes), max_tokens=settings.model_max_tokens)
     if chat.model not in offered(settings):
-        return Spoken(
-            404,
+        raise ChatRefused(
             f"model {chat.model[:80]!r} is not offered here: there are {', '.join(offered(settings))} "
             "(CHIMERA_MODEL and CHIMERA_CHAT_MODELS)",
-            INVALID,
-            "model_not_found",
             "model",
-        ).response()
+            "model_not_found",
+        )
     payer = await payer_of(caller, request)
     chats: Chats = request.app.state.chats
     if chat.stream:
