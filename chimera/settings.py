@@ -92,8 +92,20 @@ class Settings(BaseSettings):
     )
     model_url: str = Field("", description="An OpenAI-compatible endpoint, for example http://host/v1.")
     model_api_key: SecretStr | None = Field(None, description="The key for that endpoint.")
+    chat_models: str = Field(
+        "",
+        description="Models that `POST /v1/chat/completions` may name beside CHIMERA_MODEL, comma-separated: "
+        "`provider:name`, or names at CHIMERA_MODEL_URL.",
+    )
     judge_model: str = Field("", description="The model of `llm` judges. Empty: CHIMERA_MODEL.")
     model_timeout_s: float = Field(60, gt=0, le=3600, description="One try of one model call, seconds.")
+    chat_stream_s: float = Field(
+        600,
+        gt=0,
+        le=7200,
+        description="One streamed chat completion through the gateway, seconds; CHIMERA_MODEL_TIMEOUT_S "
+        "bounds how long nothing may come of it.",
+    )
     model_retries: int = Field(3, ge=0, le=10, description="Further tries after 429, 5xx or a timeout.")
     model_max_tokens: int = Field(
         512, ge=1, le=200_000, description="Output tokens of a call, unless the agent says."
@@ -257,6 +269,9 @@ class Settings(BaseSettings):
         ge=1_024,
         description="One HTTP request, bytes, but for a mission that comes as lines. A document is read in "
         "one go, which holds up the gateway for some 8 ms a MiB.",
+    )
+    max_chat_bytes: int = Field(
+        4_194_304, ge=1_024, le=268_435_456, description="One request for a chat completion, bytes."
     )
     max_stream_bytes: int = Field(
         17_179_869_184, ge=1_024, description="A mission that comes as lines (NDJSON), bytes."

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chimera.agents.proposals import Proposals
 from chimera.core.action import Action
 from chimera.core.task import Task
+from chimera.errors import FleetUnavailable
 
 if TYPE_CHECKING:  # the client pulls in a model library: only those who make one pay for it
     from chimera.agents.models.client import ModelClient
@@ -56,6 +57,7 @@ class Context:
         idempotency_key: the same for every run of this attempt's work: hand it to services that
             take one, so that a re-run after a crash does nothing twice.
         cancellation: set when the attempt's work is no longer wanted.
+        hub_url: where the hub answers, for calls that are no `model`'s; "" where there is none.
         report: where `progress` goes; any thread may call it.
         proposals: where `propose` goes.
     """
@@ -70,6 +72,7 @@ class Context:
     deadline: datetime | None = None
     idempotency_key: str = ""
     cancellation: asyncio.Event = field(default_factory=asyncio.Event)
+    hub_url: str = ""
     report: Callable[[str], None] = unheard
     proposals: Proposals = field(default_factory=Proposals)
 
@@ -77,6 +80,22 @@ class Context:
     def cancelled(self) -> bool:
         """Whether the work is no longer wanted: a blocking agent looks here between steps."""
         return self.cancellation.is_set()
+
+    def openai(self) -> dict[str, Any]:
+        """What a client of OpenAI's kind takes so that this task pays for its calls, and its limits bind.
+
+        ``AsyncOpenAI(api_key=…, **ctx.openai())``: base URL and headers. The key is the tenant's, with the
+        right to submit; no agent is given one, so hand it yours (docs/any-framework.md).
+
+        Raises:
+            FleetUnavailable: there is no hub, as under `chimera agent run`.
+        """
+        if not self.hub_url:
+            raise FleetUnavailable("this agent runs without a hub: call `ctx.model`, or start a fleet")
+        return {
+            "base_url": f"{self.hub_url.rstrip('/')}/v1",
+            "default_headers": {"X-Chimera-Task": self.task_id},
+        }
 
     def progress(self, text: str) -> None:
         """Tell those who watch the mission what is being done now; never waits."""

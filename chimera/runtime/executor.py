@@ -134,6 +134,7 @@ class Executor:
                 # For the agent to read. Nothing of ours is decided by this machine's calendar.
                 deadline=datetime.now(UTC) + timedelta(seconds=timeout_s),
                 idempotency_key=f"{self._tenant}/{claim.task_id}/{brief.state_version}",
+                hub_url=settings.address,
                 cancellation=cancellation,
                 report=lambda text: log.info("agent.progress", text=text),
                 proposals=proposals,

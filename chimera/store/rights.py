@@ -183,8 +183,8 @@ RIGHTS: dict[Role, Rights] = {
     "gateway": Rights(
         scripts=_named(
             "add_tenant answer_review cancel_mission change_limits edit_mission pause_mission read_results",
-            "make_key note_act order_brake redrive_tasks remove_tenant resume_mission retry_actions revoke_keys",
-            "set_key set_limits set_quota submit_mission suspend_tenant take_requests use_key weigh_burn",
+            "make_key note_act order_brake redrive_tasks remove_tenant resume_mission retry_actions",
+            "revoke_keys set_key set_limits set_quota submit_mission suspend_tenant take_requests use_key weigh_burn",
         ),
         direct=LOGIN | READING | {"HDEL", "PUBLISH"},
         reads=("h:*", "g:*", "r:*"),

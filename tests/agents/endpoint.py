@@ -19,6 +19,10 @@ class Turn:
     """How one request is answered.
 
     `never` keeps the connection open and silent; `cut` closes it unanswered; `raw` is sent as the body.
+
+    What is asked for as a stream comes as one: a piece for each word of `text`, `latency_s` before it; then
+    `inserted`, the usage, `[DONE]`. After `silent_after` pieces nothing more is said; after `cut_after` the
+    connection is cut.
     """
 
     text: str = "ok"
@@ -31,6 +35,10 @@ class Turn:
     prompt_tokens: int = 10
     completion_tokens: int = 2
     usage: bool = True
+    silent_after: int | None = None
+    cut_after: int | None = None
+    inserted: str = ""
+    message: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,10 @@ class MeteredEndpoint:
         self.completion_tokens = 0
         self.arrived = asyncio.Event()
         """Set when the first request was read in full."""
+        self.silent = asyncio.Event()
+        """Set when a stream says nothing more."""
+        self.left = asyncio.Event()
+        """Set when whoever listened to a silent stream hung up."""
         self._closing = asyncio.Event()
         self._open: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -111,6 +123,8 @@ class MeteredEndpoint:
         if turn.never or turn.cut:
             return False
         await asyncio.sleep(turn.latency_s)
+        if body.get("stream") and turn.status == 200 and turn.raw is None:
+            return await self._stream(turn, body, reader, writer)
         payload = (turn.raw if turn.raw is not None else self._payload(turn, body)).encode()
         lines = {"content-type": "application/json", "content-length": str(len(payload)), **turn.headers}
         head_out = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -118,24 +132,73 @@ class MeteredEndpoint:
         await writer.drain()
         return True
 
+    async def _stream(
+        self, turn: Turn, body: Mapping[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        head = "content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
+        writer.write(f"HTTP/1.1 200 Scripted\r\n{head}\r\n".encode())
+
+        async def say(text: str) -> None:
+            writer.write(f"{len(text.encode()):x}\r\n{text}\r\n".encode())
+            await writer.drain()
+
+        shared = {"id": f"scripted-{self.calls}", "object": "chat.completion.chunk", "created": 1}
+        shared["model"] = body["model"]
+        for number, word in enumerate(turn.text.split()):
+            if number == turn.cut_after:
+                return False
+            if number == turn.silent_after:
+                self.silent.set()
+                return await self._silence(reader)
+            await asyncio.sleep(turn.latency_s)
+            delta = {"role": "assistant", "content": f"{word} "}
+            choice = {"index": 0, "delta": delta, "finish_reason": None}
+            await say(f"data: {json.dumps({**shared, 'choices': [choice], 'usage': None})}\n\n")
+        choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        await say(f"data: {json.dumps({**shared, 'choices': [choice]})}\n\n{turn.inserted}")
+        asked = (body.get("stream_options") or {}).get("include_usage")
+        if turn.usage and asked:
+            await say(f"data: {json.dumps({**shared, 'choices': [], 'usage': self._usage(turn, body)})}\n\n")
+        await say("data: [DONE]\n\n")
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return True
+
+    async def _silence(self, reader: asyncio.StreamReader) -> bool:
+        closing = asyncio.create_task(self._closing.wait())
+        leaving = asyncio.create_task(reader.read(1))
+        done, waiting = await asyncio.wait({closing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        if leaving in done:
+            leaving.exception()  # a reset is a hang-up, too
+            self.left.set()
+        return False
+
     def _payload(self, turn: Turn, body: Mapping[str, Any]) -> str:
         if turn.status != 200:
             return json.dumps({"error": {"message": "scripted refusal", "type": "scripted", "code": None}})
-        used = min(turn.completion_tokens, int(body.get("max_tokens", turn.completion_tokens)))
-        self.prompt_tokens += turn.prompt_tokens
-        self.completion_tokens += used
-        usage = {
-            "prompt_tokens": turn.prompt_tokens,
-            "completion_tokens": used,
-            "total_tokens": turn.prompt_tokens + used,
-        }
         answer = {
             "id": f"scripted-{self.calls}",
             "object": "chat.completion",
             "created": 1,
             "model": body["model"],
             "choices": [
-                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": turn.text}}
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": turn.text, **(turn.message or {})},
+                }
             ],
         }
-        return json.dumps(answer | ({"usage": usage} if turn.usage else {}))
+        return json.dumps(answer | ({"usage": self._usage(turn, body)} if turn.usage else {}))
+
+    def _usage(self, turn: Turn, body: Mapping[str, Any]) -> dict[str, int]:
+        used = min(turn.completion_tokens, int(body.get("max_tokens", turn.completion_tokens)))
+        self.prompt_tokens += turn.prompt_tokens
+        self.completion_tokens += used
+        return {
+            "prompt_tokens": turn.prompt_tokens,
+            "completion_tokens": used,
+            "total_tokens": turn.prompt_tokens + used,
+        }

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from chimera.agents.models.embedded import MODEL_NAME
-from chimera.agents.models.prices import Price, PriceList, Tokens
+from chimera.agents.models.prices import MOST_TOKENS, Price, PriceList, Tokens
 from chimera.agents.models.retry import LONGEST_RETRY_AFTER_S, pause_s
 from chimera.core.money import parse_prices
 from chimera.errors import ConfigurationError
@@ -112,3 +112,19 @@ def test_a_retry_after_is_honoured_up_to_a_minute() -> None:
     assert pause_s(1, 7, 0.0) == 7
     assert 7 <= (pause_s(1, 7, 0.99) or 0) <= 8.75
     assert pause_s(1, LONGEST_RETRY_AFTER_S + 1, 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "believed"),
+    [
+        (Tokens(10, 2, cached=4, cache_write=6), True),
+        (Tokens(10, 0), True),
+        (Tokens(10, 2, cached=11), False),
+        (Tokens(10, 2, cached=5, cache_write=6), False),
+        (Tokens(0, 2), False),
+        (Tokens(10, -1), False),
+        (Tokens(10, MOST_TOKENS + 1), False),
+    ],
+)
+def test_counts_that_no_call_can_have_are_not_believed(tokens: Tokens, believed: bool) -> None:
+    assert tokens.believable is believed

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from chimera.agents.models.endpoint import Ask, CallFailed, Endpoint
-from chimera.agents.models.opening import open_endpoint
+from chimera.agents.models.opening import open_compatible, open_endpoint
 from chimera.errors import ModelUnavailable
 from tests.agents.endpoint import MeteredEndpoint, Turn
 
@@ -96,3 +96,29 @@ def test_a_provider_without_its_key_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ModelUnavailable, match=r"OPENAI_API_KEY.*CHIMERA_MODEL"):
         open_endpoint(MODEL, "", "")
+
+
+def test_a_call_is_forwarded_only_to_who_takes_chat_completions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    opened = open_compatible("openai:gpt-5-mini", "", "secret", configured="openai:gpt-5-mini")
+    assert (opened.name, opened.provider, opened.url) == ("gpt-5-mini", "openai", "http://127.0.0.1:9/v1/")
+    with pytest.raises(ModelUnavailable, match="takes no OpenAI chat completions"):
+        open_compatible("anthropic:x", "", "secret", configured="anthropic:x")
+    with pytest.raises(ModelUnavailable, match="CHIMERA_MODEL_URL"):
+        open_compatible("qwen2.5:7b", "", "")
+
+
+def test_a_key_goes_to_nobody_but_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEEPSEEK_API_KEY", raising=False)
+    with pytest.raises(ModelUnavailable, match="DEEPSEEK_API_KEY"):
+        open_compatible("deepseek:chat", "", "secret", configured="openai:gpt-5-mini")
+    own = open_compatible("m", "http://127.0.0.1:9/v1", "secret", configured="m")
+    assert own._headers["Authorization"] == "Bearer secret"
+    other = open_compatible("m", "http://127.0.0.1:9/v1", "secret", configured="openai:gpt-5-mini")
+    assert "Authorization" not in other._headers
+
+
+def test_openais_own_models_are_bounded_by_the_name_that_they_heed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert open_compatible("openai:gpt-5-mini", "", "k", configured="openai:x").cap == "max_completion_tokens"
+    assert open_compatible("m", "http://127.0.0.1:9/v1", "").cap == "max_tokens"

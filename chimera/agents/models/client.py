@@ -25,6 +25,7 @@ from typing import Any, TypeVar, overload
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from chimera.agents.models.bill import Bill
 from chimera.agents.models.embedded import MODEL_NAME
 from chimera.agents.models.endpoint import NEXT_STEP, Ask, CallFailed, Endpoint, Reply
 from chimera.agents.models.kept import UNUSABLE, Kept, call_id, load, request_name
@@ -302,72 +303,37 @@ class ModelClient:
     async def _try(self, endpoint: Endpoint, price: Price, ask: Ask, read: Read[T]) -> T:
         if self.permit is not None:
             await self.permit()
-        bound = Tokens(input=prompt_bound(ask), output=ask.max_tokens)
-        worst = price.worst_case_microusd(bound.input, bound.output)
-        hold = await self._hold(endpoint, worst, ask.timeout_s)
-        began = time.perf_counter()
-
-        def charge(tokens: Tokens, cost: int, request_id: str = "", estimated: bool = False) -> Charge:
-            return Charge(
-                model=endpoint.name,
-                input_tokens=tokens.input,
-                output_tokens=tokens.output,
-                cached_tokens=tokens.cached,
-                reasoning_tokens=tokens.reasoning,
-                cost_microusd=cost,
-                price_version=price.version,
-                provider_request_id=request_id,
-                latency_ms=round((time.perf_counter() - began) * 1000),
-                estimated=estimated,
-            )
-
+        bill = await Bill.open(
+            self.purse,
+            model=endpoint.name,
+            price=price,
+            bound=Tokens(input=prompt_bound(ask), output=ask.max_tokens),
+            agent=self.agent,
+            ttl_s=ask.timeout_s + self.models.settings.hold_ttl_s,
+        )
         try:
             reply = await endpoint.ask(ask)
         except CallFailed as exc:
             if exc.sent:
-                await self._settle(hold, charge(bound, worst, estimated=True))
+                await self._settle(bill, bill.charge(None))
             else:
-                await self.purse.release(hold)
+                await bill.release()
             raise
         except BaseException:  # cancelled, or a defect: it may have been sent
-            await self._settle(hold, charge(bound, worst, estimated=True))
+            await self._settle(bill, bill.charge(None))
             raise
-        # An endpoint that reports no usage, or none that can be, is charged what was held, not nothing.
-        known = reply.tokens.believable
-        paid = (
-            charge(reply.tokens, price.cost_microusd(reply.tokens), reply.request_id)
-            if known
-            else charge(bound, worst, reply.request_id, estimated=True)
-        )
+        paid = bill.charge(reply.tokens, reply.request_id)
         try:
             value = read(endpoint.name, reply)
         except Exception:
-            await self._settle(hold, paid, Keep(ask.idempotency_key, UNUSABLE))
+            await self._settle(bill, paid, Keep(ask.idempotency_key, UNUSABLE))
             raise
-        await self._settle(hold, paid, Keep(ask.idempotency_key, Kept(endpoint.name, reply).text()))
+        await self._settle(bill, paid, Keep(ask.idempotency_key, Kept(endpoint.name, reply).text()))
         return value
 
-    async def _hold(self, endpoint: Endpoint, worst_microusd: int, timeout_s: float) -> str:
-        """Reserve one try's worst case, and say that the try leaves: from here on it counts as sent."""
-        hold = await self.purse.reserve(
-            amount_microusd=worst_microusd,
-            model=endpoint.name,
-            agent=self.agent,
-            ttl_s=timeout_s + self.models.settings.hold_ttl_s,
-        )
-        try:
-            may_leave = await self.purse.sent(hold)
-        except BaseException:  # nobody knows whether it may: so it does not
-            await self.purse.release(hold)
-            raise
-        if not may_leave:
-            raise CallFailed("its hold ran out before it was sent", sent=False, retryable=True)
-        return hold
-
-    async def _settle(self, hold: str, charge: Charge, keep: Keep | None = None) -> None:
+    async def _settle(self, bill: Bill, charge: Charge, keep: Keep | None = None) -> None:
         self.charges.append(charge)
-        keep = keep if keep and keep.call else None
-        await self.purse.settle(hold, cost_microusd=charge.cost_microusd, charge=charge, keep=keep)
+        await bill.settle(charge, keep)
 
     def _left(self) -> float:
         return float("inf") if self.ends_at is None else self.ends_at - time.monotonic()

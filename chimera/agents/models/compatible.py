@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import re
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -30,6 +32,7 @@ CONNECT_S = 10.0
 KEEP_S = 4.0
 """An idle connection is kept so long: many servers close theirs after five seconds, and what is sent into a
 connection that just closes is charged at its worst case, for nobody knows whether it arrived."""
+NEWER_NAME = frozenset({"api.openai.com"})
 UNSERVED_PHASES = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 """What models that think aloud put before their answer, where the endpoint does not take it out."""
@@ -122,14 +125,13 @@ class CompatibleEndpoint:
         model: as the endpoint knows it.
         url: the base, up to `/v1` as a rule; its query, if any, is sent with each call.
         api_key: sent as a bearer token, unless "", or the URL has a name and a password.
+        provider: whose endpoint it is, for its prices; "": one's own.
     Raises:
         ModelUnavailable: it is no URL of an endpoint; or its proxy or key cannot be used.
     """
 
-    provider = ""
-
-    def __init__(self, model: str, url: str, api_key: str) -> None:
-        self.name, self.url = model, url
+    def __init__(self, model: str, url: str, api_key: str, provider: str = "") -> None:
+        self.name, self.url, self.provider = model, url, provider
         try:
             base = URL(url)
             host = base.host
@@ -148,34 +150,12 @@ class CompatibleEndpoint:
 
     async def ask(self, ask: Ask) -> Reply:
         """See `Endpoint.ask`."""
-        headers = self._headers
-        if ask.idempotency_key:
-            headers = {**headers, "Idempotency-Key": ask.idempotency_key}
         try:
-            session, data = self._http, orjson.dumps(body_of(self.name, ask))
-        except (OSError, orjson.JSONEncodeError) as exc:  # SSL_CERT_FILE; half of a surrogate pair
+            data = orjson.dumps(body_of(self.name, ask))
+        except orjson.JSONEncodeError as exc:  # half of a surrogate pair
             raise CallFailed(f"the call cannot be made ({exc})", False, False) from exc
-        try:
-            async with (
-                asyncio.timeout(ask.timeout_s),
-                session.post(
-                    self._to,
-                    data=data,
-                    headers=headers,
-                    proxy=self._proxy,
-                    timeout=_within(ask.timeout_s),
-                    allow_redirects=False,
-                ) as response,
-            ):
-                body = await _read(response)
-        except UNSERVED_PHASES as exc:
-            raise CallFailed(f"it cannot be reached ({exc})", False, True) from exc
-        except TimeoutError as exc:
-            raise CallFailed(f"it did not answer within {ask.timeout_s:g} s", True, True) from exc
-        except aiohttp.ClientHttpProxyError as exc:  # the proxy refused: no endpoint has seen it
-            raise CallFailed(f"the proxy answered HTTP {exc.status}", False, True) from exc
-        except aiohttp.ClientError as exc:
-            raise CallFailed(f"the connection broke ({exc or type(exc).__name__})", True, True) from exc
+        async with self.posted(data, timeout_s=ask.timeout_s, call=ask.idempotency_key) as response:
+            body = await whole(response)
         if not 200 <= response.status < 300:
             raise refusal(response.status, body, dict(response.headers))
         try:
@@ -185,6 +165,48 @@ class CompatibleEndpoint:
             where = ".".join(str(step) for step in wrong["loc"])
             raise CallFailed(f"it answered what cannot be read ({where} {wrong['msg']})", True, True) from exc
 
+    @property
+    def cap(self) -> str:
+        """The field that bounds the output: OpenAI's newer models know one name, all others the older."""
+        return "max_completion_tokens" if self._to.host in NEWER_NAME else "max_tokens"
+
+    @asynccontextmanager
+    async def posted(
+        self, data: bytes, *, timeout_s: float, connect_s: float = float("inf"), call: str = ""
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to one POST, whatever its status, while its body is read.
+
+        Args:
+            data: the body, JSON.
+            timeout_s: for all of it, to the end of the block.
+            connect_s: the connection must be there within this.
+            call: sent as `Idempotency-Key`, unless "".
+        Raises:
+            CallFailed: also for what goes wrong while the body is read.
+        """
+        headers = {**self._headers, "Idempotency-Key": call} if call else self._headers
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._http.post(
+                    self._to,
+                    data=data,
+                    headers=headers,
+                    proxy=self._proxy,
+                    timeout=_within(min(timeout_s, connect_s)),
+                    allow_redirects=False,
+                ) as response,
+            ):
+                yield response
+        except UNSERVED_PHASES as exc:
+            raise CallFailed(f"it cannot be reached ({exc})", False, True) from exc
+        except TimeoutError as exc:
+            raise CallFailed(f"it did not answer within {timeout_s:g} s", True, True) from exc
+        except aiohttp.ClientHttpProxyError as exc:  # the proxy refused: no endpoint has seen it
+            raise CallFailed(f"the proxy answered HTTP {exc.status}", False, True) from exc
+        except aiohttp.ClientError as exc:
+            raise CallFailed(f"the connection broke ({exc or type(exc).__name__})", True, True) from exc
+
     async def close(self) -> None:
         """See `Endpoint.close`."""
         session, self._session = self._session, None
@@ -193,9 +215,16 @@ class CompatibleEndpoint:
 
     @property
     def _http(self) -> aiohttp.ClientSession:
-        """Opened on the loop that asks first: this object may be made on another thread."""
+        """Opened on the loop that asks first: this object may be made on another thread.
+
+        Raises:
+            CallFailed: the certificates that SSL_CERT_FILE names cannot be read.
+        """
         if self._session is None:
-            secure = httpx.create_ssl_context() if self._to.scheme == "https" else True
+            try:
+                secure = httpx.create_ssl_context() if self._to.scheme == "https" else True
+            except OSError as exc:
+                raise CallFailed(f"the call cannot be made ({exc})", False, False) from exc
             self._session = aiohttp.ClientSession(
                 # As many connections as there are calls: the slots bound those.
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_S, ssl=secure),
@@ -264,7 +293,12 @@ def _within(timeout_s: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_S, 0.9 * timeout_s))
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def whole(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an answer.
+
+    Raises:
+        CallFailed: it is over `MOST_BYTES`.
+    """
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

@@ -39,9 +39,11 @@ class Tokens:
 
     @property
     def believable(self) -> bool:
-        """Whether a call may have had them: a prompt, and no count that the ledger could not take."""
+        """Whether a call may have had them: a prompt, no more of it cached than there is, and no count
+        that the ledger could not take."""
         counts = (self.input, self.output, self.cached, self.cache_write, self.reasoning)
-        return self.input > 0 and min(counts) >= 0 and max(counts) <= MOST_TOKENS
+        cached = self.cached + self.cache_write
+        return self.input > 0 and min(counts) >= 0 and max(counts) <= MOST_TOKENS and cached <= self.input
 
 
 @dataclass(frozen=True, slots=True)

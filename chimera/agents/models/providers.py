@@ -50,6 +50,55 @@ def open_provider(model: str, api_key: str) -> LibraryEndpoint | None:
     return LibraryEndpoint(library, name, provider, str(library.base_url or ""))
 
 
+SPEAK_OPENAI = frozenset(
+    {
+        *(
+            "openai",
+            "openai-chat",
+            "openai-responses",
+            "openrouter",
+            "deepseek",
+            "together",
+            "fireworks",
+            "cerebras",
+            "moonshotai",
+        ),
+        *("nebius", "ovhcloud", "sambanova", "vercel", "ollama", "vllm", "litellm"),
+    }
+)
+"""Providers whose own address takes OpenAI's chat completions under a plain bearer key."""
+
+
+def is_provider(name: str) -> bool:
+    """Whether the library knows a provider of that name, usable here or not."""
+    try:
+        infer_provider_class(name)
+    except ValueError:
+        return False
+    except ImportError:  # it knows it, and lacks its package
+        return True
+    return True
+
+
+def compatible_address(provider: str, api_key: str) -> tuple[str, str] | None:
+    """Where a provider takes chat completions, and the key to say there; None where it does not, or is none.
+
+    Args:
+        api_key: as `open_provider`.
+    Raises:
+        ModelUnavailable: it lacks its key.
+    """
+    if provider not in SPEAK_OPENAI:
+        return None
+    provider_class = infer_provider_class(provider)
+    try:
+        # Each takes api_key; their common base class does not say so.
+        made: Any = provider_class(api_key=api_key) if api_key else provider_class()  # type: ignore[call-arg]  # (each provider has its own)
+    except (exceptions.UserError, ImportError) as exc:
+        raise ModelUnavailable(f"provider {provider!r} cannot be used ({exc}): {NEXT_STEP}") from exc
+    return str(made.base_url), str(made.client.api_key)
+
+
 class LibraryEndpoint:
     """An `Endpoint` through pydantic-ai."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from chimera.runtime.chats import Chats
 from chimera.serving.gateway import problems
 from chimera.serving.gateway.crowd import Crowd, Entrance
 from chimera.serving.gateway.envelope import Envelope
@@ -12,6 +15,7 @@ from chimera.serving.gateway.hub import Hub
 from chimera.serving.gateway.routes import (
     actions,
     audit,
+    chat,
     governor,
     keys,
     limits,
@@ -36,11 +40,15 @@ PROBES = frozenset(route.path for route in probes.router.routes if isinstance(ro
 
 
 def create_app(hub: Hub) -> FastAPI:
-    """The HTTP API over a hub. It owns nothing of it: whoever opened the hub closes it."""
+    """The HTTP API over a hub. It owns nothing of it: whoever opened the hub closes it.
+
+    Of its own it has `state.chats`: whoever made the app closes that, before the hub.
+    """
     app = FastAPI(title="Chimera", version=__version__, description=DESCRIPTION)
     app.state.hub = hub
     app.state.throttle = Throttle(hub.base.redis, hub.base.settings.tenant_quota)
     app.state.streams = Streams(hub.base, hub.max_streams, hub.max_tenant_streams)
+    app.state.chats = Chats(hub.base, f"gateway-{os.getpid()}")
     problems.install(app)
     # The last one added is the outermost: what the entrance turns away has an id and is counted too.
     app.add_middleware(Entrance, crowd=Crowd(hub.max_requests, hub.max_tenant_requests), aside=PROBES)
@@ -59,6 +67,8 @@ def create_app(hub: Hub) -> FastAPI:
         audit.router,
         limits.router,
         governor.router,
+        chat.router,
+        chat.completions,
     ):
         app.include_router(router)
     return app

@@ -90,7 +90,7 @@ def install(app: FastAPI) -> None:
 
 def of_error(error: ChimeraError, request: str) -> Response:
     """The problem document of one of our errors, with the fields it is made from."""
-    known = next(cls for cls in type(error).__mro__ if cls in STATUS)
+    known = nearest(error)
     status, title = STATUS[known]
     names = problem_fields(known)
     fields = {problem_member(name): getattr(error, name) for name in names}
@@ -104,6 +104,11 @@ def of_error(error: ChimeraError, request: str) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     detail = error.summary if isinstance(error, InvalidRequest) else str(error)
     return document(problem_kind(known), status, title, detail, fields, request, headers)
+
+
+def nearest(error: ChimeraError) -> type[ChimeraError]:
+    """The class of an error, or its nearest ancestor, that has a status."""
+    return next(cls for cls in type(error).__mro__ if cls in STATUS)
 
 
 def internal(request: str) -> Response:

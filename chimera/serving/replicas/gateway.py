@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from chimera.errors import BackendError
+from chimera.runtime.chats import Chats
 from chimera.serving import door
 from chimera.serving.gateway import Hub, create_app, leads
 from chimera.serving.gateway.archive import RECORDER, RETENTION, archived, retained
@@ -24,10 +27,9 @@ class Gateway(Replica):
         await make_local_tenant(self.base)
         await set_fleet_limits(self.base)
         self._api = self._make_api()
-        self._door: door.Door | None = None
         # Where nobody lends a port, as on a cluster that is not ours, callers come through Serve's proxy.
-        if path := os.environ.get(door.DOOR):
-            self._door = await self._stack.enter_async_context(door.opened(self._api, path))
+        answers = answering(self._api, os.environ.get(door.DOOR, ""))
+        self._door = await self._stack.enter_async_context(answers)
         self.ready()
 
     def _make_api(self) -> Any:
@@ -44,3 +46,18 @@ class Gateway(Replica):
         await super().check_health()
         if self._door is not None and not self._door.is_open:
             raise BackendError("the gateway's door has closed")
+
+
+@asynccontextmanager
+async def answering(api: Any, path: str) -> AsyncIterator[door.Door | None]:
+    """The API, behind a door where a port is lent at `path`.
+
+    At the end chat completions under way end first, settled, while the door still waits for them: a stream is
+    told so instead of being cut.
+    """
+    chats: Chats = api.state.chats
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(chats.close)
+        opened = await stack.enter_async_context(door.opened(api, path)) if path else None
+        stack.callback(chats.last_call)
+        yield opened
