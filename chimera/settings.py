@@ -292,6 +292,14 @@ class Settings(BaseSettings):
         description="Limits over all tenants together, USD by window: `day=100`. Set when it changes.",
     )
 
+    worker_hour_usd: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_PRICE_USD,
+        description="What a worker costs an hour, USD: reports of spend then have a line for workers' hours. "
+        "No limit counts it.",
+    )
+
     # Tenants
     tenant_max_agents: int = Field(
         0,

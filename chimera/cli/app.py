@@ -21,6 +21,7 @@ from chimera.cli import (
     recorder,
     review,
     run,
+    spend,
     task,
     tenant,
 )
@@ -75,6 +76,7 @@ app.command("demo")(demo.demo)
 app.add_typer(fleet.app)
 app.add_typer(tenant.app)
 app.add_typer(key.app)
+app.add_typer(spend.app)
 app.add_typer(model.app)
 app.add_typer(chaos.app)
 app.command("doctor")(doctor.doctor)

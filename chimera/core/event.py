@@ -66,6 +66,7 @@ KINDS: dict[str, str] = {
     "worker.ended": "a worker left",
     "fleet.scaled": "the fleet controller changed how many workers the tenant has, and why",
     "limits.set": "the tenant's limits changed",
+    "flag.acknowledged": "somebody has seen what a limit refused",
     "quota.set": "what the tenant may have at most changed",
     "tenant.added": "an operator made the tenant",
     "tenant.suspended": "nothing of it is claimed, reserved or submitted until it is resumed",

@@ -77,6 +77,7 @@ draws         zset    of the fleet's ledger: tenant with a draw that     while a
 spend         hash    settled and held of one mission (µ$)               with the mission
 hold          hash    one reservation                                    1 h after its end
 holds         zset    open hold → its end (µs)                           while any
+flags         hash    refusals by level, till somebody has seen them     until acknowledged
 kept          hash    one round of a task: settled call → its reply      a setting, or the round
 sequence      string  number of the recorder's last event                for ever
 log           stream  the flight recorder's newest entries               until every sink
@@ -206,6 +207,7 @@ PLAIN = {
     "subjects": "g:subjects",
     "purse": "g:purse",
     "draws": "g:draws",
+    "flags": "g:flags",
     "sequence": "r:seq",
     "log": "r:log",
     "sinks": "r:sinks",

@@ -50,6 +50,17 @@ def open_provider(model: str, api_key: str) -> LibraryEndpoint | None:
     return LibraryEndpoint(library, name, provider, str(library.base_url or ""))
 
 
+def is_provider(name: str) -> bool:
+    """Whether `name:…` means a provider that the library knows, with or without what it takes to reach it."""
+    try:
+        infer_provider_class(name)
+    except ValueError:
+        return False
+    except ImportError:
+        return True
+    return True
+
+
 class LibraryEndpoint:
     """An `Endpoint` through pydantic-ai."""
 

@@ -7,7 +7,7 @@ local PLAIN_KEYS = {
   open = "q:open", review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
   bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",
   inbox = "q:inbox", outbox = "j:outbox", slo = "j:slo", limits = "g:limits", stated = "g:stated", ledger = "g:ledger",
-  holds = "g:holds", subjects = "g:subjects", purse = "g:purse", draws = "g:draws",
+  holds = "g:holds", subjects = "g:subjects", purse = "g:purse", draws = "g:draws", flags = "g:flags",
   wanted = "h:wanted",
   sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
 }
