@@ -31,7 +31,7 @@ from chimera.store.archive import FIRST
 from chimera.store.audit import Audit
 from chimera.store.connection import connect_sync
 from chimera.store.elections import Election
-from chimera.store.flags import ALL
+from chimera.store.flags import ALL as EVERY_FLAG
 from chimera.store.fleetledger import FleetLedger
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.pruning import Mark
@@ -130,7 +130,7 @@ async def acknowledge_a_flag(base: Base, tenant: str) -> Call:
     asked = Reservation("h0", one.task_id, one.token, 400, 60)
     (refused,) = await stores.ledger.reserve([asked], term=drive.TERM, by="g")
     assert refused is not None
-    return lambda at, who: at.of(who).flags.acknowledge([ALL], "op", by="eve", comment="seen")
+    return lambda at, who: at.of(who).flags.acknowledge([EVERY_FLAG], "op", by="eve", comment="seen")
 
 
 @case("set_quota")
