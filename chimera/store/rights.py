@@ -179,11 +179,14 @@ RIGHTS: dict[Role, Rights] = {
         scripts=_named(
             "add_tenant answer_review cancel_mission change_limits edit_mission pause_mission read_results",
             "redrive_tasks resume_mission retry_actions set_key set_limits set_quota submit_mission",
-            "take_requests",
+            "take_requests acknowledge_flags",
         ),
         direct=LOGIN | READING | {"HDEL", "PUBLISH"},
         reads=("h:*", "g:*", "r:*"),
-        writes=(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*", "limits", "stated"),
+        writes=(
+            *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*", "limits", "stated"),
+            "flags",
+        ),
         also=(*RECORDS, ("DEL", ("limits",))),
         shared_reads=(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.SPARES, keys.leader("*")),
         shared_writes=(keys.TENANTS, keys.API_KEYS),
