@@ -362,6 +362,13 @@ class Settings(BaseSettings):
         description="So often a reservation is asked for that must be refused, seconds: if it is granted, "
         "everything freezes. 0: never.",
     )
+    worker_hour_usd: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_PRICE_USD,
+        description="What a worker costs an hour, USD: reports of spend then have a line for workers' hours. "
+        "No limit counts it.",
+    )
 
     # Tenants
     tenant_max_agents: int = Field(

@@ -9,12 +9,12 @@ import httpx
 
 from chimera.agents import Context, agent
 from chimera.chaos import probes
-from chimera.chaos.calls import PROMPT
+from chimera.chaos.calls import AGENT, PROMPT
 from chimera.core.action import HttpAction
 from chimera.core.task import Task
 
 
-@agent("chaos-drill")
+@agent(AGENT)
 async def chaos_drill(task: Task, ctx: Context) -> dict[str, Any]:
     """Takes its time, pays for a call, proposes a webhook and fails at first: each when told to."""
     told: dict[str, Any] = task.input

@@ -11,7 +11,7 @@ from chimera.chaos.history import History, MissionEnd
 from chimera.chaos.hooks import effects_follow_verdicts
 from chimera.chaos.lives import steps_are_legal
 from chimera.chaos.rest import idle_reaches_zero_and_wakes
-from chimera.chaos.spend import every_hold_ends, never_over_a_limit
+from chimera.chaos.spend import every_hold_ends, ledger_is_the_recorders, never_over_a_limit
 from chimera.chaos.tenancy import tenants_are_apart
 from chimera.chaos.urgent import high_priority_is_in_time
 from chimera.core.mission import MISSION_FINAL, MissionStatus
@@ -166,6 +166,7 @@ CHECKS: tuple[tuple[str, str, Check], ...] = (
     ("I2", "a task has at most one committed result", one_commit),
     ("I2b", "tasks and missions move along the tables, each by who may", steps_are_legal),
     ("I3", "no spend over a limit, no call without a hold", never_over_a_limit),
+    ("I3b", "the ledger is what its recorder says (spend audit)", ledger_is_the_recorders),
     ("I4", "every hold ends", every_hold_ends),
     ("I5", "no tenant reads or writes another's keys", tenants_are_apart),
     ("I6", "a dead worker's tasks are back at work in time", dead_workers_tasks_are_claimed),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from chimera.chaos.calls import LIMITS
 from chimera.chaos.faults import Fault, schedule
 from chimera.chaos.harvest import QUIET_S, gather, quiet
 from chimera.chaos.history import History
@@ -27,6 +28,7 @@ from chimera.client import Client
 from chimera.errors import BackendError
 from chimera.store.apikeys import ApiKeys, new_key
 from chimera.store.connection import Redis, connect
+from chimera.store.ledger import Ledger
 from chimera.store.tenants import TenantStore
 
 LANES = 3
@@ -135,7 +137,7 @@ async def _beside(site: Site, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _tenants(redis: Redis, count: int) -> dict[str, str]:
-    """Fresh tenants, so that a fleet that has seen a drill may see another."""
+    """Fresh tenants, so that a fleet that has seen a drill may see another. Each has every limit there is."""
     store, api_keys, run = TenantStore(redis), ApiKeys(redis), uuid.uuid4().hex[:6]
     keys = {}
     for number in range(1, count + 1):
@@ -143,4 +145,5 @@ async def _tenants(redis: Redis, count: int) -> dict[str, str]:
         await store.add(name)
         keys[name] = new_key()
         await api_keys.let_in(name, keys[name])
+        await Ledger(redis, name).set_limits(LIMITS, by="drill")
     return keys

@@ -17,6 +17,7 @@ from chimera.store.actions import ActionStore
 from chimera.store.archive import Archive
 from chimera.store.blobs import Blobs
 from chimera.store.connection import Redis, connect, translated
+from chimera.store.cuts import Cuts
 from chimera.store.dossiers import Dossiers
 from chimera.store.ledger import Ledger
 from chimera.store.missions import MissionRecord, MissionStore
@@ -141,6 +142,7 @@ async def _end_of(redis: Redis, blobs: Blobs, tenant: str) -> TenantEnd:
         held_microusd=(await ledger.balance()).held,
         open_holds=open_holds,
         actions=actions,
+        ledger=tuple([cut async for cut in Cuts(redis, tenant).take()]),
     )
 
 

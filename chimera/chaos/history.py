@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from chimera.core.audit import Cut
 from chimera.core.event import Event
 
 CLOCKS_S = 0.05
@@ -36,6 +37,7 @@ class TenantEnd(BaseModel):
         actions: the status of each accepted action, by its id.
         archived: events in the recorder's archive.
         breaks: where its hash chain does not hold, in words.
+        ledger: all of it, in cuts, each with the recorder's last entry at that instant.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,6 +51,7 @@ class TenantEnd(BaseModel):
     held_microusd: int
     open_holds: int
     actions: dict[str, str] = {}
+    ledger: tuple[Cut, ...] = ()
 
 
 class History(BaseModel):

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from chimera.chaos.calls import PRICES_USD
+from chimera.chaos.calls import MODEL, PRICES_USD
 from chimera.chaos.faults import Fault
 from chimera.errors import BackendError, ConfigurationError
 from chimera.serving.local.ports import LOOPBACK, free_port
@@ -86,7 +86,7 @@ def own(directory: Path, faults: tuple[Fault, ...], *, fast_rescue: bool) -> Ite
         "CHIMERA_STATE_DIR": str(directory / "fleet"),
         "CHIMERA_HTTP_PORT": str(free_port()),
         "CHIMERA_AGENTS": AGENTS,
-        "CHIMERA_MODEL": "metered",
+        "CHIMERA_MODEL": MODEL,
         "CHIMERA_MODEL_URL": f"{endpoint}/v1",
         "CHIMERA_MODEL_TIMEOUT_S": str(MODEL_TIMEOUT_S),
         "CHIMERA_HOLD_TTL_S": str(HOLD_TTL_S),

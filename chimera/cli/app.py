@@ -22,6 +22,7 @@ from chimera.cli import (
     recorder,
     review,
     run,
+    spend,
     task,
     tenant,
 )
@@ -77,6 +78,7 @@ app.add_typer(fleet.app)
 app.add_typer(tenant.app)
 app.add_typer(key.app)
 app.add_typer(governor.app)
+app.add_typer(spend.app)
 app.add_typer(model.app)
 app.add_typer(chaos.app)
 app.command("doctor")(doctor.doctor)

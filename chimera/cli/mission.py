@@ -1,4 +1,4 @@
-"""`chimera mission`: submit, list, get, watch, results, cancel, pause, resume, set, schema."""
+"""`chimera mission`: estimate, submit, list, get, watch, results, cancel, pause, resume, set, schema."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chimera.cli import output
+from chimera.cli.estimate import estimate
 from chimera.cli.hub import ask, connect, locate, run
 from chimera.cli.output import Format, Key, Output, Url
 from chimera.cli.run import MissionFileArgument, Strict, follow, read, send
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from chimera.core.views import MissionView
 
 app = output.group(
-    "mission", "Missions: submit, list, get, watch, results, cancel, pause, resume, set, schema."
+    "mission", "Missions: estimate, submit, list, get, watch, results, cancel, pause, resume, set, schema."
 )
+app.command("estimate")(estimate)
 
 MissionId = Annotated[str, typer.Argument(metavar="MISSION")]
 

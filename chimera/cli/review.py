@@ -9,10 +9,14 @@ import typer
 from chimera.cli import output
 from chimera.cli.hub import ask
 from chimera.cli.output import Format, Key, Output, Url
+from chimera.cli.spend import show_flags
 from chimera.cli.task import show_verdicts
 
 if TYPE_CHECKING:
-    from chimera.core.views import TaskView
+    from chimera.client import Client
+    from chimera.client.listing import Listing
+    from chimera.core.report import FlagView
+    from chimera.core.views import ReviewView, TaskView
 
 app = output.group("review", "What waits for a human: list, show, approve, reject.")
 
@@ -27,19 +31,28 @@ def list_(
     url: Url = "",
     api_key_file: Key = "",
 ) -> None:
-    """What waits for a human, longest waiting first.
+    """What waits for a human, longest waiting first; then what limits refused and nobody has acknowledged.
 
     \b
     Example:
       chimera review list
     """
-    reviews = output.named(ask(url, api_key_file, lambda client: client.reviews(limit=limit)))
+
+    async def look(client: Client) -> tuple[Listing[ReviewView], list[FlagView]]:
+        return await client.reviews(limit=limit), await client.flags()
+
+    found, flags = ask(url, api_key_file, look)
+    reviews = output.named(found)
     if output_format is Format.JSON:
         return output.document(reviews)
     if not reviews and not reviews.damaged:
-        return output.note("nothing waits for a human")
+        output.note("nothing waits for a human")
     rows = [(one.task_id, one.agent, one.reason, output.short(one.result, 80)) for one in reviews]
-    return output.table(("TASK", "AGENT", "REASON", "RESULT"), rows)
+    if rows:
+        output.table(("TASK", "AGENT", "REASON", "RESULT"), rows)
+    if flags:
+        show_flags(flags)
+    return None
 
 
 @app.command()

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import asdict
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
@@ -29,8 +31,11 @@ from chimera.client.lines import Inputs, again
 from chimera.client.lines import body as as_lines
 from chimera.client.listing import Listing
 from chimera.core.action import ActionStatus
+from chimera.core.estimate import Sizes
 from chimera.core.event import Event
+from chimera.core.forecast import EstimateView
 from chimera.core.mission import MissionBase, MissionStatus
+from chimera.core.report import Acknowledged, FlagView, ReportView
 from chimera.core.task import TaskStatus
 from chimera.core.views import (
     ActionView,
@@ -38,6 +43,7 @@ from chimera.core.views import (
     FleetView,
     GovernorView,
     MissionView,
+    Page,
     ReadyView,
     RedriveView,
     ResultView,
@@ -335,6 +341,78 @@ class Client:
         Raises InvalidRequest; Conflict when the canary froze it."""
         body = {"minutes": minutes, "reason": reason}
         return await self._hub.write(GovernorView, "POST", "/v1/governor/override", body)
+
+    async def spend_report(
+        self,
+        *,
+        by: Sequence[str] = ("model",),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        mission_id: str = "",
+    ) -> ReportView:
+        """What money went to, how fast it goes, every limit and how it stands.
+
+        Args:
+            by: what rows are told apart by: mission, agent, model, day.
+            since, until: aware instants; 30 days before, and now, unless given.
+        Raises:
+            InvalidRequest: the question cannot be answered. NotFound: there is no such mission.
+        """
+        asked = {
+            "by": ",".join(by),
+            "since": since.isoformat() if since else "",
+            "until": until.isoformat() if until else "",
+            "mission": mission_id,
+        }
+        return await self._hub.read(
+            ReportView, "/v1/spend/report", {name: value for name, value in asked.items() if value}
+        )
+
+    async def flags(self) -> list[FlagView]:
+        """What limits refused and nobody has acknowledged, the last refused first."""
+        page = await self._hub.read(Page[FlagView], "/v1/spend/flags")
+        return list(page.items)
+
+    async def acknowledge(
+        self,
+        levels: Sequence[str] = (),
+        *,
+        every: bool = False,
+        comment: str = "",
+        idempotency_key: str | None = None,
+    ) -> int:
+        """Take flags down; one that is refused again comes back. Returns how many went.
+
+        Args:
+            levels: as flags name them; ``mission MISSION`` for one mission's.
+            every: all there are.
+        """
+        body = {"levels": list(levels), "all": every, "comment": comment}
+        said = await self._hub.write(Acknowledged, "POST", "/v1/spend/flags/ack", body, idempotency_key)
+        return said.acknowledged
+
+    async def estimate(
+        self,
+        spec: MissionBase | Mapping[str, Any],
+        *,
+        inputs: Sequence[Any] | None = None,
+        sizes: Sizes | None = None,
+        every: str | None = None,
+    ) -> EstimateView:
+        """What a mission will cost, before anything runs. Nothing is stored.
+
+        Args:
+            inputs: if `spec` does not have them; `sizes` of them suffices where they are many.
+            every: hour, day, week, month or year: a year's cost is told too.
+        Raises:
+            InvalidRequest: the mission could not be submitted.
+        """
+        body = spec.model_dump(mode="json") if isinstance(spec, MissionBase) else dict(spec)
+        if inputs is not None:
+            body["inputs"] = list(inputs)
+        if sizes is not None:
+            body["sizes"] = asdict(sizes)
+        return await self._hub.write(EstimateView, "POST", "/v1/missions/estimate", {**body, "every": every})
 
     async def fleet(self) -> FleetView:
         """The tenant's workers, and the hub's health."""

@@ -67,6 +67,7 @@ KINDS: dict[str, str] = {
     "fleet.scaled": "the fleet controller changed how many workers the tenant has, and why",
     "brake.changed": "the tenant's brake moved, or was overridden: from, to, cause, figures, by, reason",
     "limits.set": "the tenant's limits changed",
+    "flag.acknowledged": "somebody has seen what a limit refused",
     "quota.set": "what the tenant may have at most changed",
     "tenant.added": "an operator made the tenant",
     "tenant.suspended": "nothing of it is claimed, reserved or submitted until it is resumed",

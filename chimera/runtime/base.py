@@ -19,8 +19,10 @@ from chimera.store.audit import Audit
 from chimera.store.blobs import Blobs
 from chimera.store.catalogue import Catalogue
 from chimera.store.connection import Redis, connect, prepare, remarks
+from chimera.store.cuts import Cuts
 from chimera.store.dossiers import Dossiers
 from chimera.store.elections import Election
+from chimera.store.flags import Flags
 from chimera.store.ledger import Ledger
 from chimera.store.missions import MissionStore
 from chimera.store.pruning import Pruning
@@ -33,6 +35,7 @@ from chimera.store.rights import Role
 from chimera.store.room import Room
 from chimera.store.shelves import Shelf
 from chimera.store.sinks import Sink, Troubles
+from chimera.store.spending import Spending
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
 from chimera.store.users import as_role
@@ -66,6 +69,12 @@ class TenantStores:
     """Accepted tasks of large missions, out of Redis."""
     readings: Readings
     """Missions, tasks and actions for whoever only reads them: also those that were pruned."""
+    spending: Spending
+    """The ledger for whoever only reads it."""
+    cuts: Cuts
+    """The ledger and the recorder's number in one step, for an audit."""
+    flags: Flags
+    """What limits refused, till somebody has seen it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +120,9 @@ class Base:
                 Waiting(self.redis, tenant),
                 shelf,
                 Readings(missions, tasks, actions, ResultStore(self.redis, tenant, shelf), dossiers),
+                Spending(self.redis, tenant),
+                Cuts(self.redis, tenant),
+                Flags(self.redis, tenant),
             )
         return self._stores[tenant]
 

@@ -183,14 +183,15 @@ RIGHTS: dict[Role, Rights] = {
     "gateway": Rights(
         scripts=_named(
             "add_tenant answer_review cancel_mission change_limits edit_mission pause_mission read_results",
-            "make_key note_act order_brake redrive_tasks remove_tenant resume_mission retry_actions",
-            "revoke_keys set_key set_limits set_quota submit_mission suspend_tenant take_requests use_key weigh_burn",
+            "acknowledge_flags make_key note_act order_brake redrive_tasks remove_tenant resume_mission",
+            "retry_actions revoke_keys set_key set_limits set_quota submit_mission suspend_tenant",
+            "take_requests use_key weigh_burn",
         ),
         direct=LOGIN | READING | {"HDEL", "PUBLISH"},
         reads=("h:*", "g:*", "r:*"),
         writes=(
             *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
-            *("limits", "stated", "brake", "notices"),
+            *("limits", "stated", "brake", "notices", "flags"),
         ),
         also=(*RECORDS, ("DEL", ("limits", "quota", "stated", "operation"))),
         shared_reads=(

@@ -6,7 +6,7 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
-from chimera.chaos.calls import COST_MICROUSD
+from chimera.chaos.calls import AGENT, COST_MICROUSD, LIMITS, MODEL
 from chimera.chaos.faults import Fault
 from chimera.chaos.harvest import gather
 from chimera.chaos.history import History
@@ -51,7 +51,7 @@ class Drill:
         connection.close()
 
     async def hold(self, name: str, one: Claim, *, sent: bool = True, ttl_s: float = 60) -> None:
-        asked = Reservation(name, one.task_id, one.token, HOLD, ttl_s)
+        asked = Reservation(name, one.task_id, one.token, HOLD, ttl_s, AGENT, MODEL)
         assert await self.stores.ledger.reserve([asked], term=1, by="governor") == [None]
         if sent:
             assert await self.stores.requests.sent([name]) == [True]
@@ -159,7 +159,7 @@ class Drill:
         await self.submit("m4", drive.spec(inputs=[1, 2], budget_usd=Decimal("0.0005")))
         one, other = await drive.claim(self.stores, 2, worker="w2")
         await self.hold("h5", one)
-        asked = Reservation("h6", other.task_id, other.token, 600, 60)
+        asked = Reservation("h6", other.task_id, other.token, 600, 60, AGENT, MODEL)
         (refused,) = await self.stores.ledger.reserve([asked], term=1, by="governor")
         assert isinstance(refused, BudgetExceeded)
         await self.look("m4")
@@ -209,7 +209,7 @@ class Drill:
     async def run(self) -> History:
         """All of it, gathered as after a drill."""
         try:
-            await self.stores.ledger.set_limits({drive.DAY: 1_000_000}, by="eve")
+            await self.stores.ledger.set_limits(LIMITS, by="eve")
             await self.much_happens()
             await self.a_failure_is_redriven()
             await self.an_owner_gives_up()

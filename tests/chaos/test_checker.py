@@ -334,11 +334,29 @@ def a_grant_is_over_the_budget_before_it_was_raised(field: Field) -> None:
     field.mission("m4")["budget_microusd"] = 9_000
 
 
-@case("I3", says=r"m1: entry \d+ grants 400: 80 settled and 400 held of 300, the tenant's limit a day")
+def lowered(field: Field, limit: str) -> None:
+    """Between two grants of m1 a limit goes down below what the second holds."""
+    entry = field.again("spend.settled", hold_kind(field, "h1"))
+    details = {"limits": {limit: 300}, "reason": "", "raised": 0}
+    entry.update(kind="limits.set", mission_id="", task_id="", details=details)
+
+
+OVER = r"m1: entry \d+ grants 400: 80 settled and 400 held of 300, the "
+
+
+@case("I3", says=rf"{OVER}tenant's limit a day")
 def a_grant_is_over_a_limit_of_the_tenant(field: Field) -> None:
-    field.event("limits.set")["details"]["limits"]["day"] = 400
-    lowered = field.again("spend.settled", hold_kind(field, "h1"))
-    lowered.update(kind="limits.set", mission_id="", task_id="", details={"limits": {"day": 300}})
+    lowered(field, "day")
+
+
+@case("I3", says=rf"{OVER}limit of agent/chaos-drill a minute")
+def a_grant_is_over_a_limit_of_its_agent(field: Field) -> None:
+    lowered(field, "agent/chaos-drill/minute")
+
+
+@case("I3", says=rf"{OVER}limit of model/metered a lifetime")
+def a_grant_is_over_a_limit_of_its_model(field: Field) -> None:
+    lowered(field, "model/metered/lifetime")
 
 
 def hold_kind(field: Field, hold: str) -> str:
@@ -359,13 +377,13 @@ def a_hold_is_granted_twice(field: Field) -> None:
     field.again("spend.held", "m1.0")
 
 
-@case("I3", says=rf"m1: entry \d+ charges 9000 to a hold of {HOLD}")
+@case("I3", "I3b", says=rf"m1: entry \d+ charges 9000 to a hold of {HOLD}")
 def a_call_costs_more_than_was_held(field: Field) -> None:
     field.event("spend.settled", hold="h1")["details"]["cost"] = 9_000
     field.mission("m1")["settled_microusd"] += 9_000 - 80
 
 
-@case("I3", says=r"m1: entry \d+ charges -5 to a hold")
+@case("I3", "I3b", says=r"m1: entry \d+ charges -5 to a hold")
 def a_call_gives_money_back(field: Field) -> None:
     field.event("spend.settled", hold="h1")["details"]["cost"] = -5
 
@@ -410,10 +428,54 @@ def a_call_is_for_no_task(field: Field) -> None:
     field.told["calls"][0]["task"] = "m9.9"
 
 
+# I3b: the audit.
+
+
+def ledger(field: Field) -> dict[str, Any]:
+    """The store's figures of the tenant."""
+    found: dict[str, Any] = field.acme["ledger"][0]
+    return found
+
+
+@case("I3b", says=r"acme: tenant lifetime: 241 in the ledger, 240 recorded \(\+1\)")
+def a_window_of_the_ledger_drifts(field: Field) -> None:
+    ledger(field)["subjects"][""]["settled:lifetime"] += 1
+
+
+@case("I3b", says="acme: tenant year:2001: 5 in the ledger, 0 recorded")
+def the_ledger_has_a_window_in_which_nothing_was_charged(field: Field) -> None:
+    ledger(field)["subjects"][""]["settled:year:2001"] = 5
+
+
+@case("I3b", says="acme: tenant lifetime: 0 in the ledger, 240 recorded")
+def a_window_of_the_ledger_is_gone(field: Field) -> None:
+    del ledger(field)["subjects"][""]["settled:lifetime"]
+
+
+@case("I3b", "I4", says="acme: agent/chaos-drill held: 5 in the ledger, 0 recorded")
+def a_figure_of_an_agent_drifts(field: Field) -> None:
+    ledger(field)["subjects"]["agent/chaos-drill"]["held"] = 5
+
+
+@case("I3b", says="acme: model/metered calls: 4 in the ledger, 3 recorded")
+def a_figure_of_a_model_drifts(field: Field) -> None:
+    ledger(field)["subjects"]["model/metered"]["calls"] += 1
+
+
+@case("I3b", says="acme: mission/m4 settled: 79 in the ledger, 80 recorded")
+def a_missions_figure_drifts(field: Field) -> None:
+    ledger(field)["missions"]["m4"] = (79, 0)
+
+
+@case("I3b", says="acme: tenant open hold h1: 1 in the ledger, 0 recorded")
+def the_ledger_holds_what_ended(field: Field) -> None:
+    ledger(field)["holds"] = ("h1",)
+
+
 # I4: holds.
 
 
-@case("I4", says="acme: hold h9 never ended")
+@case("I4", "I3b", says="acme: hold h9 never ended")
 def a_hold_never_ends(field: Field) -> None:
     held = field.insert(len(field.events), field.event("spend.held", hold="h5"))
     held["details"] |= {"hold": "h9", "amount": 1}
@@ -432,6 +494,11 @@ def the_store_holds_money_for_nothing(field: Field) -> None:
 @case("I4", says="m1: 7 µ. held at the end")
 def a_mission_holds_money_for_nothing(field: Field) -> None:
     field.mission("m1")["held_microusd"] = 7
+
+
+@case("I4", "I3b", says="acme: 7 µ. held of model/metered at the end")
+def a_model_holds_money_for_nothing(field: Field) -> None:
+    ledger(field)["subjects"]["model/metered"]["held"] = 7
 
 
 # I6: deaths.

@@ -33,6 +33,7 @@ from chimera.store.audit import Audit
 from chimera.store.brakes import BrakeStore, Move, Order
 from chimera.store.connection import connect_sync
 from chimera.store.elections import Election
+from chimera.store.flags import ALL as EVERY_FLAG
 from chimera.store.fleetledger import FleetLedger
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.pruning import Mark
@@ -123,6 +124,15 @@ async def submit_planned_at_once_at_the_quota(base: Base, tenant: str) -> Call:
 async def submit_at_the_quota(base: Base, tenant: str) -> Call:
     await drive.begin(base, tenant, drive.spec(), "m0")
     return lambda at, who: drive.submit(at, who, drive.spec(), idempotency_key="key", max_ready=3)
+
+
+@case("acknowledge_flags")
+async def acknowledge_a_flag(base: Base, tenant: str) -> Call:
+    stores, one = await leased(base, tenant, budget_usd="0.0001")
+    asked = Reservation("h0", one.task_id, one.token, 400, 60)
+    (refused,) = await stores.ledger.reserve([asked], term=drive.TERM, by="g")
+    assert refused is not None
+    return lambda at, who: at.of(who).flags.acknowledge([EVERY_FLAG], "op", by="eve", comment="seen")
 
 
 @case("set_quota")

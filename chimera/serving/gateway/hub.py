@@ -16,6 +16,7 @@ from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.serving.gateway.foundgood import FoundGood
 from chimera.serving.gateway.promises import Promises
+from chimera.serving.gateway.reports import Reports
 from chimera.store.connection import remarks
 from chimera.store.elections import Election
 from chimera.store.room import FULL_AT
@@ -45,6 +46,7 @@ class Hub:
         promises: how well high priority was served, as `/metrics` shows it.
         found_good: what missions asked for and was checked already.
         bulkhead: names what of a tenant is damaged, once a minute.
+        reports: where reports of spend are made, few at once.
         max_requests: requests under way at once in this process, streams among them.
         max_tenant_requests: of these, of one tenant.
         max_streams: event streams open at once in this process.
@@ -57,6 +59,7 @@ class Hub:
     promises: Promises = field(default_factory=Promises)
     found_good: FoundGood = field(default_factory=FoundGood)
     bulkhead: Bulkhead = field(default_factory=lambda: Bulkhead("gateway"))
+    reports: Reports = field(default_factory=Reports)
     max_requests: int = 2_000
     max_tenant_requests: int = 1_000
     max_streams: int = 512

@@ -22,6 +22,7 @@
 --- include windows
 --- include ledger
 --- include braked
+--- include flags
 local k = keys(KEYS[1])
 local now = now_us()
 if not hold_term(k, "governor", tonumber(ARGV[1])) then return -5 end
@@ -132,6 +133,7 @@ local dirty, out = false, {}
 -- Every refusal passes here.
 local function refuse(hold, mid, id, answer, amount, agent, model)
   local kind, level = answer[2], answer[3]
+  flag(kind, level, mid, amount, tonumber(answer[4]), tonumber(answer[8]))
   note("spend.refused", mid, task_named(id), { kind = kind, level = level, amount = amount, hold = hold,
     agent = agent, model = model })
   if task_named(id) ~= "" then
@@ -224,6 +226,7 @@ if #open > 0 then
   end
   for mid, b in pairs(budgets) do hold_at(k.of_spend(mid), b.more) end
 end
+write_flags(k, now)
 write_log(k, by, now)
 if dirty then wake(k, "missions") end
 return out

@@ -27,6 +27,10 @@ def routes(app: FastAPI) -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
+QUESTIONS = {"/v1/missions/estimate"}
+"""Asked by POST for their size: they change nothing."""
+
+
 def filled(path: str) -> str:
     return path.replace("{mission_id}", "m").replace("{task_id}", "m.0").replace("{name}", "nobody")
 
@@ -36,7 +40,7 @@ def test_every_route_names_its_scope_and_whose_keys_it_is_for(app: FastAPI) -> N
     for method, path, operation in routes(app):
         assert operation.get(NEEDS) in set(Scope), f"{method} {path}"
         assert operation.get(FOR) in {"tenant", "fleet", "both"}, f"{method} {path}"
-        if method == "GET":
+        if method == "GET" or path in QUESTIONS:
             assert operation[NEEDS] in {Scope.READ, Scope.ADMIN}, f"{method} {path}"
         else:
             assert operation[NEEDS] != Scope.READ, f"{method} {path}"

@@ -1,4 +1,4 @@
-"""What the hub offers a tenant: agents, spend, fleet, the mission's schema."""
+"""What the hub offers a tenant: agents, fleet, the mission's schema."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from chimera.core.mission import MissionFile, MissionSpec
-from chimera.core.views import AgentView, FleetView, Page, SpendView
+from chimera.core.views import AgentView, FleetView, Page
 from chimera.serving.gateway.answers import answer
 from chimera.serving.gateway.auth import KEY, ByCaller, Guarded, needs
 from chimera.serving.gateway.hub import promptly
-from chimera.serving.gateway.render import spend_view, worker_view
+from chimera.serving.gateway.render import worker_view
 
 router = APIRouter(prefix="/v1", tags=["hub"], route_class=Guarded, dependencies=[KEY])
 
@@ -26,13 +26,6 @@ async def agents(caller: ByCaller) -> Response:
         found = await caller.hub.base.catalogue.all()
     views = tuple(AgentView.model_validate({**about, "name": name}) for name, about in found.items())
     return answer(Page[AgentView](items=views))
-
-
-@router.get("/spend", response_model=SpendView, openapi_extra=needs("read"))
-async def spend(caller: ByCaller) -> Response:
-    """The tenant's limits, what is spent in each window, and what is held."""
-    async with promptly():
-        return answer(spend_view(await caller.stores.ledger.balance(), caller.tenant))
 
 
 @router.get("/fleet", response_model=FleetView, openapi_extra=needs("read"))

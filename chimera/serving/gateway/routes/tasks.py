@@ -10,11 +10,13 @@ from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field
 
 from chimera.core.mistakes import Counted
+from chimera.core.report import ReviewPage
 from chimera.core.task import TaskStatus
 from chimera.core.verdict import Decision, Verdict
-from chimera.core.views import Page, ReviewView, TaskView, WhyView
+from chimera.core.views import ReviewView, TaskView, WhyView
 from chimera.core.waiting import why
 from chimera.errors import Conflict, NotFound
+from chimera.runtime.spending import flag_view
 from chimera.serving.gateway.answers import Limit, Operation, answer
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, needs
 from chimera.serving.gateway.hub import promptly
@@ -85,9 +87,10 @@ async def why_it_waits(task_id: str, caller: ByCaller) -> Response:
     return answer(why_view(task_id, at.status, why(at)))
 
 
-@reviews.get("", response_model=Page[ReviewView], openapi_extra=needs("read"))
+@reviews.get("", response_model=ReviewPage, openapi_extra=needs("read"))
 async def inbox(caller: ByCaller, limit: Limit = 100) -> Response:
-    """What waits for a human, longest waiting first. Answer some to see more than a hundred."""
+    """What waits for a human, longest waiting first. Answer some to see more than a hundred. Beside it what
+    limits refused, until somebody acknowledges it."""
     stores = caller.stores
 
     async def read(some: Sequence[str]) -> dict[str, ReviewView]:
@@ -98,7 +101,8 @@ async def inbox(caller: ByCaller, limit: Limit = 100) -> Response:
 
     async with promptly():
         views, damaged = await listed(caller, await stores.reviews.inbox(limit), read)
-    return answer(Page[ReviewView](items=views, damaged=damaged))
+        flags = tuple(map(flag_view, await stores.flags.all()))
+    return answer(ReviewPage(items=views, damaged=damaged, flags=flags))
 
 
 @reviews.get("/{task_id}", response_model=ReviewView, openapi_extra=needs("read"))

@@ -1,0 +1,507 @@
+"""`chimera spend`: what is spent and left, what it went to, what was refused, whether the books are right."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chimera.cli import output
+from chimera.cli.exits import Exit
+from chimera.cli.hub import ask
+from chimera.cli.output import Format, Key, Output, Url
+from chimera.cli.store import at_base
+from chimera.errors import ConfigurationError, InvalidRequest
+
+if TYPE_CHECKING:
+    from chimera.core.invoice import Comparison, Difference
+    from chimera.core.report import FlagView, LevelView, ReportView, RowView
+    from chimera.core.usage import By
+    from chimera.runtime.auditing import AuditView
+    from chimera.runtime.base import Base
+
+BAR = 24
+"""Characters of the longest bar."""
+SPARKS = "▁▂▃▄▅▆▇█"
+
+app = output.group("spend", "Money: reports, audit, flags.")
+app.info.no_args_is_help = False
+
+
+class Shape(StrEnum):
+    """How a report is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    CSV = "csv"
+
+
+@app.callback(invoke_without_command=True)
+def spend(
+    ctx: typer.Context,
+    by: Annotated[
+        str, typer.Option(help="tenant, mission, agent, model, day; several joined by commas: day,model.")
+    ] = "model",
+    since: Annotated[str, typer.Option(help="A day, an instant (UTC), or a span back: 7d, 12h.")] = "",
+    until: Annotated[str, typer.Option(help="The same; not in it. Now, unless given.")] = "",
+    mission: Annotated[str, typer.Option(help="Of this mission alone.")] = "",
+    csv: Annotated[bool, typer.Option("--csv", help="The rows as CSV; as -o csv.")] = False,
+    output_format: Annotated[
+        Shape, typer.Option("-o", "--output", help="text for people, json and csv for programs.")
+    ] = Shape.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """What money went to, how fast it goes, every limit and how it stands.
+
+    By tenant it is the operator's: it asks Redis, and tells of all tenants.
+
+    \b
+    Examples:
+      chimera spend
+      chimera spend --by day,model --since 7d
+      chimera spend --mission MISSION --by agent --csv
+      chimera spend --by tenant --since 2026-11-01 -o json
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from chimera.core.usage import By
+
+    try:
+        cuts = tuple(By(name.strip()) for name in by.split(",") if name.strip())
+    except ValueError as exc:
+        raise ConfigurationError(f"--by: {exc}: rows are told apart by {', '.join(By)}") from exc
+    now = datetime.now(UTC)
+    fleet: list[LevelView] = []
+    begin, end = instant(since, now, "--since"), instant(until, now, "--until")
+    if By.TENANT in cuts:
+        reports, fleet = of_all(cuts, begin, end, mission)
+    else:
+        reports = [
+            ask(
+                url,
+                api_key_file,
+                lambda client: client.spend_report(by=cuts, since=begin, until=end, mission_id=mission),
+            )
+        ]
+    rows = [row for one in reports for row in one.rows]
+    if csv or output_format is Shape.CSV:
+        from chimera.core.report import as_csv
+
+        sys.stdout.writelines(as_csv(rows, cuts))
+    elif output_format is Shape.JSON:
+        all_of_it = {"fleet": output.plain(fleet), "tenants": output.plain(reports)}
+        output.document(all_of_it if By.TENANT in cuts else reports[0])
+    else:
+        show_levels(fleet, now)
+        for one in reports:
+            show(one, titled=len(reports) > 1)
+
+
+def of_all(
+    cuts: tuple[By, ...], since: datetime | None, until: datetime | None, mission: str
+) -> tuple[list[ReportView], list[LevelView]]:
+    """A report of every tenant, from the store; and the limits over all of them."""
+    from chimera.runtime.spending import Question, fleet_levels, report
+
+    async def everybody(base: Base) -> tuple[list[ReportView], list[LevelView]]:
+        question = Question(by=cuts, since=since, until=until, mission_id=mission)
+        tenants = await base.tenants.names()
+        return [await report(base, one, question) for one in tenants], await fleet_levels(base)
+
+    return at_base(everybody)
+
+
+def instant(text: str, now: datetime, option: str) -> datetime | None:
+    """``2026-11-28``, ``2026-11-28T10:00``, ``7d``, ``12h`` → an aware instant; None for "".
+
+    Raises:
+        ConfigurationError: it is none of these.
+    """
+    if not text:
+        return None
+    unit = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}.get(text[-1])
+    if unit is not None and text[:-1].isdecimal() and len(text) < 8:
+        return now - int(text[:-1]) * unit
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"{option}: {text!r} is no instant: write 2026-11-28, 2026-11-28T10:00 (UTC), 7d or 12h"
+        ) from exc
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def show(one: ReportView, *, titled: bool) -> None:
+    """A report for people."""
+    from chimera.core.money import usd
+
+    if titled:
+        output.say(f"tenant {one.tenant}")
+    span = f"{one.since:%Y-%m-%d %H:%MZ} to {one.until:%Y-%m-%d %H:%MZ}"
+    about = f" on mission {one.mission_id}" if one.mission_id else ""
+    output.say(f"{usd(one.total.cost_microusd)} spent{about}, {span}; {usd(one.held_microusd)} held now")
+    show_rows(one)
+    if one.levels:
+        output.say()
+        show_levels(one.levels, one.at)
+    if one.missions_left_out:
+        output.say(f"budgets of {one.missions_left_out} more open missions: `chimera mission list`")
+    output.say()
+    for pace, what in ((one.pace_hour, "the last hour"), (one.pace_day, "the last day")):
+        if pace is not None:
+            output.say(
+                f"burn rate    {usd(pace.microusd_per_h)} an hour over {what} ({pace.hours:.1f} h of data)"
+            )
+    if one.year is not None:
+        year = one.year
+        output.say(
+            f"a year       {usd(year.likely_microusd)} if it goes on so, {usd(year.low_microusd)} to "
+            f"{usd(year.high_microusd)}: by {one.year_note}"
+        )
+    else:
+        output.say(f"a year       not told: {one.year_note}")
+    if one.workers is not None:
+        told = one.workers
+        output.say(
+            f"workers      {told.hours:.2f} hours at {usd(told.price_microusd_per_h)}: "
+            f"{usd(told.cost_microusd)}, "
+            f"in no limit and not in the above; {told.rests_on}"
+        )
+    output.say(f"rests on     {one.events:,} entries of the flight recorder; the limits on the ledger")
+    if one.flags:
+        output.say()
+        show_flags(one.flags)
+
+
+def show_rows(one: ReportView) -> None:
+    """What it went to, with bars on a terminal."""
+    from chimera.core.money import usd
+    from chimera.core.usage import By
+
+    if not one.rows:
+        return output.say("nothing was charged in this span")
+    most = max(row.cost_microusd for row in one.rows)
+    bars = sys.stdout.isatty()
+
+    def cells(row: RowView) -> tuple[str, ...]:
+        bar = "█" * round(BAR * max(0, row.cost_microusd) / most) if bars and most > 0 else ""
+        return (
+            *(row.keys[key] for key in one.by),
+            usd(row.cost_microusd),
+            f"{row.calls:,}",
+            f"{row.input_tokens:,}",
+            f"{row.output_tokens:,}",
+            f"{row.refused:,}",
+            *((bar,) if bars else ()),
+        )
+
+    titles = (*(key.upper() for key in one.by), "COST", "CALLS", "TOKENS IN", "OUT", "REFUSED")
+    output.table((*titles, "") if bars else titles, [cells(row) for row in one.rows])
+    if bars and one.by == (By.DAY,) and len(one.rows) > 1:
+        output.say(sparkline([row.cost_microusd for row in one.rows]))
+    if one.folded:
+        output.say(f"{one.folded:,} charges are in the row (others): ask for less at once")
+    return None
+
+
+def sparkline(values: Sequence[int]) -> str:
+    """Values as a line of blocks, the greatest the highest."""
+    most = max(*values, 1)
+    return "".join(SPARKS[min(len(SPARKS) - 1, max(0, value) * len(SPARKS) // most)] for value in values)
+
+
+def show_levels(levels: Sequence[LevelView], now: datetime) -> None:
+    """Limits for people; nothing where there is none."""
+    if levels:
+        rows = [_level(level, now) for level in levels]
+        output.table(("LIMIT", "OF", "SPENT", "HELD", "LEFT", "RESETS", "NOTHING LEFT"), rows)
+
+
+def _level(level: LevelView, now: datetime) -> tuple[str, ...]:
+    from chimera.core.money import usd
+
+    if level.cap_at is not None:
+        cap = "now" if level.left_microusd == 0 else f"in {lasting(level.cap_at - now)}"
+    else:
+        cap = "not before" if level.microusd_per_h is not None else "-"
+    return (
+        f"{level.level} {level.mission_id}".strip(),
+        usd(level.limit_microusd),
+        usd(level.settled_microusd),
+        usd(level.held_microusd),
+        usd(level.left_microusd),
+        f"in {lasting(level.resets_at - now)}" if level.resets_at else "never",
+        cap,
+    )
+
+
+def lasting(span: timedelta) -> str:
+    """``2 d 3 h``, ``5 min``: two units at most."""
+    seconds = max(0, round(span.total_seconds()))
+    days, hours, minutes = seconds // 86_400, seconds // 3_600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days:,} d {hours} h" if days < 100 else f"{days:,} d"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{seconds} s"
+
+
+def show_flags(flags: Sequence[FlagView]) -> None:
+    """Flags for people."""
+    from chimera.core.money import usd
+
+    rows = [
+        (
+            f"{one.level} {one.mission_id}".strip(),
+            one.kind,
+            f"{one.count:,}",
+            f"{one.last_at:%Y-%m-%d %H:%M:%SZ}",
+            usd(one.amount_microusd),
+            usd(one.fits_microusd),
+        )
+        for one in flags
+    ]
+    output.table(("REFUSED BY", "KIND", "TIMES", "LAST", "LARGEST", "WOULD HAVE FIT"), rows)
+    output.say("seen: `chimera spend ack LEVEL` (or --all); refused again, it comes back")
+
+
+@app.command()
+def flags(output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key = "") -> None:
+    """What limits refused and nobody has acknowledged, the last refused first.
+
+    \b
+    Example:
+      chimera spend flags
+    """
+    found = ask(url, api_key_file, lambda client: client.flags())
+    if output_format is Format.JSON:
+        return output.document(found)
+    if not found:
+        return output.note("nothing was refused since somebody looked")
+    return show_flags(found)
+
+
+@app.command()
+def ack(
+    levels: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[LEVEL]...", help="As `chimera spend flags` names it; `mission MISSION` in quotes."
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every flag there is.")] = False,
+    comment: Annotated[str, typer.Option("--comment", "-m", help="Kept in the flight recorder.")] = "",
+    output_format: Output = Format.TEXT,
+    url: Url = "",
+    api_key_file: Key = "",
+) -> None:
+    """Say that refusals are seen: their flags go, and come back when the same is refused again.
+
+    \b
+    Examples:
+      chimera spend ack tenant/day -m "known: the import of today"
+      chimera spend ack --all
+    """
+    if bool(levels) == every:
+        raise ConfigurationError("say which: one LEVEL or more, or --all")
+    operation = uuid.uuid4().hex
+    count = ask(
+        url,
+        api_key_file,
+        lambda client: client.acknowledge(
+            levels or (), every=every, comment=comment, idempotency_key=operation
+        ),
+    )
+    if output_format is Format.JSON:
+        return output.document({"acknowledged": count})
+    return output.say(f"{output.counted(count, 'flag')} acknowledged")
+
+
+@app.command()
+def audit(
+    tenants: Annotated[
+        list[str] | None, typer.Option("--tenant", help="Of this tenant alone; repeatable.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="INVOICE.CSV", help="Compare charges with a provider's invoice.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT=COLUMN",
+            help="Where the invoice has id, day, model, amount, currency; repeatable. Else found by name.",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="THEIRS=OURS", help="What the invoice calls a model; repeatable."),
+    ] = None,
+    date_format: Annotated[str, typer.Option(help="Of the invoice's days, as strptime has it.")] = "",
+    tolerance: Annotated[str, typer.Option(help="What may differ: USD as 0.01, or a share as 0.5%.")] = "0",
+    since: Annotated[str, typer.Option(help="The first day that counts; else the invoice's first.")] = "",
+    until: Annotated[str, typer.Option(help="The last day that counts; else the invoice's last.")] = "",
+    output_format: Output = Format.TEXT,
+) -> None:
+    """Whether the books are right: each ledger recomputed from its flight recorder. Exits 1 on any drift.
+
+    With --against, what was charged is compared with a provider's invoice instead: by request where the
+    invoice names them, else by day and model. For the operator: it asks Redis and the blob store, no key. It
+    changes nothing, and works beside a fleet at work.
+
+    \b
+    Examples:
+      chimera spend audit
+      chimera spend audit --tenant acme -o json
+      chimera spend audit --against invoice.csv --tolerance 0.01
+      chimera spend audit --against usage.csv --column amount=Cost --column day="Usage date"
+    """
+    if against is not None:
+        found = invoiced(
+            against,
+            tenants,
+            columns=pairs(column, "--column", ("id", "day", "model", "amount", "currency")),
+            aliases=pairs(model, "--model"),
+            date_format=date_format,
+            tolerance=tolerance,
+            days=(since, until),
+        )
+        if output_format is Format.JSON:
+            output.document(found)
+        else:
+            show_comparison(found)
+        output.leave(Exit.COMPLETED if found.within else Exit.FAILED)
+    audits = audited(tenants)
+    if output_format is Format.JSON:
+        output.document(audits)
+    else:
+        for one in audits:
+            show_audit(one)
+        if not audits:
+            output.note("there is no tenant")
+    output.leave(Exit.COMPLETED if all(one.sound for one in audits) else Exit.FAILED)
+
+
+def pairs(given: Sequence[str] | None, option: str, known: Sequence[str] = ()) -> dict[str, str]:
+    """``("amount=Cost",)`` → a mapping. Raises ConfigurationError."""
+    found = {}
+    for one in given or ():
+        name, sign, value = one.partition("=")
+        if not (sign and name and value) or (known and name not in known):
+            what = f", with one of {', '.join(known)} before the sign" if known else ""
+            raise ConfigurationError(f"{option}: {one!r} is no pair: write A=B{what}")
+        found[name] = value
+    return found
+
+
+async def _named(base: Base, tenants: Sequence[str] | None) -> list[str]:
+    there = await base.tenants.names()
+    if unknown := sorted(set(tenants or ()) - set(there)):
+        raise ConfigurationError(f"there is no tenant {unknown[0]!r}: `chimera tenant list` shows them")
+    return sorted(set(tenants)) if tenants else there
+
+
+def audited(tenants: Sequence[str] | None) -> list[AuditView]:
+    """The audit of these tenants, or of all."""
+    from chimera.runtime.auditing import audit as audit_one
+
+    async def everybody(base: Base) -> list[AuditView]:
+        return [await audit_one(base.of(one), one) for one in await _named(base, tenants)]
+
+    return at_base(everybody)
+
+
+def invoiced(
+    path: Path,
+    tenants: Sequence[str] | None,
+    *,
+    columns: dict[str, str],
+    aliases: dict[str, str],
+    date_format: str,
+    tolerance: str,
+    days: tuple[str, str],
+) -> Comparison:
+    """An invoice compared with what these tenants, or all, were charged."""
+    from chimera.core.invoice import Comparing, Tolerance, read
+    from chimera.runtime.auditing import compare_charges
+
+    now = datetime.now(UTC)
+    first, last = instant(days[0], now, "--since"), instant(days[1], now, "--until")
+    try:
+        comparing = Comparing(Tolerance.parse(tolerance), first and first.date(), last and last.date())
+    except ValueError as exc:
+        raise ConfigurationError(f"--tolerance: {exc}") from exc
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            comparing.invoiced(read(lines, columns, aliases=aliases, date_format=date_format))
+    except OSError as exc:
+        raise ConfigurationError(f"{path} cannot be read ({exc.strerror}): check the path") from exc
+    except InvalidRequest as exc:
+        raise InvalidRequest(f"{path}: {exc}") from exc
+
+    async def compare(base: Base) -> Comparison:
+        await compare_charges([base.of(one) for one in await _named(base, tenants)], comparing)
+        return comparing.result()
+
+    return at_base(compare)
+
+
+def show_audit(one: AuditView) -> None:
+    """An audit for people."""
+    from chimera.core.money import usd
+
+    output.say(
+        f"{one.tenant}: {one.checked:,} figures of the ledger, {one.entries:,} entries about money, up to "
+        "entry "
+        f"{one.seq:,}: {'no drift' if one.sound else f'{len(one.drifts)} differ'}"
+    )
+    for drift in one.drifts:
+        output.say(f"  {drift}")
+    for what in one.wrong:
+        output.say(f"  {what}")
+    if one.lost:
+        output.say(
+            f"  the store lost {one.lost:,} archived entries in restarts, charges of "
+            f"{usd(one.lost_microusd)} among "
+            "them: spent, and in no limit"
+        )
+
+
+def show_comparison(found: Comparison) -> None:
+    """A comparison with an invoice for people."""
+    span = f", {found.since} to {found.until}" if found.since else ""
+    output.say(
+        f"by {found.by}{span}: {found.lines:,} lines, {found.charges:,} charges, {found.matched:,} agree"
+    )
+    output.say(f"invoice ${found.invoice_usd:,}, ledger ${found.ledger_usd:,}")
+    for title, some in (
+        ("only on the invoice", found.only_invoice),
+        ("only in the ledger", found.only_ledger),
+        ("differs", found.differs),
+    ):
+        for one in some:
+            output.say(f"  {title}: {one.what}{_sides(one)}")
+    if found.more:
+        output.say(f"  and {found.more:,} more")
+    if found.without_id_usd:
+        output.say(
+            f"${found.without_id_usd:,} was charged without a request's id: such calls never said what they "
+            "cost"
+        )
+    output.say("agrees within the tolerance" if found.within else "does not agree")
+
+
+def _sides(one: Difference) -> str:
+    parts = []
+    if one.invoice_usd is not None:
+        lines = ", ".join(map(str, one.lines))
+        parts.append(f"${one.invoice_usd:,} invoiced (line {lines})")
+    if one.ledger_usd is not None:
+        parts.append(f"${one.ledger_usd:,} charged")
+    return f": {', '.join(parts)}" if parts else ""
