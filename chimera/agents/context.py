@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chimera.agents.proposals import Proposals
+from chimera.agents.secrets import Secrets
 from chimera.core.action import Action
 from chimera.core.task import Task
 
@@ -58,6 +59,7 @@ class Context:
         cancellation: set when the attempt's work is no longer wanted.
         report: where `progress` goes; any thread may call it.
         proposals: where `propose` goes.
+        secrets: the tenant's own, by name: ``ctx.secrets["CRM_TOKEN"]``. What is printed of it are names.
     """
 
     tenant: str
@@ -72,6 +74,7 @@ class Context:
     cancellation: asyncio.Event = field(default_factory=asyncio.Event)
     report: Callable[[str], None] = unheard
     proposals: Proposals = field(default_factory=Proposals)
+    secrets: Secrets = field(default_factory=Secrets)
 
     @property
     def cancelled(self) -> bool:
