@@ -500,7 +500,7 @@ def is_secret(field: FieldInfo) -> bool:
     return SecretStr in (field.annotation, *get_args(field.annotation))
 
 
-NOT_SETTINGS = frozenset({"CHIMERA_FLEET_ID", "CHIMERA_DOOR"})
+NOT_SETTINGS = frozenset({"CHIMERA_FLEET_ID", "CHIMERA_DOOR", "CHIMERA_CELLS"})
 """What a local fleet tells its own processes."""
 
 

@@ -27,6 +27,8 @@ from chimera.settings import PREFIX
 from chimera.telemetry.redaction import conceal
 
 COMMAND = (sys.executable, "-P", "-m", CELL)
+CELLS = "CHIMERA_CELLS"
+"""The variable that names a directory for those of cells; a local fleet sets it, and removes it."""
 READY = b"ready\n"
 """What a spare's cell says when its agents are imported."""
 
@@ -102,7 +104,7 @@ class Home:
     """A directory of one cell's own. Whoever dies without removing its own leaves that to the next."""
 
     def __init__(self) -> None:
-        base = Path(tempfile.gettempdir()) / f"chimera-cells-{os.getuid()}"
+        base = Path(os.environ.get(CELLS) or Path(tempfile.gettempdir()) / f"chimera-cells-{os.getuid()}")
         base.mkdir(mode=0o700, exist_ok=True)
         if base.lstat().st_uid != os.getuid() or base.is_symlink():
             raise PermissionError(
