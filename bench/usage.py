@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from chimera.serving.titles import CELL
+
 EVERY_S = 0.25
 KINDS = (
     ("ray::WorkerActor", "worker"),
@@ -29,6 +31,8 @@ OURS = ("worker", "judge", "orchestrator", "gateway", "governor", "redis")
 def kind_of(command_line: list[str]) -> str:
     """What a process of a fleet is."""
     text = " ".join(command_line)
+    if CELL in command_line:
+        return "worker"
     for begins, kind in KINDS:
         if text.startswith(begins) or os.path.basename(text.split(" ", 1)[0]).startswith(begins):
             return kind

@@ -32,7 +32,10 @@ MIN_KEEP_S = 300
 class Settings(BaseSettings):
     """All settings. Frozen; build with `load`, not with the constructor."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
+    # Hidden: a traceback would show a secret that does not fit.
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, hide_input_in_errors=True
+    )
 
     # Where things are
     url: str = Field(
@@ -236,7 +239,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1_000,
         description="Warm processes that belong to no tenant and are one's within milliseconds: so many "
-        "tenants at once wake without waiting for a worker's or a node's start. Each takes about 100 MiB.",
+        "tenants at once wake without waiting for a worker's or a node's start. Each takes about 180 MiB.",
     )
     plan_window: int = Field(
         2_000,
@@ -425,6 +428,32 @@ class Settings(BaseSettings):
         description="The embedded Redis' appendfsync: `everysec` may lose about 2 s of writes in a crash.",
     )
 
+    # Isolation
+    enclosure: Literal["auto", "require", "off"] = Field(
+        "auto",
+        description="What agents' processes may touch is bounded by the kernel (Landlock, seccomp): `auto` "
+        "as far as it can, `require` or no worker starts, `off` not at all.",
+    )
+    agent_reads: str = Field(
+        "",
+        description="Comma-separated files and directories that agents may read, beside Python, the system's "
+        "libraries and the files of CHIMERA_AGENTS.",
+    )
+    agent_writes: str = Field(
+        "",
+        description="Comma-separated directories that agents may write, beside a temporary one of their own.",
+    )
+    agent_env: str = Field(
+        "",
+        description="Comma-separated variables that agents get although their names look like secrets. "
+        "Every tenant's agents see them.",
+    )
+    tenant_secrets_dir: Path | None = Field(
+        None,
+        description="Where tenants' secrets are: a file `<tenant>/<NAME>` each, read by the hub alone. "
+        "`MODEL_API_KEY` is the tenant's own model key; agents find all in `ctx.secrets`.",
+    )
+
     # Telemetry
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least level that is written."
@@ -528,6 +557,22 @@ class Settings(BaseSettings):
         return self.blob_url or str(self.state_dir / "blobs")
 
 
+class GivenSettings(Settings):
+    """Settings that are handed over: this process's environment adds nothing to them."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, alone."""
+        return (init_settings,)
+
+
 class SecretFiles(PydanticBaseSettingsSource):
     """Reads ``CHIMERA_<FIELD>_FILE`` for each secret that has no variable of its own."""
 
@@ -557,7 +602,7 @@ def is_secret(field: FieldInfo) -> bool:
     return SecretStr in (field.annotation, *get_args(field.annotation))
 
 
-NOT_SETTINGS = frozenset({"CHIMERA_FLEET_ID", "CHIMERA_DOOR"})
+NOT_SETTINGS = frozenset({"CHIMERA_FLEET_ID", "CHIMERA_DOOR", "CHIMERA_CELLS"})
 """What a local fleet tells its own processes."""
 
 

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chimera.agents.proposals import Proposals
+from chimera.agents.secrets import Secrets
 from chimera.core.action import Action
 from chimera.core.task import Task
 from chimera.errors import FleetUnavailable
@@ -60,6 +61,7 @@ class Context:
         hub_url: where the hub answers, for calls that are no `model`'s; "" where there is none.
         report: where `progress` goes; any thread may call it.
         proposals: where `propose` goes.
+        secrets: the tenant's own, by name: ``ctx.secrets["CRM_TOKEN"]``. What is printed of it are names.
     """
 
     tenant: str
@@ -75,6 +77,7 @@ class Context:
     hub_url: str = ""
     report: Callable[[str], None] = unheard
     proposals: Proposals = field(default_factory=Proposals)
+    secrets: Secrets = field(default_factory=Secrets)
 
     @property
     def cancelled(self) -> bool:

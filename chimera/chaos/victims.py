@@ -9,7 +9,7 @@ import psutil
 from chimera.serving.local import remains
 from chimera.serving.local.process import ProcessId
 from chimera.serving.local.state import Fleet, StateDir
-from chimera.serving.titles import PARTS, WORKER
+from chimera.serving.titles import PARTS, is_worker
 from chimera.settings import Settings
 from chimera.store.connection import connect
 from chimera.store.elections import Election
@@ -49,7 +49,7 @@ class Victims:
             raise LookupError("no worker has work")
         tenant, name, pid = sorted(found)[int(chance * len(found))]
         process = ProcessId.of(pid)
-        if process is None or not process.command_line()[0].startswith(WORKER):
+        if process is None or not is_worker(pid):
             raise LookupError(f"worker {name} is gone")
         return tenant, name, process
 

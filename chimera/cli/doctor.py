@@ -73,6 +73,8 @@ def examine(url: str, api_key_file: str) -> Iterator[Problem]:
     if not remote:
         yield from packages()
         yield from state(environment.state_dir)
+        yield from enclosure(environment)
+    yield from secrets(environment)
     yield from agents(environment)
     yield from run(hub(url, api_key_file))
 
@@ -99,6 +101,32 @@ def state(directory: Path) -> Iterator[Problem]:
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         yield Problem(f"{directory} cannot be written", "set CHIMERA_STATE_DIR to a directory of yours")
+
+
+def enclosure(environment: Settings) -> Iterator[Problem]:
+    """Whether this kernel can bound what agents touch."""
+    from chimera.serving.enclosure import version
+
+    if environment.enclosure != "off" and not version():
+        yield Problem(
+            "agents' files are not bounded here: this kernel has no Landlock",
+            "use Linux 5.13 or newer with Landlock switched on, or accept it with CHIMERA_ENCLOSURE=off",
+        )
+
+
+def secrets(environment: Settings) -> Iterator[Problem]:
+    """Whether tenants' secrets can be used, where they are on this machine."""
+    directory = environment.tenant_secrets_dir
+    if directory is None or not directory.is_dir():
+        return
+    from chimera.runtime.secrets import TenantSecrets
+
+    read = TenantSecrets(directory)
+    for tenant in sorted(path.name for path in directory.iterdir() if path.is_dir()):
+        try:
+            read.of(tenant)
+        except ChimeraError as exc:
+            yield Problem(f"tenant {tenant} gets no worker", str(exc))
 
 
 def agents(environment: Settings) -> Iterator[Problem]:

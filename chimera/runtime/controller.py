@@ -58,6 +58,13 @@ class Backend(Protocol):
         """Begin a worker, or a spare when no tenant is named; returns before it beats."""
         ...
 
+    async def equip(self, workers: Mapping[str, str]) -> None:
+        """See that each worker has what its tenant's work takes, and a spare ("") what waiting takes.
+
+        Again is harmless; what a worker lacks, or what has changed since, is given to it.
+        """
+        ...
+
     async def list(self) -> dict[str, str]:
         """Workers that exist (alive or starting): id → tenant; "" for a spare, whosever it has become."""
         ...
@@ -146,6 +153,7 @@ class FleetController(Service):
         listed = await self._backend.list()
         bound = await self._reserve.look(listed)
         existing = {worker: tenant for worker, tenant in listed.items() if tenant} | bound
+        await self._backend.equip(listed | bound)
         await self._bury(existing)
         tenants = await self._base.tenants.names()
         swarms: dict[str, Swarm] = {}

@@ -26,6 +26,7 @@ from chimera.agents.models.client import ModelClient
 from chimera.agents.proposals import Proposals
 from chimera.agents.registry import Registered, Registry
 from chimera.agents.result import as_json
+from chimera.agents.secrets import Secrets
 from chimera.core.lease import Claim
 from chimera.core.task import Task, TaskContext, TaskStatus
 from chimera.errors import (
@@ -90,6 +91,7 @@ class Executor:
         tasks: TaskStore,
         briefs: Briefs,
         model_for: Callable[[Claim, str, float], ModelClient],
+        secrets: Secrets | None = None,
     ) -> None:
         self._settings = settings
         self._tenant = tenant
@@ -97,6 +99,8 @@ class Executor:
         self._tasks = tasks
         self._briefs = briefs
         self._model_for = model_for
+        self.secrets = secrets or Secrets()
+        """The tenant's, for attempts that begin from now on."""
         # A thread whose attempt timed out runs on until its agent returns: leave room for some.
         self._threads = ThreadPoolExecutor(2 * settings.slots, thread_name_prefix="agent")
         self._strays: set[Future[Any]] = set()
@@ -138,6 +142,7 @@ class Executor:
                 cancellation=cancellation,
                 report=lambda text: log.info("agent.progress", text=text),
                 proposals=proposals,
+                secrets=self.secrets,
             )
             async with asyncio.timeout(timeout_s):
                 result = await self._run(registered, task, context)

@@ -41,6 +41,7 @@ from chimera.runtime.base import Base
 from chimera.runtime.briefs import Brief, Briefs
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.desk import Desk, LeasedPurse
+from chimera.runtime.modelkeys import TenantModels
 from chimera.runtime.service import Service
 from chimera.runtime.turns import Gate, Turns
 from chimera.store.connection import end
@@ -77,7 +78,7 @@ class Judge(Service):
         self._named: set[str] = set()
         self._bulkhead = Bulkhead(self.name)
         self._detector = boundaries.detector()
-        self._models = Models(base.settings)
+        self._models = TenantModels(base.settings)
         self._briefs: dict[str, Briefs] = {}
         self._desks: dict[str, Desk] = {}
         self._held: dict[tuple[str, str], Review] = {}
@@ -279,21 +280,22 @@ class Judge(Service):
         author = str(stage.options.get("model", "")) or settings.model
 
         @cache
-        def client() -> ModelClient:
-            return self._model_for(tenant, review)
+        def client(models: Models) -> ModelClient:
+            return self._model_for(tenant, review, models)
 
         def asker(policy: LlmPolicy) -> Asker:
             model = policy.model or settings.judge_model or settings.model
 
             async def ask(prompt: str, schema: dict[str, Any]) -> dict[str, Any]:
-                answer = await client().structured(prompt, schema, model=model or None)
+                asked = client(await self._models.of(tenant))
+                answer = await asked.structured(prompt, schema, model=model or None)
                 return dict(answer)
 
             return Asker(ask, self_judging=model == author)
 
         return asker
 
-    def _model_for(self, tenant: str, review: Review) -> ModelClient:
+    def _model_for(self, tenant: str, review: Review, models: Models) -> ModelClient:
         desk = self._desks.get(tenant)
         if desk is None:
             desk = self._desks[tenant] = Desk(
@@ -305,7 +307,7 @@ class Judge(Service):
             )
             desk.start()
         return ModelClient(
-            models=self._models,
+            models=models,
             purse=LeasedPurse(desk, review.task_id, review.token, review.round),
             agent="judge",
             # The work is to judge this result, once more when judging it failed. A judge cannot know

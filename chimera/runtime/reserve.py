@@ -50,6 +50,7 @@ class Reserve:
         while self._waiting:
             spare = self._waiting.pop(0)
             if await self._store.bind(spare, tenant) == tenant:
+                await self._backend.equip({spare: tenant})
                 log.info("spare.given", tenant=tenant, worker=spare)
                 return spare
         return None

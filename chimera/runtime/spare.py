@@ -2,7 +2,7 @@
 
 While it waits it has no tenant's name and touches no tenant's keys. It learns whom it serves once, from the
 record that makes it theirs, and never waits again: when its work is over its process ends, and the fleet
-controller starts another.
+controller starts another. What it takes to work for them the controller gives it then (`runtime.outfit`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import structlog
 
 from chimera.errors import StoreError
 from chimera.runtime.service import backoff_s
-from chimera.store.connection import Redis
+from chimera.settings import Settings
+from chimera.store.connection import Redis, connect
 from chimera.store.spares import DISMISSED, SpareBell, SpareStore
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,16 @@ SWEEP_S = 5.0
 def warm() -> None:
     """Import what a worker's first call of a model would otherwise wait seconds for."""
     importlib.import_module("chimera.agents.models.providers")
+
+
+async def wait(settings: Settings, spare: str) -> str | None:
+    """The same as `bound`, over connections of its own that are gone when it is over."""
+    redis, blocking = connect(settings), connect(settings, blocking=True)
+    try:
+        return await bound(redis, blocking, spare)
+    finally:
+        await redis.aclose()
+        await blocking.aclose()
 
 
 async def bound(redis: Redis, blocking: Redis, spare: str) -> str | None:

@@ -20,6 +20,7 @@ from structlog.contextvars import bind_contextvars
 
 from chimera.agents.models.client import ModelClient, Models
 from chimera.agents.registry import Registry
+from chimera.agents.secrets import Secrets
 from chimera.core.lease import Claim, Renewal
 from chimera.core.task import Priority
 from chimera.errors import LeaseLost, StoreError
@@ -56,6 +57,7 @@ class Worker:
         sync: a client of its own for the heartbeat's thread.
         stuck: told, from that thread, when the event loop will not come back (see `Renewer`).
         node: the id of the cluster's node that it is on: the operator may name it by that.
+        secrets: the tenant's, for its agents.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Worker:
         sync: SyncRedis,
         stuck: Callable[[], None] = lambda: None,
         node: str = "",
+        secrets: Secrets | None = None,
     ) -> None:
         self.tenant = tenant
         self.worker_id = worker_id
@@ -78,7 +81,9 @@ class Worker:
         self._briefs = Briefs(MissionStore(redis, tenant))
         self._desk = Desk(redis, blocking, tenant, worker_id, wait_s=settings.reserve_wait_s)
         self._bell = Bell(blocking, tenant)
-        self._executor = Executor(settings, tenant, registry, self._tasks, self._briefs, self._model_for)
+        self._executor = Executor(
+            settings, tenant, registry, self._tasks, self._briefs, self._model_for, secrets
+        )
         self._more = asyncio.Event()
         """Something changed that may make another claim worthwhile."""
         self._slots = Slots(self._freed)
@@ -101,6 +106,11 @@ class Worker:
         self._hurry_at = float("inf")
         """From then on (this process's clock) a drained worker keeps only what is of high priority."""
         self._idle_since = time.monotonic()
+
+    def equip(self, settings: Settings, secrets: Secrets) -> None:
+        """Take over new secrets, and a new model key: for attempts, and calls, that begin from now on."""
+        self._executor.secrets = secrets
+        self._models.use_key(settings.model_api_key)
 
     def drain(self, within_s: float | None = None, last_s: float | None = None) -> None:
         """Take no more work; `run` returns once what is under way is handed in, or back.

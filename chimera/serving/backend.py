@@ -7,14 +7,23 @@ import importlib
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 import ray
+import structlog
 from ray.util import list_named_actors
 
-from chimera.serving.actors import WorkerActor
+from chimera.errors import ConfigurationError
+from chimera.runtime.outfit import Outfit
+from chimera.runtime.outfitter import outfit, outfit_of_spare
+from chimera.runtime.secrets import TenantSecrets
+from chimera.serving.shell import WorkerActor
 from chimera.serving.titles import is_worker
+from chimera.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 NAMESPACE = "swarm"
 PREFIX, SPARE = "worker", "spare"
@@ -24,16 +33,28 @@ PLACE = {PREFIX: "swarm", SPARE: "spare"}
 
 class RayBackend:
     """See `chimera.runtime.controller.Backend`. An actor's name is ``worker/<tenant>/<worker id>``; a spare's
-    is ``spare//<worker id>``, also when it has become a tenant's."""
+    is ``spare//<worker id>``, also when it has become a tenant's.
 
-    def __init__(self) -> None:
+    Args:
+        settings: the hub's own, with all that workers' are derived from.
+    """
+
+    def __init__(self, settings: Settings) -> None:
         self._actor = ray.remote(WorkerActor)
+        self._settings = settings
+        self._secrets = TenantSecrets(settings.tenant_secrets_dir)
+        self._names: dict[str, str] = {}
+        self._actors: dict[str, Any] = {}
+        self._given: dict[str, Outfit] = {}
+        self._unusable: dict[str, str] = {}
+        """Tenants whose workers cannot be given anything, and why."""
 
     async def start(self, tenant: str, worker_id: str) -> None:
         """Ask Ray for the actor; Ray finds it a node with a free place."""
         kind = PREFIX if tenant else SPARE
-        self._actor.options(
-            name=f"{kind}/{tenant}/{worker_id}",
+        name = self._names[worker_id] = f"{kind}/{tenant}/{worker_id}"
+        self._actors[worker_id] = self._actor.options(
+            name=name,
             namespace=NAMESPACE,
             lifetime="detached",
             max_restarts=0,
@@ -41,6 +62,42 @@ class RayBackend:
             num_cpus=0,
             resources={PLACE[kind]: 1},
         ).remote(tenant, worker_id)
+        await self.equip({worker_id: tenant})
+
+    async def equip(self, workers: Mapping[str, str]) -> None:
+        """Hand over outfits, as arguments of a call: those go from this process to the actor's, and Ray keeps
+        no copy that it shows to anybody."""
+        outfits = {
+            tenant: await asyncio.to_thread(self._outfit, tenant) for tenant in sorted(set(workers.values()))
+        }
+        for worker_id, tenant in workers.items():
+            made = outfits[tenant]
+            if made is None or self._given.get(worker_id) == made:
+                continue
+            if (actor := await self._find(worker_id)) is not None:
+                actor.equip.remote(made.model_dump_json().encode())
+                self._given[worker_id] = made
+
+    def _outfit(self, tenant: str) -> Outfit | None:
+        if not tenant:
+            return outfit_of_spare(self._settings)
+        try:
+            made = outfit(self._settings, tenant, self._secrets.of(tenant))
+        except ConfigurationError as exc:
+            if self._unusable.get(tenant) != str(exc):
+                log.error("worker.unequipped", tenant=tenant, message=str(exc))
+            self._unusable[tenant] = str(exc)
+            return None
+        self._unusable.pop(tenant, None)
+        return made
+
+    async def _find(self, worker_id: str) -> Any:
+        if worker_id not in self._actors and worker_id in self._names:
+            with suppress(ValueError):  # it has just ended
+                self._actors[worker_id] = await asyncio.to_thread(
+                    ray.get_actor, self._names[worker_id], namespace=NAMESPACE
+                )
+        return self._actors.get(worker_id)
 
     async def spare_places(self) -> int:
         """As the nodes of the cluster offer them together."""
@@ -50,12 +107,15 @@ class RayBackend:
     async def list(self) -> dict[str, str]:
         """Named actors that are alive or starting."""
         found = await asyncio.to_thread(list_named_actors, all_namespaces=True)
-        workers = {}
+        workers, names = {}, {}
         for actor in found:
             kind, _, rest = actor["name"].partition("/")
             tenant, _, worker_id = rest.partition("/")
             if actor["namespace"] == NAMESPACE and kind in PLACE and worker_id:
-                workers[worker_id] = tenant
+                workers[worker_id], names[worker_id] = tenant, actor["name"]
+        self._names = names
+        self._actors = {one: actor for one, actor in self._actors.items() if one in names}
+        self._given = {one: made for one, made in self._given.items() if one in names}
         return workers
 
     async def leaving(self) -> set[str]:

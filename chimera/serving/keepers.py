@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+import json
+import os
+import sys
 from typing import Any
 
 import ray
 import structlog
 from ray.exceptions import RayActorError
 
-from chimera import settings as configuration
-from chimera.agents.registry import Registered, Registry
 from chimera.errors import BackendError, ConfigurationError
+from chimera.runtime.base import Base
+from chimera.runtime.outfitter import outfit_of_nobody
 from chimera.runtime.service import Service
 from chimera.serving.actors import GovernorActor
-from chimera.store.catalogue import Catalogue
-from chimera.telemetry.logs import configure
+from chimera.serving.warden import Home, inherited, surroundings
 
 log = structlog.get_logger(__name__)
 
 NAME, NAMESPACE = "governor", "hub"
 PING_S = 10
+DESCRIBING = "chimera.serving.describing"
 
 
 class GovernorKeeper(Service):
@@ -55,30 +57,26 @@ def _governor() -> Any:
     )
 
 
-async def publish_catalogue(catalogue: Catalogue) -> None:
-    """Publish the registered agents, read in a process of its own: the hub runs no agent's code.
+async def publish_catalogue(base: Base) -> None:
+    """Publish the registered agents, as a process of their own describes them: the hub runs no agent's code.
 
     Raises:
         ConfigurationError: a module of CHIMERA_AGENTS cannot be read.
+        BackendError: that process failed.
     """
-    try:
-        agents = await ray.remote(num_cpus=0, max_retries=2)(_registered).remote()
-    except ray.exceptions.RayTaskError as exc:
-        # Ray wraps what the task raised; the operator wants to read the sentence itself.
-        cause = exc.cause
-        raise (cause if isinstance(cause, ConfigurationError) else BackendError(str(cause))) from None
-    await catalogue.publish(agents)
-
-
-def _registered() -> dict[str, dict[str, Any]]:
-    """By name. It needs no Redis: what imports agents' code logs in nowhere."""
-    settings = configuration.load()
-    configure(settings, role="catalogue", stream="stdout")
-    registry = Registry.load(settings.agents)
-    return {name: about(registry.get(name)) for name in registry}
-
-
-def about(agent: Registered) -> dict[str, Any]:
-    """An agent's catalogue record: JSON."""
-    schema = None if agent.options is None else agent.options.model_json_schema()
-    return {**asdict(agent.info), "options_schema": schema}
+    with Home() as home:
+        described = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", DESCRIBING),
+            env={**inherited(os.environ), "TMPDIR": str(home)},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        nobodys = outfit_of_nobody(base.settings).model_dump()
+        asked = json.dumps({"outfit": nobodys, **surroundings()}).encode() + b"\n"
+        said, _ = await described.communicate(asked)
+    answer = json.loads(said or b"{}")
+    if "error" in answer:
+        raise ConfigurationError(answer["error"])
+    if "agents" not in answer:
+        raise BackendError(f"the agents cannot be described: that process ended with {described.returncode}")
+    await base.catalogue.publish(answer["agents"])

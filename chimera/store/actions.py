@@ -13,6 +13,7 @@ from chimera.errors import NotFound
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Refusal, Scripts
+from chimera.telemetry.redaction import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class ActionStore:
                     one.token,
                     one.outcome.value,
                     round(one.delay_s * 1e6),
-                    one.answer,
+                    redact(one.answer),
                 )
             ),
         )

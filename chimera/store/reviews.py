@@ -11,6 +11,7 @@ from chimera.errors import Conflict, NotFound, StaleVerdict
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Refusal, Scripts
+from chimera.telemetry.redaction import redact
 
 
 def _judged(review: Review) -> str:
@@ -73,7 +74,7 @@ class ReviewStore:
             max_stale,
             *(
                 field
-                for review, verdict in verdicts
+                for review, verdict in ((review, _redacted(verdict)) for review, verdict in verdicts)
                 for field in (
                     review.task_id,
                     review.token,
@@ -109,7 +110,7 @@ class ReviewStore:
             *(
                 field
                 for review, why, counts in reviews
-                for field in (review.task_id, review.token, int(counts), why[:2000])
+                for field in (review.task_id, review.token, int(counts), redact(why)[:2000])
             ),
         )
 
@@ -154,3 +155,14 @@ class ReviewStore:
             if status is None:
                 raise NotFound(f"there is no task {task_id!r}")
             raise Conflict(f"task {task_id} does not wait for a human: it is {status}")
+
+
+def _redacted(verdict: Verdict) -> Verdict:
+    """What a judge says of a result may cite it, or what failed on the way. The result itself stays."""
+    if not verdict.feedback and not any(one.feedback for one in verdict.opinions):
+        return verdict
+    opinions = tuple(
+        one.model_copy(update={"feedback": redact(one.feedback)}) if one.feedback else one
+        for one in verdict.opinions
+    )
+    return verdict.model_copy(update={"feedback": redact(verdict.feedback), "opinions": opinions})

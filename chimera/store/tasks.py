@@ -16,6 +16,7 @@ from chimera.store.connection import Redis, ask, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.reach import Reach
 from chimera.store.scripts import Refusal, Scripts, SyncScripts, lease_lost, under_term
+from chimera.telemetry.redaction import redact
 
 POISON_AFTER = 3
 """Workers that died with a task, and with no other suspect, before it counts as poisoned."""
@@ -419,7 +420,13 @@ def _end_fields(ended: Sequence[Ended]) -> list[str | int]:
     return [
         field
         for one in ended
-        for field in (one.task_id, one.token, one.kind, round(one.delay_s * 1e6), one.detail[:2000])
+        for field in (
+            one.task_id,
+            one.token,
+            one.kind,
+            round(one.delay_s * 1e6),
+            redact(one.detail)[:2000],
+        )
     ]
 
 

@@ -26,7 +26,8 @@ from typing import Any, Literal, Protocol, TextIO
 import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars, get_contextvars
 
-from chimera.telemetry.record import CONTEXT, LogRecord, entry, redact, render
+from chimera.telemetry.record import CONTEXT, LogRecord, entry, render
+from chimera.telemetry.redaction import conceal_settings, redact
 
 NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "asyncio")
 """Libraries that tell of each request at `info`: heard from `warning` on, unless we debug."""
@@ -157,7 +158,10 @@ def configure(
         role: what the process is; stands on every line.
         capture_print: make records of what is printed; by default in every role but `cli`, whose
             stdout is its answer.
+
+    Every secret of the settings is redacted from now on.
     """
+    conceal_settings(settings)
     target = stream if not isinstance(stream, str) else _original(stream)
     console = settings.log_format == "console" or (settings.log_format == "auto" and target.isatty())
     sink = Sink(target, role, console)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
+
+from chimera.telemetry.redaction import redact
 
 CONTEXT = ("tenant", "mission_id", "task_id", "attempt", "worker")
 """Names that `bind` sets for all lines of a task; they stand at the record's top level."""
@@ -84,26 +85,3 @@ def _plain(value: object) -> object:
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     return str(value)
-
-
-_HINTS = ("chi_", "://", "earer ", "assword", "api_key", "secret", "uthorization")
-_SECRETS = (
-    (re.compile(r"chi_[A-Za-z0-9_-]{8,}"), "chi_***"),
-    (re.compile(r"(://[^\s:/@\"\\]*:)[^\s@/\"\\]+@"), r"\1***@"),
-    (re.compile(r"([Bb]earer\s+)(?!chi_\*)[^\s\"'\\,}]+"), r"\1***"),
-    (
-        re.compile(r"(\"[a-z_]*(?:password|api_key|secret|authorization)\":\s*\")(?:[^\"\\]|\\.)+\""),
-        r'\1***"',
-    ),
-)
-
-
-def redact(text: str) -> str:
-    """The text without API keys, passwords in URLs, bearer tokens and fields named like secrets.
-
-    It works on the rendered line, so it covers messages, fields and tracebacks alike.
-    """
-    if any(hint in text for hint in _HINTS):
-        for pattern, replacement in _SECRETS:
-            text = pattern.sub(replacement, text)
-    return text

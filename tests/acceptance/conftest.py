@@ -30,6 +30,7 @@ AGENTS = (
     ROOT / "examples/agents/word_count.py",
     ROOT / "examples/agents/patient_count.py",
     Path(__file__).with_name("agents.py"),
+    ROOT / "tests/serving/thief.py",
 )
 SLOTS = 64
 
@@ -180,6 +181,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
             "CHIMERA_HTTP_PORT": str(free_port()),
             "CHIMERA_AGENTS": ",".join(map(str, AGENTS)),
             "CHIMERA_SLOTS": str(SLOTS),
+            "CHIMERA_TENANT_SECRETS_DIR": str(directory / "secrets"),
         },
     )
     fleet.write("my_agents.py", code)

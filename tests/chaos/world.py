@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -243,6 +243,9 @@ class Workers:
     async def list(self) -> dict[str, str]:
         """Those that live."""
         return {part.name: self._tenants[part.name] for part in self.started if part.process.is_alive()}
+
+    async def equip(self, workers: Mapping[str, str]) -> None:
+        """Their processes have the whole environment."""
 
     async def leaving(self) -> set[str]:
         """Those that a test says are on a node that goes."""

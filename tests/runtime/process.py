@@ -18,18 +18,22 @@ from typing import Any
 import structlog
 import uvloop
 
+from chimera.agents.secrets import Secrets
 from chimera.judging.boundaries import load_boundaries
+from chimera.runtime import spare
 from chimera.runtime.base import open_as
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
 from chimera.runtime.judge import Judge
 from chimera.runtime.orchestrator import Orchestrator, Rescuer
 from chimera.runtime.service import Service
-from chimera.serving.actors import GovernorActor, WorkerActor
+from chimera.serving.actors import GovernorActor
+from chimera.serving.cell import Cell
 from chimera.settings import Settings, load
 from chimera.store import keys
 from chimera.store.rights import Role
 from chimera.store.signals import Wakeups
+from chimera.store.users import as_role
 from chimera.telemetry.logs import bind, configure
 
 log = structlog.get_logger(__name__)
@@ -92,6 +96,25 @@ HUBS = {
 }
 
 
+def worker(tenant: str, name: str) -> Cell:
+    """A worker, or a spare that hears in this very process whose it is: its actor's part."""
+    settings, imported = load(), threading.Event()
+    configure(settings, role="worker", stream="stdout")
+    if tenant:
+        return Cell(as_role(settings, "worker", tenant), tenant, name)
+    cell = Cell(settings, "", name, ready=imported.set)
+
+    def wait() -> None:
+        imported.wait()
+        owner = asyncio.run(spare.wait(as_role(settings, "spare"), name))
+        if owner is None:
+            os._exit(0)
+        cell.serve(owner, as_role(settings, "worker", owner), Secrets())
+
+    threading.Thread(target=wait, daemon=True).start()
+    return cell
+
+
 def main() -> None:
     """Be one part, for good."""
     parser = argparse.ArgumentParser()
@@ -102,10 +125,8 @@ def main() -> None:
     if arguments.part in HUBS:
         uvloop.run(HUBS[arguments.part](arguments))
         return
-    actor: Any = (
-        WorkerActor(arguments.tenant, arguments.name) if arguments.part == "worker" else GovernorActor()
-    )
-    assert actor.ping()
+    part: Any = GovernorActor() if arguments.part == "governor" else worker(arguments.tenant, arguments.name)
+    assert part.ping()
     threading.Event().wait()  # its own thread ends the process
 
 

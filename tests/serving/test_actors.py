@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 from chimera.core.brake import BrakeState
 from chimera.runtime.base import Base
 from chimera.runtime.crew import Crew, watch
-from chimera.serving.actors import GovernorActor, LoopThread
+from chimera.serving.actors import GovernorActor
+from chimera.serving.loop import LoopThread
 from chimera.store import keys
 from chimera.store.brakes import BrakeStore, Look
 from chimera.store.keys import TenantKeys
@@ -78,6 +79,15 @@ def test_the_loop_goes_on_when_something_in_it_exits(what: str) -> None:
     assert ticks == ["neighbour 0", "neighbour 1", "neighbour 2", "main"]
     assert loop.error is None
     assert [line["event"] for line in logs] == ["loop.exit_refused"] * 3
+
+
+def test_what_is_said_to_a_loop_that_is_only_just_started_is_heard() -> None:
+    for _ in range(50):
+        over, heard = threading.Event(), asyncio.Event()
+        loop = LoopThread("under test")
+        loop.run(heard.wait(), then=over.set)
+        loop.soon(heard.set)
+        ended(loop, over)
 
 
 def test_who_leaves_within_an_attempt_ends_it_on_this_loop_too() -> None:

@@ -29,7 +29,7 @@ async def start():
     "worker": """
 from types import SimpleNamespace
 from chimera.runtime.worker import Worker
-from chimera.serving.actors import _work
+from chimera.serving.cell import Cell
 from chimera.settings import load
 async def start():
     running = asyncio.Event()
@@ -38,8 +38,8 @@ async def start():
         await asyncio.Event().wait()
     Worker.run = run
     global work
-    actor = SimpleNamespace(tenant="acme", worker_id="w1", node="", worker=None)
-    work = asyncio.create_task(_work(actor, load()))
+    cell = SimpleNamespace(tenant="acme", worker_id="w1", node="", worker=None, settings=load(), secrets=None)
+    work = asyncio.create_task(Cell._work(cell))
     await running.wait()
 """,
     "governor": """

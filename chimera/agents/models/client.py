@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, overload
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from chimera.agents.models.bill import Bill
 from chimera.agents.models.embedded import MODEL_NAME
@@ -60,6 +60,15 @@ class Models:
         self._open = open_ or open_endpoint
         self._opened: dict[str, tuple[Endpoint, Price]] = {}
         self._opening = asyncio.Lock()
+        self._former: list[Endpoint] = []
+        """Opened with another key: calls under way end there."""
+
+    def use_key(self, key: SecretStr | None) -> None:
+        """Open endpoints with this key from now on; again with the same is nothing."""
+        if key != self.settings.model_api_key:
+            self.settings = self.settings.model_copy(update={"model_api_key": key})
+            self._former += [endpoint for endpoint, _ in self._opened.values()]
+            self._opened = {}
 
     async def open(self, model: str | None = None) -> tuple[Endpoint, Price]:
         """As `get`, off the event loop the first time: the model library takes seconds to import."""
@@ -85,7 +94,8 @@ class Models:
     async def aclose(self) -> None:
         """Close every connection; what is asked for afterwards is opened anew."""
         opened, self._opened = self._opened, {}
-        for endpoint, _ in opened.values():
+        former, self._former = self._former, []
+        for endpoint in (*former, *(endpoint for endpoint, _ in opened.values())):
             await endpoint.close()
 
     async def __aenter__(self) -> Models:

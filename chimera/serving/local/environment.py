@@ -91,6 +91,7 @@ def of_hub(
         **{f"{PREFIX}{name.upper()}_FILE": str(path) for name, path in files.items()},
         f"{PREFIX}STATE_DIR": str(state.path),
         f"{PREFIX}DOOR": str(state.door),
+        f"{PREFIX}CELLS": str(state.cells),
         f"{PREFIX}URL": f"http://{settings.http_host}:{settings.http_port}",
         **RAY,
         "RAY_AUTH_TOKEN_PATH": str(state.ray_token),

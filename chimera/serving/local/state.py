@@ -119,6 +119,7 @@ class StateDir:
         self.short = Path(f"/tmp/chimera-{self.id}")  # nosec B108
         self.ray_temp = self.short / "r"  # Ray opens its own directory to everybody: ours is around it
         self.door = self.short / "door"
+        self.cells = self.short / "cells"
         self.fleet_file = self.path / "fleet.json"
         self.lock_file = self.path / "lock"
         self.redis = self.path / "redis"

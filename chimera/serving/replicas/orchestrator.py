@@ -33,7 +33,7 @@ class Orchestrator(Replica):
         keepers = await self._users()
         await self.open()
         # Imports of agents take a second: begin at once, so that the gateway can check names.
-        catalogue = asyncio.create_task(publish_catalogue(self.base.catalogue))
+        catalogue = asyncio.create_task(publish_catalogue(self.base))
         elector = Elector(self.base.election("orchestrator"), self.replica_id)
         await self.run(
             *keepers,
@@ -42,7 +42,7 @@ class Orchestrator(Replica):
             OrchestratorService(self.base, elector, await self.wakeups(keys.MISSIONS)),
             Rescuer(self.base, self.replica_id),
             Courier(self.base, self.replica_id, await self.wakeups(keys.ERRANDS)),
-            FleetController(self.base, elector, RayBackend(), await self.wakeups(keys.LOAD)),
+            FleetController(self.base, elector, RayBackend(self.settings), await self.wakeups(keys.LOAD)),
             Archivist(self.base, elector),
             Retention(self.base, elector),
             Shelver(self.base, elector),

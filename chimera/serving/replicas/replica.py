@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from contextlib import AsyncExitStack
 
 import structlog
@@ -33,6 +34,7 @@ class Replica:
 
     def __init__(self) -> None:
         bind_loopback()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file is a copy of all secrets
         self.settings: Settings = configuration.load()
         configure(self.settings, role=self.role, stream="stdout")
         self.replica_id = f"{self.role}-{os.getpid()}-{os.urandom(3).hex()}"

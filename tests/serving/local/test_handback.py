@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from chimera.runtime.base import Base
 from chimera.serving.local.handback import give_back
-from chimera.serving.titles import WORKER
+from chimera.serving.titles import CELL
 from chimera.store.connection import connect_sync
 from chimera.store.scripts import SyncScripts
 from chimera.store.tasks import Heartbeat
@@ -23,10 +23,9 @@ __all__ = ["base", "redis_server", "settings", "tenant"]
 @pytest.fixture
 def living() -> Iterator[int]:
     """The number of a process that calls itself a worker."""
-    process = subprocess.Popen(["bash", "-c", f"exec -a {WORKER} sleep 60"])
-    yield process.pid
-    process.kill()
-    process.wait()
+    with subprocess.Popen(["bash", "-c", "read", "-m", CELL], stdin=subprocess.PIPE) as process:
+        yield process.pid
+        process.kill()
 
 
 @pytest.fixture
