@@ -1,4 +1,4 @@
-"""Renders docs/state-machine.md from the tables of the code: ``python -m tests.render_docs`` writes it."""
+"""Renders what the docs have from tables of the code: ``python -m tests.render_docs`` writes it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TypeVar
 from chimera.core.action import ACTION_FINAL, ACTION_TRANSITIONS, ActionStatus
 from chimera.core.mission import MISSION_FINAL, MISSION_TRANSITIONS, MissionStatus
 from chimera.core.task import FINAL, TRANSITIONS, TaskStatus
+from tests.render_users import USERS, rendered
 
 S = TypeVar("S", bound=StrEnum)
 
@@ -87,3 +88,4 @@ def documented(states: type[StrEnum]) -> dict[str, str]:
 
 if __name__ == "__main__":
     STATE_MACHINE.write_text(render(), encoding="utf-8")
+    USERS.write_text(rendered(USERS.read_text(encoding="utf-8")), encoding="utf-8")

@@ -22,7 +22,7 @@ if verb == "suspend" then
 else
   redis.call("HDEL", k.quota, "suspended")
   note("tenant.resumed", "", "", { reason = ARGV[4] })
-  redis.call("PUBLISH", "chimera:load", k.tenant)
+  redis.call("PUBLISH", "chimera:load:" .. k.tenant, "")
 end
 write_log(k, ARGV[2], now)
 return conclude(op, 1)
