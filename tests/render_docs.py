@@ -1,4 +1,4 @@
-"""Renders docs/state-machine.md from the tables of the code: ``python -m tests.render_docs`` writes it."""
+"""Renders what the docs have from tables of the code: ``python -m tests.render_docs`` writes it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from chimera.core.action import ACTION_FINAL, ACTION_TRANSITIONS, ActionStatus
 from chimera.core.brake import BRAKE_STEPS, BrakeState
 from chimera.core.mission import MISSION_FINAL, MISSION_TRANSITIONS, MissionStatus
 from chimera.core.task import FINAL, TRANSITIONS, TaskStatus
+from tests.render_users import USERS, rendered
 
 S = TypeVar("S", bound=StrEnum)
 
@@ -90,3 +91,4 @@ def documented(states: type[StrEnum]) -> dict[str, str]:
 
 if __name__ == "__main__":
     STATE_MACHINE.write_text(render(), encoding="utf-8")
+    USERS.write_text(rendered(USERS.read_text(encoding="utf-8")), encoding="utf-8")

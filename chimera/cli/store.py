@@ -28,20 +28,18 @@ def at_store(question: Callable[[Redis, Settings], Awaitable[T]]) -> T:
 
 def at_base(question: Callable[[Base], Awaitable[T]]) -> T:
     """The same, of all that stands on it. Raises as `at_store` does."""
-    from pydantic import SecretStr
-
     from chimera import settings
     from chimera.runtime.base import base_of
     from chimera.store.connection import prepare
 
     environment = settings.load()
     if environment.redis_url is None:
-        if (fleet := local_fleet(environment)) is None:
+        if (chosen := of_local_fleet(environment)) is None:
             raise FleetUnavailable(
                 "this asks the fleet's Redis: set CHIMERA_REDIS_URL to it, or start a local fleet with "
                 "`chimera up`"
             )
-        environment = environment.model_copy(update={"redis_url": SecretStr(fleet.redis_url)})
+        environment = chosen
 
     async def conversation() -> T:
         base = base_of(environment)
@@ -52,6 +50,19 @@ def at_base(question: Callable[[Base], Awaitable[T]]) -> T:
             await base.close()
 
     return run(conversation())
+
+
+def of_local_fleet(environment: Settings) -> Settings | None:
+    """Settings with the operator's login to the local fleet's Redis; None where no fleet runs."""
+    from pydantic import SecretStr
+
+    from chimera.serving.local.environment import with_users
+    from chimera.serving.local.state import StateDir
+
+    if (fleet := local_fleet(environment)) is None:
+        return None
+    known = {"redis_url": SecretStr(fleet.redis_url), "redis_users": fleet.redis_users}
+    return with_users(environment.model_copy(update=known), StateDir(fleet.directory))
 
 
 def operator() -> str:

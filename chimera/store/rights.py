@@ -30,10 +30,11 @@ def _named(*texts: str) -> frozenset[str]:
 
 
 COMMANDS = _named(
-    "BLMPOP BLPOP DEL EVAL EVALSHA EXEC EXISTS EXPIRE GET HDEL HGET HGETALL HINCRBY HKEYS HLEN HMGET HSET",
-    "HSETNX HVALS INCR INCRBY INFO LLEN LMOVE LPOP LPOS LPUSH LRANGE LREM LTRIM MULTI PEXPIRE PING",
-    "PSUBSCRIBE PUBLISH PUNSUBSCRIBE RPUSH SADD SELECT SET SISMEMBER SMEMBERS SPOP SREM TIME UNLINK XADD",
-    "XLEN XRANGE XREAD XREVRANGE XTRIM ZADD ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREM ZREVRANGE ZSCORE",
+    "BLMPOP BLPOP DEL EVAL EVALSHA EXEC EXISTS EXPIRE GET HDEL HEXISTS HGET HGETALL HINCRBY HKEYS HLEN",
+    "HMGET HSCAN HSET HSETNX HVALS INCR INCRBY INFO LLEN LMOVE LPOP LPOS LPUSH LRANGE LREM LTRIM MULTI",
+    "PEXPIRE PING PSUBSCRIBE PUBLISH PUNSUBSCRIBE RPUSH SADD SCARD SELECT SET SISMEMBER SMEMBERS SPOP SREM",
+    "TIME UNLINK XADD XLEN XRANGE XREAD XREVRANGE XTRIM ZADD ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREM",
+    "ZREVRANGE ZSCORE",
 )
 """All that any role may be given: a script with another command runs for nobody."""
 
@@ -42,8 +43,8 @@ NARROW = frozenset({"BLMPOP", "DEL", "UNLINK", "XADD", "XTRIM"})
 
 LOGIN = frozenset({"PING", "SELECT"})
 READING = _named(
-    "EXEC EXISTS GET HGET HGETALL HKEYS HLEN HMGET HVALS INFO LLEN LPOS LRANGE MULTI SISMEMBER SMEMBERS TIME",
-    "XLEN XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREVRANGE ZSCORE",
+    "EXEC EXISTS GET HEXISTS HGET HGETALL HKEYS HLEN HMGET HVALS INFO LLEN LPOS LRANGE MULTI SISMEMBER",
+    "SMEMBERS TIME XLEN XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREVRANGE ZSCORE",
 )
 """Of the parts of the hub. `INFO` tells how full the store is, and which process it is."""
 
@@ -59,10 +60,10 @@ class Rights:
         direct: commands it runs outside of them.
         reads: of a tenant, keys by name; ``h:*`` is a family.
         writes: the same, to read and write.
-        also: commands of `NARROW`, each with the tenant's keys that it may touch.
+        also: commands, each with keys of the tenant that it may touch beside those.
         shared_reads: keys of no tenant, as patterns.
         shared_writes: the same, to read and write.
-        shared_also: commands of `NARROW` with keys of no tenant.
+        shared_also: the same, with keys of no tenant.
         wakes: the subjects of channels it publishes on: its tenant's, or every tenant's.
         hears: the subjects of channels it subscribes to.
         brings: it may bring a script to Redis.
@@ -187,7 +188,7 @@ RIGHTS: dict[Role, Rights] = {
             "retry_actions revoke_keys set_key set_limits set_quota submit_mission suspend_tenant",
             "take_requests use_key weigh_burn",
         ),
-        direct=LOGIN | READING | {"HDEL", "PUBLISH"},
+        direct=LOGIN | READING | {"HDEL", "HSCAN", "PUBLISH"},
         reads=("h:*", "g:*", "r:*"),
         writes=(
             *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
@@ -250,10 +251,12 @@ def rules(role: Role, tenant: str = "") -> tuple[str, ...]:
     if tenant and not NAME.fullmatch(tenant):
         raise ValueError(f"{tenant!r} is no tenant's name")
     rights, root = RIGHTS[role], f"{{{tenant or '*'}}}:"
-    own = [_pattern(root, name) for name in rights.writes]
+    own = [f"~{_pattern(root, name)}" for name in rights.writes]
+    own += [f"%R~{_pattern(root, name)}" for name in rights.reads]
+    # Redis looks from the front: families are what most commands are about.
+    own.sort(key=lambda given: not given.endswith(_FAMILY))
     if rights.scripts:
-        own.append(root)  # what scripts are called with: no key of that name exists
-    read = [_pattern(root, name) for name in rights.reads]
+        own.append(f"~{root}")  # what scripts are called with: no key of that name exists
     spoken = [keys.channel(subject, tenant or "*") for subject in rights.wakes]
     heard = [keys.channel(subject, "*") for subject in rights.hears]
     selectors = [(one, [_pattern(root, name) for name in names]) for one, names in rights.also]
@@ -263,11 +266,15 @@ def rules(role: Role, tenant: str = "") -> tuple[str, ...]:
         "resetchannels",
         "-@all",
         *(f"+{one.lower()}" for one in sorted(commands(role) - NARROW)),
-        *(f"~{pattern}" for pattern in (*own, *rights.shared_writes)),
-        *(f"%R~{pattern}" for pattern in (*read, *rights.shared_reads)),
+        *own,
+        *(f"~{pattern}" for pattern in rights.shared_writes),
+        *(f"%R~{pattern}" for pattern in rights.shared_reads),
         *(f"&{pattern}" for pattern in dict.fromkeys((*spoken, *heard))),
         *(_selector(one, patterns) for one, patterns in selectors),
     )
+
+
+_FAMILY = tuple(f"}}:{letter}:*" for letter in "qhjgra")
 
 
 def _pattern(root: str, name: str) -> str:

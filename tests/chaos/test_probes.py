@@ -11,7 +11,7 @@ import pytest
 from chimera.chaos.history import History
 from chimera.chaos.journal import read
 from chimera.chaos.probes import REFUSED, THROUGH, attempts, probe
-from chimera.chaos.site import _endpoint
+from chimera.chaos.site import _answers, _endpoint
 from chimera.chaos.tenancy import tenants_are_apart
 from chimera.core.mission import MissionStatus
 from chimera.serving.local.ports import LOOPBACK, free_port
@@ -28,6 +28,7 @@ def witness(tmp_path: Path) -> Iterator[str]:
     """Where an agent tells what it tried."""
     port = free_port()
     with _endpoint(port, tmp_path):
+        _answers(f"http://{LOOPBACK}:{port}")
         yield f"http://{LOOPBACK}:{port}/probe"
 
 

@@ -19,6 +19,7 @@ from chimera.store.elections import Election
 from chimera.store.rights import COMMANDS, NARROW, RIGHTS, ROLES, Role, commands, commands_of, rules
 from chimera.store.scripts import source
 from tests.redis_fixtures import logged_in
+from tests.render_users import USERS, rendered
 from tests.store.test_repeats import CASES, Case, outcome, plain
 
 SCRIPTS = sorted(
@@ -174,3 +175,9 @@ def test_names_of_keys_in_the_rights_are_those_of_keys() -> None:
             *keys.PLAIN,
             *keys.OWNED,
         }
+
+
+def test_the_documents_say_what_the_rights_say() -> None:
+    page = USERS.read_text(encoding="utf-8")
+    assert rendered(page) == page, "make it anew: python -m tests.render_docs"
+    assert all(f"`{role}`" in page for role in ROLES)

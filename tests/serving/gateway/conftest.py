@@ -21,7 +21,7 @@ from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, create_app
 from chimera.store.tasks import HandedIn
 from tests.keys import key_of
-from tests.redis_fixtures import base, redis_server, settings, tenant
+from tests.redis_fixtures import base, logged_in, redis_server, settings, tenant
 
 __all__ = ["base", "redis_server", "settings", "tenant"]
 
@@ -113,8 +113,10 @@ async def key(base: Base, tenant: str) -> str:
 
 
 @pytest.fixture
-def hub(base: Base) -> Hub:
-    return Hub(base, {"orchestrator": well, "judge": well, "governor": well}, max_tenant_streams=3)
+async def hub(base: Base) -> AsyncIterator[Hub]:
+    """Logged in as the gateway."""
+    async with logged_in(base.settings, "gateway") as gateway:
+        yield Hub(gateway, {"orchestrator": well, "judge": well, "governor": well}, max_tenant_streams=3)
 
 
 @pytest.fixture

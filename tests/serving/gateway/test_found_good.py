@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from chimera.core.mission import MissionSpec
+from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, foundgood, intake
 from chimera.serving.gateway.foundgood import FoundGood
 from tests.serving.gateway.conftest import AGENTS, MISSION
@@ -68,20 +69,22 @@ async def test_what_was_found_bad_is_refused_each_time(
 
 
 async def test_other_agents_make_it_be_checked_anew(
-    http: httpx.AsyncClient, hub: Hub, checks: list[MissionSpec], monkeypatch: pytest.MonkeyPatch
+    http: httpx.AsyncClient, hub: Hub, base: Base, checks: list[MissionSpec]
 ) -> None:
     assert await submit(http, options={"times": 2}) == 201
     strict = {**AGENTS["echo"], "options_schema": {"type": "object", "maxProperties": 0}}
-    await hub.base.catalogue.publish({**AGENTS, "echo": strict})
+    await base.catalogue.publish({**AGENTS, "echo": strict})
     await hub.base.catalogue.all()
     assert await submit(http, options={"times": 2}) == 422
     assert len(checks) == 2
 
 
-async def test_an_agent_that_was_registered_just_now_can_be_named(http: httpx.AsyncClient, hub: Hub) -> None:
+async def test_an_agent_that_was_registered_just_now_can_be_named(
+    http: httpx.AsyncClient, base: Base
+) -> None:
     assert await submit(http) == 201
     assert await submit(http, agent="late") == 422
-    await hub.base.catalogue.publish({**AGENTS, "late": {"description": "Comes late."}})
+    await base.catalogue.publish({**AGENTS, "late": {"description": "Comes late."}})
     assert await submit(http, agent="late") == 201
 
 

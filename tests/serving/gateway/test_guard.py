@@ -68,11 +68,11 @@ async def test_a_wrong_or_malformed_key_is_told_from_a_missing_one_by_no_route(
 
 
 async def test_a_revoked_key_is_as_one_that_never_was(
-    app: FastAPI, http: httpx.AsyncClient, base: Base, tenant: str
+    app: FastAPI, http: httpx.AsyncClient, hub: Hub, tenant: str
 ) -> None:
-    made = await base.api_keys.create(tenant, uuid.uuid4().hex, by="o", scopes=ALL)
+    made = await hub.base.api_keys.create(tenant, uuid.uuid4().hex, by="o", scopes=ALL)
     assert (await http.get("/v1/spend", headers={"Authorization": f"Bearer {made.key}"})).status_code == 200
-    await base.api_keys.revoke(tenant, made.record.key_id, uuid.uuid4().hex, by="o")
+    await hub.base.api_keys.revoke(tenant, made.record.key_id, uuid.uuid4().hex, by="o")
     (revoked,) = await refused_by_all(app, http, f"Bearer {made.key}")
     http.headers["Authorization"] = ""
     assert await refused_by_all(app, http, "Bearer wrong") == {revoked}

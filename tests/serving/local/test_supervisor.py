@@ -23,6 +23,7 @@ from chimera.serving.local.stages import Stage
 from chimera.serving.local.state import TENANT, StateDir
 from chimera.serving.local.supervisor import Supervisor
 from chimera.settings import Settings
+from chimera.store.users import user_of
 from tests import troubles
 
 pytestmark = pytest.mark.chaos
@@ -88,6 +89,8 @@ async def test_a_killed_redis_comes_back_at_its_address_with_all_it_acknowledged
         assert redis.url == url
         key = supervisor._state.api_key.read_text(encoding="utf-8").strip()
         assert (await base.api_keys.authenticate(key)).tenant == TENANT
+        users = await base.redis.execute_command("ACL USERS")
+        assert {user_of("judge"), user_of("worker", TENANT)} <= set(users)
         principal = await base.api_keys.authenticate(supervisor._state.admin_key.read_text(encoding="utf-8"))
         assert (principal.tenant, principal.scopes) == (FLEET, ALL)
         assert not guard.done()
