@@ -17,6 +17,7 @@ from chimera.errors import (
     AlreadyExists,
     ChimeraError,
     Conflict,
+    Forbidden,
     InvalidTransition,
     NotFound,
     QuotaReached,
@@ -150,6 +151,7 @@ class MissionStore:
         Raises:
             AlreadyExists: the key came before with another request.
             QueueFull: the store has no room for new work; nothing was acknowledged.
+            Forbidden: the tenant is suspended, or was removed while its request was under way.
             QuotaReached: the tenant has as many unfinished tasks as its quota, else `max_ready`, allows.
         """
         await self._room.require()
@@ -186,6 +188,11 @@ class MissionStore:
         if code == Refusal.LOST:
             raise AlreadyExists(
                 f"this Idempotency-Key made mission {told} from another request: use a new key"
+            )
+        if code == Refusal.SUSPENDED:
+            raise Forbidden(
+                f"tenant {self.keys.tenant} is suspended: ask the operator, who resumes it; nothing was "
+                "submitted"
             )
         if code == Refusal.FULL:
             raise QuotaReached(

@@ -47,6 +47,8 @@ class Refusal(IntEnum):
     """A call's cost can be none: its hold was charged whole."""
     SHORT = -10
     """The tenant must draw from the fleet's ledger first."""
+    SUSPENDED = -11
+    """The tenant is suspended, or was removed."""
 
 
 class OldTerm(Exception):

@@ -58,7 +58,9 @@ class TenantStore:
 
     async def add(self, tenant: str) -> None:
         """See that there is a tenant of that name, as part of something else; idempotent."""
-        await self._scripts.run("add_tenant", [keys.TENANTS], tenant, "{}")
+        if await self._scripts.run("add_tenant", [keys.TENANTS], tenant, "{}"):
+            with translated():  # one of that name may have been removed
+                await self._redis.hdel(TenantKeys(tenant).quota, SUSPENDED)
 
     async def create(self, tenant: str, *, by: str, reason: str = "") -> bool:
         """Make a tenant, for the record. Whether it was not there before.

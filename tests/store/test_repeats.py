@@ -25,7 +25,7 @@ from chimera.core.brake import Brake, BrakeCause, BrakeState, Decision
 from chimera.core.event import Position
 from chimera.core.scope import ALL
 from chimera.core.tenant import Quota
-from chimera.errors import AlreadyExists, ChimeraError, StoreError
+from chimera.errors import AlreadyExists, ChimeraError, NotFound, StoreError
 from chimera.runtime.base import Base, TenantStores, base_of
 from chimera.serving.local.redis_server import RedisServer
 from chimera.store.archive import FIRST
@@ -783,9 +783,11 @@ async def resume_tenant(base: Base, tenant: str) -> Call:
 
 @case("remove_tenant")
 async def remove_tenant(base: Base, tenant: str) -> Call:
+    await base.tenants.add(tenant)
+
     async def call(at: Base, who: str) -> Any:
-        await base.tenants.add(who)
-        await at.tenants.wind_up(who, "op", by="t", reason="left")
+        with suppress(NotFound):  # it was there, and is gone
+            await at.tenants.wind_up(who, "op", by="t", reason="left")
         return who in await base.tenants.names()
 
     return call

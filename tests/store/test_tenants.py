@@ -10,6 +10,7 @@ import pytest
 from chimera.errors import (
     BudgetExceeded,
     Conflict,
+    Forbidden,
     InvalidRequest,
     NotFound,
     RefusalKind,
@@ -58,6 +59,17 @@ async def test_nothing_of_a_suspended_tenant_is_claimed_until_it_is_resumed(base
     assert len(await drive.claim(stores, 5, claim_id="again")) == 2
     assert await base.tenants.record(tenant) == TenantRecord(tenant, base.settings.tenant_quota)
     assert await acts(base, tenant) == [("tenant.suspended", "o", "unpaid"), ("tenant.resumed", "o", "paid")]
+
+
+async def test_nothing_is_submitted_for_a_suspended_tenant_and_what_was_before_is_told(
+    base: Base, tenant: str
+) -> None:
+    await drive.submit(base, tenant, drive.spec(), "m1", idempotency_key="k")
+    await base.tenants.suspend(tenant, "a", by="o")
+    with pytest.raises(Forbidden, match=f"tenant {tenant} is suspended"):
+        await drive.submit(base, tenant, drive.spec(), "m2")
+    assert await base.of(tenant).missions.list_ids() == ["m1"]
+    assert await drive.submit(base, tenant, drive.spec(), "m3", idempotency_key="k") == "m1"
 
 
 async def test_nothing_is_reserved_for_a_suspended_tenant_and_what_is_spent_is_settled(
@@ -122,8 +134,13 @@ async def test_force_cancels_what_is_open_and_removes_the_tenant_when_that_has_e
     await drive.end(stores)
     await base.tenants.wind_up(tenant, "a", by="o", reason="left", force=True)
     assert tenant not in await base.tenants.names()
-    assert await base.redis.exists(stores.missions.keys.quota, stores.missions.keys.limits) == 0
+    assert await base.redis.exists(stores.missions.keys.limits) == 0
+    with pytest.raises(Forbidden, match="nothing was submitted"):  # a request that was under way
+        await drive.submit(base, tenant, drive.spec(), "m2")
+    await base.tenants.add(tenant)
+    assert await base.tenants.record(tenant) == TenantRecord(tenant, base.settings.tenant_quota)
     assert (await stores.missions.get("m1")).status == "CANCELLED", "its records stay"
+    assert await drive.submit(base, tenant, drive.spec(), "m2")
     kinds = [kind for kind, _, _ in await acts(base, tenant)]
     assert kinds == ["quota.set", "tenant.suspended", "tenant.removed"]
 

@@ -21,7 +21,7 @@ from chimera.core.depth import MAX_DEPTH, too_deep
 from chimera.core.judge import JudgePolicy, RulesPolicy, SchemaPolicy
 from chimera.core.mission import DagPlan, MapReducePlan, MissionBase
 from chimera.core.plan import Window, is_large, is_small, next_window, total_tasks
-from chimera.errors import AlreadyExists, InvalidRequest, PayloadTooLarge, QueueFull
+from chimera.errors import AlreadyExists, Forbidden, InvalidRequest, PayloadTooLarge, QueueFull
 from chimera.judging.patterns import compiled
 from chimera.judging.schema import check_schema
 from chimera.serving.gateway.auth import Caller
@@ -52,6 +52,7 @@ async def take_in(
         InvalidRequest: with every problem; nothing was stored.
         PayloadTooLarge: naming the item.
         AlreadyExists: the key came before with another request.
+        Forbidden: the tenant was suspended or removed meanwhile.
         QueueFull: the store, or the tenant's quota, has no room for new work; nothing was stored.
         StoreError: not acknowledged; with an idempotency key it may safely be sent again.
     """
@@ -81,7 +82,7 @@ async def take_in(
         raise
     try:
         receipt = await _acknowledge(mission_id, spec, upload, window, caller, idempotency_key)
-    except (AlreadyExists, QueueFull):
+    except (AlreadyExists, Forbidden, QueueFull):
         await upload.discard()
         raise
     # Whatever else went wrong, the mission may stand: its inputs stay, and are looked at later by their note.

@@ -3,6 +3,7 @@
 -- KEYS[1]   the tenants
 -- ARGV[1]   tenant
 -- ARGV[2]   its record (JSON)
--- Returns   1 it is there
-if redis.call("HSETNX", KEYS[1], ARGV[1], ARGV[2]) == 1 then redis.call("PUBLISH", "chimera:users:" .. ARGV[1], "") end
-return 1
+-- Returns   1 made · 0 there was one
+local made = redis.call("HSETNX", KEYS[1], ARGV[1], ARGV[2])
+if made == 1 then redis.call("PUBLISH", "chimera:users:" .. ARGV[1], "") end
+return made

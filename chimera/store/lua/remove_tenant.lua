@@ -22,6 +22,8 @@ if tonumber(drawn[1] or 0) > 0 or drawn[2] then holds = holds + 1 end
 if missions + tasks + holds + actions > 0 then return { 0, missions, tasks, holds, actions } end
 if ARGV[4] == "1" then return { 1 } end
 redis.call("DEL", k.quota, k.limits, k.stated, (operation(k, "tenant.added", "", "added")))
+-- What was let in before its keys went is submitted no more.
+redis.call("HSET", k.quota, "suspended", int(now_us()) .. " removed")
 note("tenant.removed", "", "", { reason = ARGV[3] })
 write_log(k, ARGV[2], now_us())
 conclude(op, 1)

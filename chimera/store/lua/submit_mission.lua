@@ -11,7 +11,8 @@
 -- ARGV[8]   how many pairs of the mission's hash follow
 -- ARGV[9..] so many times field, value; then all of its tasks, each as plan_tasks.lua takes them (stride 7)
 -- Returns   {1, id, now_us} made · {0, id} made before under this key · {-1, id} the key came with another request ·
---           {-8, id, open, most} the tenant has as many unfinished tasks as it may; nothing is remembered
+--           {-8, id, open, most} the tenant has as many unfinished tasks as it may · {-11, id} it is suspended, or
+--           removed; of both nothing is remembered
 --- include keys
 --- include clock
 --- include record
@@ -25,7 +26,9 @@ if ARGV[2] ~= "" then
   if before[1] then return { before[2] == ARGV[3] and 0 or -1, before[1] } end
 end
 if redis.call("EXISTS", k.of_mission(id)) == 1 then return { 0, id } end
-local most = tonumber(redis.call("HGET", k.quota, "max_ready") or ARGV[6])
+local bounds = redis.call("HMGET", k.quota, "max_ready", "suspended")
+if bounds[2] then return { -11, id } end
+local most = tonumber(bounds[1] or ARGV[6])
 local open = tonumber(redis.call("GET", k.open) or 0)
 if most > 0 and open >= most then return { -8, id, open, most } end
 if ARGV[2] ~= "" then

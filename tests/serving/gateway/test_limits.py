@@ -52,6 +52,8 @@ async def test_to_raise_or_remove_a_limit_takes_its_scope_and_a_reason(
     (_, last) = events
     assert (last.kind, last.details["reason"], last.details["raised"]) == ("limits.set", "contract 17", 1)
     assert last.by.startswith("key:")
+    assert last.details["before"] == {"day": 5_000_000}
+    assert last.details["limits"] == ({"day": 6_000_000} if usd else {})
 
 
 async def test_a_change_is_made_and_recorded_once_for_an_idempotency_key(

@@ -1,8 +1,11 @@
 -- Limits of money: what stands in k.limits, and the entry that tells of a change. `wanted`: field -> µ$ as text.
 local function put_limits(k, wanted, by, reason)
-  local before = {}
+  local before, stood = {}, {}
   local flat = redis.call("HGETALL", k.limits)
-  for i = 1, #flat, 2 do before[flat[i]] = flat[i + 1] end
+  for i = 1, #flat, 2 do
+    before[flat[i]] = flat[i + 1]
+    stood[flat[i]] = tonumber(flat[i + 1])
+  end
   local same, raised, limits = true, 0, {}
   for field, limit in pairs(before) do
     if wanted[field] ~= limit then same = false end
@@ -15,6 +18,6 @@ local function put_limits(k, wanted, by, reason)
   if same then return end
   redis.call("DEL", k.limits)
   for field, limit in pairs(wanted) do redis.call("HSET", k.limits, field, limit) end
-  note("limits.set", "", "", { limits = limits, reason = reason, raised = raised })
+  note("limits.set", "", "", { limits = limits, before = next(stood) and stood, reason = reason, raised = raised })
   write_log(k, by, now_us())
 end
