@@ -246,13 +246,14 @@ async def commands_of(one: Case, base: Base, tenant: str, monkeypatch: pytest.Mo
     async def run(_: Any, name: str, keys_: Any, *args: Any) -> None:
         command(name, keys_, *args)
 
-    async def run_many(_: Any, name: str, keys_: Any, calls: Any) -> None:
-        command(name, keys_, *calls[0])
+    async def run_each(_: Any, name: str, calls: Any) -> None:
+        keys_, args = calls[0]
+        command(name, keys_, *args)
 
     call = await one.stage(base, tenant)
     with monkeypatch.context() as patched:
         patched.setattr(Scripts, "run", run)
-        patched.setattr(Scripts, "run_many", run_many)
+        patched.setattr(Scripts, "run_each", run_each)
         patched.setattr(SyncScripts, "run", lambda _, name, keys_, *args: command(name, keys_, *args))
         with pytest.raises(Caught):
             await call(base, tenant)
