@@ -32,6 +32,7 @@ LEVEL = f"tenant/{Window.LIFETIME}"
 """The limit that must refuse it."""
 ANSWER_S = 5.0
 """A governor that does not answer within this is away."""
+ASK_AGAIN_S = 1.0
 ASKER = "canary"
 # The tenant alone pays: no task, and so no lease that a token would prove.
 ASKED = {
@@ -109,11 +110,12 @@ class Canary(Service):
 
     async def _ask(self, canary_id: str) -> tuple[str, str]:
         """What came of one, in a word and in a sentence."""
-        request = ASKED | {"id": canary_id}
-        await self._requests.send(ASKER, canary_id, [written(request)])
+        request = written(ASKED | {"id": canary_id})
         until = time.monotonic() + ANSWER_S
         while (left := until - time.monotonic()) > 0:
-            for answer in await self._answers.answers(ASKER, timeout_s=left):
+            # Again and again, as all who ask do: a signal may be lost. Under one id it is one reservation.
+            await self._requests.send(ASKER, uuid.uuid4().hex, [request])
+            for answer in await self._answers.answers(ASKER, timeout_s=min(left, ASK_AGAIN_S)):
                 if answer["id"] == canary_id:
                     return await self._judged(canary_id, answer)
         return "silent", f"the governor gave no answer within {ANSWER_S:g} s"

@@ -54,14 +54,19 @@ def broken() -> Iterator[None]:
 async def base(settings: Settings, tenant: str) -> AsyncIterator[Base]:
     """A fleet of two tenants whose canary sings often, and leaves nothing behind."""
     opened = await open_base(settings.model_copy(update={"canary_s": 0.05}))
+    await forget(opened)
     for name in (tenant, f"{tenant}-other"):
         await opened.tenants.add(name)
     yield opened
     for name in (tenant, f"{tenant}-other"):
         await opened.tenants.remove(name)
-    found = await opened.redis.keys(f"{{{keys.CANARY}}}:*")
-    await opened.redis.delete(keys.CANARY, *found)
+    await forget(opened)
     await opened.close()
+
+
+async def forget(base: Base) -> None:
+    """The canary is the whole store's, and each test's governor has terms of its own."""
+    await base.redis.delete(keys.CANARY, *await base.redis.keys(f"{{{keys.CANARY}}}:*"))
 
 
 async def until_said(base: Base, said: str, after_us: int = 0) -> CanaryRecord:
