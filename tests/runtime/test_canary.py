@@ -21,6 +21,7 @@ from chimera.settings import Settings
 from chimera.store import keys
 from chimera.store.brakes import BrakeStore, CanaryRecord, Look, Order
 from chimera.store.keys import TenantKeys
+from chimera.store.ledger import Ledger
 from chimera.store.scripts import source
 from tests.runtime.braking import braking
 from tests.store import drive
@@ -187,6 +188,19 @@ async def test_another_refusal_than_that_of_its_limit_proves_nothing(base: Base,
     assert "brake/frozen" in record.detail
     assert not canary_health(record, base.settings.canary_s).ok
     assert record.failure == ""
+
+
+async def test_a_store_that_lost_the_canarys_limit_is_no_failure_of_limits(
+    base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(self: Ledger, limits: object, **said: object) -> None:
+        """As if the store had come back without that write."""
+
+    monkeypatch.setattr(Ledger, "set_limits", lost)
+    async with braking(base, tenant, canary=True):
+        record = await until_said(base, "odd")
+    assert record.failure == ""
+    assert await changes(base, tenant) == []
 
 
 async def test_where_no_canary_is_wanted_none_is_asked_for(base: Base, tenant: str) -> None:
