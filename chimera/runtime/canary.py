@@ -28,10 +28,12 @@ log = structlog.get_logger(__name__)
 
 LIMIT, AMOUNT = 1, 2
 """µ$."""
+LIMITS = {str(Window.LIFETIME): LIMIT}
 LEVEL = f"tenant/{Window.LIFETIME}"
 """The limit that must refuse it."""
 ANSWER_S = 5.0
 """A governor that does not answer within this is away."""
+ASK_AGAIN_S = 1.0
 ASKER = "canary"
 # The tenant alone pays: no task, and so no lease that a token would prove.
 ASKED = {
@@ -93,7 +95,7 @@ class Canary(Service):
     async def run_once(self) -> None:
         term = await self._elector.led()
         canary_id = uuid.uuid4().hex
-        await self._ledger.set_limits({Window.LIFETIME: LIMIT}, by=self.name)
+        await self._ledger.set_limits(LIMITS, by=self.name)
         said, detail = await self._ask(canary_id)
         try:
             failure = await self._store.report_canary(said, detail, canary_id, term=term)
@@ -109,11 +111,12 @@ class Canary(Service):
 
     async def _ask(self, canary_id: str) -> tuple[str, str]:
         """What came of one, in a word and in a sentence."""
-        request = ASKED | {"id": canary_id}
-        await self._requests.send(ASKER, canary_id, [written(request)])
+        request = written(ASKED | {"id": canary_id})
         until = time.monotonic() + ANSWER_S
         while (left := until - time.monotonic()) > 0:
-            for answer in await self._answers.answers(ASKER, timeout_s=left):
+            # Again and again, as all who ask do: a signal may be lost. Under one id it is one reservation.
+            await self._requests.send(ASKER, uuid.uuid4().hex, [request])
+            for answer in await self._answers.answers(ASKER, timeout_s=min(left, ASK_AGAIN_S)):
                 if answer["id"] == canary_id:
                     return await self._judged(canary_id, answer)
         return "silent", f"the governor gave no answer within {ANSWER_S:g} s"
@@ -124,6 +127,9 @@ class Canary(Service):
             await self._requests.send(
                 ASKER, f"{canary_id} over", [written(release | {"call": "", "reply": ""})]
             )
+            if await self._ledger.limits() != LIMITS:
+                # A store that came back without its last writes: there was no limit to hold.
+                return "odd", "its limit was lost on the way"
             return "granted", f"{AMOUNT} µ$ were granted under a limit of {LIMIT} µ$"
         if answer["code"] == "refused" and answer["fields"][1] == LEVEL:
             return "refused", ""

@@ -19,7 +19,6 @@ from chimera.runtime.elector import Elector
 from chimera.runtime.service import Service
 from chimera.runtime.transfers import Transfers
 from chimera.runtime.turns import Turns
-from chimera.store import keys
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.requests import Request, understood
 from chimera.store.scripts import OldTerm, Refusal
@@ -65,8 +64,8 @@ class Governor(Service):
             if sweeps := not named or term != self._term:
                 await self._transfers.look(term, anew=term != self._term)
                 self._term = term
-            everyone = [*await self._base.tenants.names(), keys.CANARY] if sweeps else named
-            for tenant in self._turns.of(everyone):
+            # The canary, which is no tenant, is only ever named: should a signal be lost, it asks again.
+            for tenant in self._turns.of(await self._base.tenants.names() if sweeps else named):
                 with self._bulkhead.of(tenant):
                     if await self._answer(tenant, term) == BATCH:
                         self._wakeups.name(tenant)  # the rest when it is its turn again

@@ -21,6 +21,7 @@ from chimera.settings import Settings
 from chimera.store import keys
 from chimera.store.brakes import BrakeStore, CanaryRecord, Look, Order
 from chimera.store.keys import TenantKeys
+from chimera.store.ledger import Ledger
 from chimera.store.scripts import source
 from tests.runtime.braking import braking
 from tests.store import drive
@@ -54,14 +55,19 @@ def broken() -> Iterator[None]:
 async def base(settings: Settings, tenant: str) -> AsyncIterator[Base]:
     """A fleet of two tenants whose canary sings often, and leaves nothing behind."""
     opened = await open_base(settings.model_copy(update={"canary_s": 0.05}))
+    await forget(opened)
     for name in (tenant, f"{tenant}-other"):
         await opened.tenants.add(name)
     yield opened
     for name in (tenant, f"{tenant}-other"):
         await opened.tenants.remove(name)
-    found = await opened.redis.keys(f"{{{keys.CANARY}}}:*")
-    await opened.redis.delete(keys.CANARY, *found)
+    await forget(opened)
     await opened.close()
+
+
+async def forget(base: Base) -> None:
+    """The canary is the whole store's, and each test's governor has terms of its own."""
+    await base.redis.delete(keys.CANARY, *await base.redis.keys(f"{{{keys.CANARY}}}:*"))
 
 
 async def until_said(base: Base, said: str, after_us: int = 0) -> CanaryRecord:
@@ -182,6 +188,19 @@ async def test_another_refusal_than_that_of_its_limit_proves_nothing(base: Base,
     assert "brake/frozen" in record.detail
     assert not canary_health(record, base.settings.canary_s).ok
     assert record.failure == ""
+
+
+async def test_a_store_that_lost_the_canarys_limit_is_no_failure_of_limits(
+    base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(self: Ledger, limits: object, **said: object) -> None:
+        """As if the store had come back without that write."""
+
+    monkeypatch.setattr(Ledger, "set_limits", lost)
+    async with braking(base, tenant, canary=True):
+        record = await until_said(base, "odd")
+    assert record.failure == ""
+    assert await changes(base, tenant) == []
 
 
 async def test_where_no_canary_is_wanted_none_is_asked_for(base: Base, tenant: str) -> None:

@@ -127,6 +127,7 @@ def test_an_actor_that_leaves_itself_ends_and_says_so() -> None:
 
 async def test_the_governors_actor_moves_brakes_and_asks_its_canary(base: Base, tenant: str) -> None:
     store = BrakeStore(base.redis)
+    await base.redis.delete(keys.CANARY, *await base.redis.keys(f"{{{keys.CANARY}}}:*"))
     settings = base.settings.model_copy(
         update={"brake_plan_usd": 86.4, "brake_floor_usd": 0, "brake_short_s": 10, "brake_long_s": 20}
     )
