@@ -269,7 +269,7 @@ def show_flags(flags: Sequence[FlagView]) -> None:
         for one in flags
     ]
     output.table(("REFUSED BY", "KIND", "TIMES", "LAST", "LARGEST", "WOULD HAVE FIT"), rows)
-    output.say("seen: `chimera spend ack LEVEL` (or --all); refused again, it comes back")
+    output.say("seen: `chimera spend ack LEVEL` (or --mission ID, --all); refused again, it comes back")
 
 
 @app.command()
@@ -292,9 +292,11 @@ def flags(output_format: Output = Format.TEXT, url: Url = "", api_key_file: Key 
 def ack(
     levels: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[LEVEL]...", help="As `chimera spend flags` names it; `mission MISSION` in quotes."
-        ),
+        typer.Argument(metavar="[LEVEL]...", help="As `chimera spend flags` names it, with its missions."),
+    ] = None,
+    missions: Annotated[
+        list[str] | None,
+        typer.Option("--mission", metavar="MISSION", help="Of this mission's budget alone; repeatable."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every flag there is.")] = False,
     comment: Annotated[str, typer.Option("--comment", "-m", help="Kept in the flight recorder.")] = "",
@@ -307,17 +309,19 @@ def ack(
     \b
     Examples:
       chimera spend ack tenant/day -m "known: the import of today"
+      chimera spend ack --mission MISSION
       chimera spend ack --all
     """
-    if bool(levels) == every:
-        raise ConfigurationError("say which: one LEVEL or more, or --all")
+    from chimera.core.report import OF_MISSION
+
+    names = [*(levels or ()), *(OF_MISSION + one for one in missions or ())]
+    if bool(names) == every:
+        raise ConfigurationError("say which: one LEVEL or --mission or more, or --all")
     operation = uuid.uuid4().hex
     count = ask(
         url,
         api_key_file,
-        lambda client: client.acknowledge(
-            levels or (), every=every, comment=comment, idempotency_key=operation
-        ),
+        lambda client: client.acknowledge(names, every=every, comment=comment, idempotency_key=operation),
     )
     if output_format is Format.JSON:
         return output.document({"acknowledged": count})

@@ -102,6 +102,10 @@ class WorkersView(View):
     rests_on: str
 
 
+OF_MISSION = "mission "
+"""Before its id, in the name of the flag of one mission's budget."""
+
+
 class FlagView(View):
     """Refusals of one level, of one mission where it is its budget, until somebody acknowledges them."""
 

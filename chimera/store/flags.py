@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from chimera.core.report import OF_MISSION
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Scripts
@@ -13,8 +14,6 @@ from chimera.store.scripts import Scripts
 MOST_FLAGS = 200
 """Flags of a tenant; refusals beyond them are counted in one of their level that names no mission."""
 ALL = "*"
-OF_MISSION = "mission "
-"""Before its id, in the name of the flag of one mission's budget."""
 
 
 @dataclass(frozen=True, slots=True)

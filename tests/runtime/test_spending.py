@@ -19,6 +19,7 @@ from chimera.errors import InvalidRequest
 from chimera.runtime.auditing import audit
 from chimera.runtime.base import Base, open_base
 from chimera.runtime.spending import Question, report
+from chimera.runtime.users import reconcile
 from chimera.settings import Settings
 from tests.agents.endpoint import MeteredEndpoint, Turn
 from tests.runtime.fleet import registry, running
@@ -63,6 +64,7 @@ async def test_a_calls_account_reaches_recorder_and_report_and_a_kept_reply_cost
         mine = settings.model_copy(update={"model": "author", "model_url": endpoint.url, **prices})
         base = await open_base(mine)
         await base.tenants.add(tenant)
+        await reconcile(base)
         try:
             async with running(base, tenant, registry(writer=writer)) as fleet:
                 await fleet.submit(
