@@ -186,7 +186,7 @@ RIGHTS: dict[Role, Rights] = {
             "add_tenant answer_review cancel_mission change_limits edit_mission pause_mission read_results",
             "acknowledge_flags make_key note_act order_brake redrive_tasks remove_tenant resume_mission",
             "retry_actions revoke_keys set_key set_limits set_quota submit_mission suspend_tenant",
-            "take_requests use_key weigh_burn",
+            "send_holds send_requests take_requests use_key weigh_burn",
         ),
         direct=LOGIN | READING | {"HDEL", "HSCAN", "PUBLISH"},
         reads=("h:*", "g:*", "r:*"),
@@ -194,14 +194,15 @@ RIGHTS: dict[Role, Rights] = {
             *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
             *("limits", "stated", "brake", "notices", "flags"),
         ),
-        also=(*RECORDS, ("DEL", ("limits", "quota", "stated", "operation"))),
+        # It pays for chat completions: it asks the governor as a worker does.
+        also=(*RECORDS, *ASKS, ("DEL", ("limits", "quota", "stated", "operation"))),
         shared_reads=(
             *(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.SPARES, keys.CANARY),
             keys.leader("*"),
         ),
         shared_writes=(keys.TENANTS, keys.API_KEYS, keys.KEYS_USED, keys.keys_of("*")),
         shared_also=(("XTRIM", (keys.TenantKeys(keys.FLEET).log,)),),
-        wakes=(keys.MISSIONS, keys.REVIEWS, keys.ERRANDS, keys.LOAD, keys.USERS),
+        wakes=(keys.MISSIONS, keys.REVIEWS, keys.ERRANDS, keys.LOAD, keys.USERS, keys.MONEY),
         brings=True,
     ),
     "dashboard": Rights(
