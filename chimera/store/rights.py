@@ -194,6 +194,7 @@ RIGHTS: dict[Role, Rights] = {
             *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
             *("limits", "stated", "brake", "notices", "flags"),
         ),
+        # It pays for chat completions: it asks the governor as a worker does.
         also=(*RECORDS, *ASKS, ("DEL", ("limits", "quota", "stated", "operation"))),
         shared_reads=(
             *(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.SPARES, keys.CANARY),

@@ -19,6 +19,7 @@ from chimera.runtime.base import Base, TenantStores, base_of
 from chimera.runtime.chats import Chats
 from chimera.serving.gateway import Hub, create_app
 from chimera.settings import Settings
+from chimera.store.users import as_role
 from tests.agents.endpoint import MeteredEndpoint, Turn
 from tests.keys import key_of
 from tests.runtime.fleet import governing
@@ -125,7 +126,9 @@ async def chatting(
         stack.push_async_callback(own.close)
         if governed:
             await stack.enter_async_context(governing(own, tenant))
-        app = create_app(Hub(own))
+        gateway = base_of(as_role(settings, "gateway"))
+        stack.push_async_callback(gateway.close)
+        app = create_app(Hub(gateway))
         stack.push_async_callback(app.state.chats.close)
         listener = stack.enter_context(tcp_socket())
         listener.bind(("127.0.0.1", 0))
