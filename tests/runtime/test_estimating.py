@@ -6,6 +6,7 @@ from collections import defaultdict
 from decimal import Decimal
 
 import pytest
+from pydantic_core import to_json
 
 from chimera.agents.llm import llm
 from chimera.core.estimate import JUDGE, sizes_of
@@ -39,7 +40,7 @@ async def test_no_real_call_reserves_more_than_the_estimates_worst(settings: Set
         await base.tenants.add(tenant)
         await reconcile(base)
         try:
-            sizes = sizes_of([len(drive.to_json(INPUT))])
+            sizes = sizes_of([len(to_json(INPUT))])
             found = await estimated(base, tenant, mission, sizes)
             async with running(base, tenant, registry(llm=llm)) as fleet:
                 await fleet.submit(mission)
