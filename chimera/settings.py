@@ -25,6 +25,8 @@ from chimera.core.tenant import Quota
 from chimera.errors import ConfigurationError
 
 PREFIX = "CHIMERA_"
+OF_LIMITS = "limits"
+"""In place of a plan: that of the tenant's limits."""
 MIN_KEEP_S = 300
 """No finished mission leaves Redis sooner after its end than this, in seconds, however full Redis is."""
 
@@ -312,12 +314,10 @@ class Settings(BaseSettings):
     )
 
     # Brakes
-    brake_plan_usd: float = Field(
-        0,
-        ge=0,
-        le=1_000_000_000,
-        description="What each tenant plans to spend in a day, USD, for its brake. 0: the tightest of its "
-        "limits, spread evenly over its window; without limits there is no plan, and no burn brakes.",
+    brake_plan: str = Field(
+        "",
+        description="What each tenant plans to spend in a day, USD, for its brake; or `limits`: the tightest "
+        "of its limits, spread evenly over its window. Empty: there is no plan, and no burn brakes.",
     )
     brake_short_s: int = Field(300, ge=10, le=3_600, description="The brake's short window, seconds.")
     brake_long_s: int = Field(
@@ -486,6 +486,13 @@ class Settings(BaseSettings):
         parse_limits(text)
         return text
 
+    @field_validator("brake_plan")
+    @classmethod
+    def _is_a_plan(cls, text: str) -> str:
+        if text not in {"", OF_LIMITS} and not microusd(text):
+            raise ValueError(f"write USD a day, for example 5, or `{OF_LIMITS}`, or leave it empty")
+        return text
+
     @field_validator("model_prices")
     @classmethod
     def _names_prices(cls, text: str) -> str:
@@ -548,7 +555,8 @@ class Settings(BaseSettings):
             floor=microusd(self.brake_floor_usd),
             unaccepted=microusd(self.brake_unaccepted_usd),
             calm_s=self.brake_calm_s,
-            plan_per_day=microusd(self.brake_plan_usd),
+            plan_per_day=0 if self.brake_plan in {"", OF_LIMITS} else microusd(self.brake_plan),
+            of_limits=self.brake_plan == OF_LIMITS,
         )
 
     @property

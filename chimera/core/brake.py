@@ -81,7 +81,8 @@ class Rules:
         floor: the brake never acts on less than this, spent in the long window.
         unaccepted: spent on tasks since the last acceptance: over this throttles, over twice this freezes.
         calm_s: so long it must be calm before it goes back a step.
-        plan_per_day: the plan; 0: that of the tenant's limits.
+        plan_per_day: the plan; 0: there is none, or that of the tenant's limits.
+        of_limits: without one it is the tightest of the tenant's limits, spread over its window.
     """
 
     short_s: int = 300
@@ -92,6 +93,7 @@ class Rules:
     unaccepted: int = 10_000_000
     calm_s: int = 60
     plan_per_day: int = 0
+    of_limits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +173,10 @@ def figures(burn: Burn, rules: Rules) -> Mapping[str, Any]:
     return _measure(burn, rules).figures
 
 
-def plan_per_day(limits: Mapping[str, int], explicit: int = 0) -> int:
-    """What a tenant plans to spend in a day, µ$: the explicit plan, else the tightest of its limits spread
-    evenly over its window. 0: there is no plan."""
-    if explicit:
-        return explicit
+def plan_per_day(limits: Mapping[str, int], rules: Rules) -> int:
+    """What a tenant plans to spend in a day, µ$. 0: there is no plan."""
+    if rules.plan_per_day or not rules.of_limits:
+        return rules.plan_per_day
     rates = [limit * DAY_S // PERIODS_S[window] for window, limit in limits.items() if window in PERIODS_S]
     return min(rates, default=0)
 
@@ -242,7 +243,7 @@ class _Measured:
 
 
 def _measure(burn: Burn, rules: Rules) -> _Measured:
-    plan = plan_per_day(burn.limits, rules.plan_per_day)
+    plan = plan_per_day(burn.limits, rules)
     rates = [
         max(0, spent) * DAY_S / (plan * seconds) if plan else 0.0
         for spent, seconds in ((burn.short, rules.short_s), (burn.long, rules.long_s))

@@ -101,7 +101,8 @@ def test_a_threshold_of_0_never_sets_it() -> None:
 def test_the_plan_is_the_tightest_limit_spread_over_its_window(
     limits: dict[str, int], explicit: int, plan: int
 ) -> None:
-    assert plan_per_day(limits, explicit) == plan
+    assert plan_per_day(limits, Rules(plan_per_day=explicit, of_limits=True)) == plan
+    assert plan_per_day(limits, Rules(plan_per_day=explicit)) == explicit
 
 
 LOST = Burn(NOW, short=1, long=10_000_000, unaccepted=10_000_001, since_us=NOW - 61_000_000, busy=1)

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
@@ -89,13 +90,19 @@ async def pays(task: Task, ctx: Context) -> Any:
 # A spike
 
 
+def by_its_limits(base: Base) -> Base:
+    """The same, where a tenant's limits are its plan."""
+    return replace(base, settings=base.settings.model_copy(update={"brake_plan": "limits"}))
+
+
 @pytest.mark.parametrize(
     ("priority", "stopped_by", "burn"), [("medium", S.THROTTLED, 4), ("high", S.FROZEN, 8)]
 )
 async def test_a_spike_of_fifty_times_the_plan_is_stopped_within_one_short_window(
     base: Base, tenant: str, priority: str, stopped_by: BrakeState, burn: int
 ) -> None:
-    """With the settings as they come, second by second of the store's clock."""
+    """With the thresholds as they come, second by second of the store's clock."""
+    base = by_its_limits(base)
     rules, stores = base.settings.brake_rules, base.of(tenant)
     await stores.ledger.set_limits({Window.DAY: DAY_LIMIT}, by="test")
     holds = itertools.count()
@@ -135,7 +142,7 @@ async def test_a_spike_of_fifty_times_the_plan_is_stopped_within_one_short_windo
 @pytest.fixture
 async def short(settings: Settings, tenant: str) -> AsyncIterator[Base]:
     """A fleet whose brake has windows that a test can wait for, and a plan of a thousand µ$ a second."""
-    changes = {"brake_short_s": 10, "brake_long_s": 20, "brake_floor_usd": 0, "brake_plan_usd": 86.4}
+    changes = {"brake_short_s": 10, "brake_long_s": 20, "brake_floor_usd": 0, "brake_plan": "86.4"}
     opened = await open_base(settings.model_copy(update={**changes, "slots": 16, "idle_s": 30}))
     await opened.tenants.add(tenant)
     yield opened
@@ -316,6 +323,7 @@ async def test_a_result_whose_judge_cannot_pay_waits_for_the_thaw(base: Base, te
 
 
 async def test_an_idle_tenants_brake_goes_back_by_itself(base: Base, tenant: str) -> None:
+    base = by_its_limits(base)
     rules = base.settings.brake_rules
     stores = base.of(tenant)
     await stores.ledger.set_limits({Window.DAY: DAY_LIMIT}, by="test")

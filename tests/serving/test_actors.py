@@ -129,7 +129,7 @@ async def test_the_governors_actor_moves_brakes_and_asks_its_canary(base: Base, 
     store = BrakeStore(base.redis)
     await base.redis.delete(keys.CANARY, *await base.redis.keys(f"{{{keys.CANARY}}}:*"))
     settings = base.settings.model_copy(
-        update={"brake_plan_usd": 86.4, "brake_floor_usd": 0, "brake_short_s": 10, "brake_long_s": 20}
+        update={"brake_plan": "86.4", "brake_floor_usd": 0, "brake_short_s": 10, "brake_long_s": 20}
     )
     await base.redis.hset(TenantKeys(tenant).burn, int(time.time()) // 5, 10**6)
     actor = asyncio.create_task(GovernorActor._main(object.__new__(GovernorActor), settings))
