@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -19,7 +20,7 @@ from chimera.store import keys
 from chimera.store.connection import SyncRedis, connect_sync, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import SyncScripts
-from chimera.store.users import as_role
+from chimera.store.users import PREFIX, as_role
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +86,7 @@ def probe(own: str, neighbour: str, found: Sequence[tuple[str, Settings]]) -> li
     everybody's. It blocks."""
     told: list[dict[str, str]] = []
     for where, settings in found:
-        if settings.redis_users == "single":
+        if not _is_parted(settings):
             continue
         redis = connect_sync(settings)
         try:
@@ -95,6 +96,12 @@ def probe(own: str, neighbour: str, found: Sequence[tuple[str, Settings]]) -> li
             redis.close()
         told += [{"login": where, "what": what, "outcome": outcome} for what, outcome in said]
     return told
+
+
+def _is_parted(settings: Settings) -> bool:
+    """Whether a login is one of several; a worker is not told that, and its user's name says it."""
+    login = settings.redis_url.get_secret_value() if settings.redis_url else ""
+    return settings.redis_users == "roles" or (urlsplit(login).username or "").startswith(PREFIX)
 
 
 def _tried(redis: SyncRedis, command: Command) -> str:

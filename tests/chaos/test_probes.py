@@ -15,6 +15,7 @@ from chimera.chaos.site import _answers, _endpoint
 from chimera.chaos.tenancy import tenants_are_apart
 from chimera.core.mission import MissionStatus
 from chimera.serving.local.ports import LOOPBACK, free_port
+from chimera.store.users import as_role
 from tests.chaos.world import TENANT, World
 from tests.store import drive
 
@@ -66,3 +67,10 @@ async def test_what_goes_through_is_seen(world: World) -> None:
     assert probe(TENANT, OTHER, [("worker", single)]) == [], (
         "one user is everybody's: there is nothing to show"
     )
+
+
+async def test_a_worker_that_is_not_told_of_roles_is_tried_by_its_users_name(world: World) -> None:
+    login = as_role(world.settings, "worker", TENANT).redis_url
+    told = world.settings.model_copy(update={"redis_users": "single", "redis_url": login})
+    tried = probe(TENANT, OTHER, [("worker", told)])
+    assert {one["outcome"] for one in tried} == {REFUSED}
