@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
+from chimera.chaos.calls import AGENT, COST_MICROUSD, LIMITS, MODEL
 from chimera.chaos.checker import check
 from chimera.chaos.deaths import BOUND_S, recoveries, times
 from chimera.chaos.faults import Fault
 from chimera.chaos.history import History
 from chimera.chaos.rest import WAKE_S, ZERO_S
 from chimera.chaos.urgent import Served, served
+from chimera.core.brake import plan_per_day
 from chimera.core.event import Event
+from chimera.core.money import Window
 from chimera.runtime.base import open_base
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
@@ -874,3 +877,11 @@ def test_a_history_is_read_back_as_it_was_kept(sound: History, tmp_path: Any) ->
     sound.keep(tmp_path / "history.json")
     assert History.kept(tmp_path / "history.json") == sound
     assert isinstance(sound.tenants[ACME].events[0], Event)
+
+
+def test_the_drills_limits_are_at_every_level_and_plan_for_more_than_it_spends() -> None:
+    subjects = {limit.rpartition("/")[0] for limit in LIMITS}
+    assert subjects == {"", f"agent/{AGENT}", f"model/{MODEL}"}
+    assert len(LIMITS) == len(subjects) * len(Window)
+    # Two hundred calls a second are far more than a drill makes.
+    assert plan_per_day(LIMITS) >= 10 * 200 * COST_MICROUSD * 86_400
