@@ -32,9 +32,10 @@ from chimera.core.verdict import Verdict
 from chimera.errors import AgentCrashed, ChimeraError, ConfigurationError
 from chimera.judging import Asker, Submission, evaluate, load_boundaries
 from chimera.missionfile import parse, validate
+from chimera.runtime.secrets import TenantSecrets
 from chimera.settings import Settings
 
-TASK_ID = "alone.0"
+TASK_ID, TENANT = "alone.0", "alone"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ async def _run_and_judge(
         status=TaskStatus.PENDING,
     )
     context = Context(
-        tenant="alone",
+        tenant=TENANT,
         mission_id="alone",
         task_id=TASK_ID,
         attempt=1,
@@ -145,6 +146,7 @@ async def _run_and_judge(
         options=own_options,
         report=output.note,
         proposals=proposals,
+        secrets=TenantSecrets(environment.tenant_secrets_dir).of(TENANT),
     )
     returned = await _run(registered, task, context, environment.task_timeout_s)
     result = json.loads(as_json(name, returned, environment.max_result_bytes))

@@ -21,7 +21,6 @@ import structlog
 
 from chimera.agents.models.bill import Bill
 from chimera.agents.models.chat import Chat
-from chimera.agents.models.client import Models
 from chimera.agents.models.compatible import CompatibleEndpoint
 from chimera.agents.models.endpoint import CallFailed
 from chimera.agents.models.kept import digest
@@ -33,6 +32,7 @@ from chimera.errors import HubBusy, InvalidTransition, LeaseLost, RateLimited
 from chimera.runtime.base import Base
 from chimera.runtime.desk import LeasedPurse
 from chimera.runtime.desks import Desks
+from chimera.runtime.modelkeys import TenantModels
 from chimera.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -144,7 +144,7 @@ class Chats:
         self, base: Base, asker: str, *, most: int = MOST, most_of_tenant: int = MOST_OF_TENANT
     ) -> None:
         self._settings = settings = base.settings
-        self._models = Models(settings, partial(_open, settings))
+        self._models = TenantModels(settings, partial(_open, settings))
         self.desks = Desks(base.redis, base.blocking, asker, wait_s=settings.reserve_wait_s)
         self._most, self._most_of_tenant = most, most_of_tenant
         self._of_tenant: Counter[str] = Counter()
@@ -249,7 +249,7 @@ class Chats:
             task.exception()  # whoever asked may have left: then nobody else looks at it
 
     async def _whole(self, chat: Chat, payer: Payer, key: str) -> Paid:
-        endpoint, price = await self._opened(chat.model)
+        endpoint, price = await self._opened(chat.model, payer.tenant)
         data = chat.written(endpoint.name, endpoint.cap)
         call = digest(["chat", payer.tenant, payer.subject, payer.round, key, data.decode()]) if key else ""
         timeout_s = self._settings.model_timeout_s
@@ -271,7 +271,7 @@ class Chats:
             return Paid(answer.body, bill.hold, charge)
 
     async def _stream(self, chat: Chat, payer: Payer, stream: Stream) -> None:
-        endpoint, price = await self._opened(chat.model)
+        endpoint, price = await self._opened(chat.model, payer.tenant)
         data = chat.written(endpoint.name, endpoint.cap)
         settings, metered = self._settings, Metered(chat.answers)
         timeout_s = max(settings.chat_stream_s, settings.model_timeout_s)
@@ -327,8 +327,8 @@ class Chats:
                 raise
             raise InvalidTransition(f"mission {payer.subject} is over: it pays no more") from None
 
-    async def _opened(self, model: str) -> tuple[CompatibleEndpoint, Price]:
-        endpoint, price = await self._models.open(model)
+    async def _opened(self, model: str, tenant: str) -> tuple[CompatibleEndpoint, Price]:
+        endpoint, price = await (await self._models.of(tenant)).open(model)
         return cast(CompatibleEndpoint, endpoint), price  # as `_open` makes them
 
 

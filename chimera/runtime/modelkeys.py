@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from pydantic import SecretStr
 
 from chimera.agents.models.client import Models
+from chimera.agents.models.endpoint import Endpoint
 from chimera.runtime.secrets import MODEL_KEY, TenantSecrets
 from chimera.settings import Settings
 from chimera.telemetry.redaction import conceal
@@ -18,9 +20,9 @@ class TenantModels:
     Close it (`aclose`) on the loop it was used on.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._common = Models(settings)
+    def __init__(self, settings: Settings, open_: Callable[[str, str, str], Endpoint] | None = None) -> None:
+        self._settings, self._open = settings, open_
+        self._common = Models(settings, open_)
         self._secrets = TenantSecrets(settings.tenant_secrets_dir)
         self._own: dict[str, Models] = {}
 
@@ -37,7 +39,7 @@ class TenantModels:
             return self._common
         conceal(key)
         if tenant not in self._own:
-            self._own[tenant] = Models(self._settings)
+            self._own[tenant] = Models(self._settings, self._open)
         self._own[tenant].use_key(SecretStr(key))
         return self._own[tenant]
 

@@ -179,6 +179,11 @@ def large(task, ctx):
     """Returns more than a fleet takes."""
     return "x" * 400_000
 
+@agent("tell")
+def tell(task, ctx):
+    """Tells of a secret, as a test may."""
+    return [repr(ctx.secrets), len(ctx.secrets["TOKEN"])]
+
 @agent("odd")
 async def odd(task, ctx):
     """Returns what is no JSON."""
@@ -208,6 +213,17 @@ async def test_an_agent_alone_ends_with_the_code_of_its_verdict(shell: Shell) ->
     unknown = await shell("agent", "run", "bursts", "--agents", "mine.py", "-i", "x")
     assert unknown.code == 2
     assert "did you mean burst" in unknown.err
+
+
+async def test_an_agent_alone_has_the_secrets_of_a_tenant_of_its_own(shell: Shell) -> None:
+    shell.write("mine.py", AGENTS)
+    for tenant in ("alone", "other"):
+        (shell.directory / "secrets" / tenant).mkdir(parents=True)
+        (shell.directory / "secrets" / tenant / "TOKEN").write_text(f"of {tenant}", encoding="utf-8")
+    given = {**shell.environment, "CHIMERA_TENANT_SECRETS_DIR": str(shell.directory / "secrets")}
+    ran = Shell(shell.directory, given)
+    told = await ran("agent", "run", "tell", "--agents", "mine.py", "-i", "x", "-o", "json")
+    assert told.document["result"] == ["<secrets TOKEN>", len("of alone")]
 
 
 async def test_an_agent_alone_shows_what_it_proposes_and_sends_nothing(shell: Shell) -> None:

@@ -63,6 +63,18 @@ async def test_a_completion_is_held_at_its_worst_case_and_charged_what_it_cost(
         assert (await site.stores.tasks.get(task.task_id)).spent_microusd == PER_CALL
 
 
+async def test_a_completion_goes_out_under_its_tenants_own_key(
+    base: Base, tenant: str, tmp_path: Path
+) -> None:
+    for name, key in ((tenant, "the tenant's key"), ("other", "another's key")):
+        (tmp_path / "secrets" / name).mkdir(parents=True)
+        (tmp_path / "secrets" / name / "MODEL_API_KEY").write_text(key, encoding="utf-8")
+    async with chatting(base, tenant, tenant_secrets_dir=tmp_path / "secrets") as site:
+        client = await site.paying()
+        await client.chat.completions.create(model=MODEL, messages=ASKED)
+        assert site.endpoint.seen[0].headers["authorization"] == "Bearer the tenant's key"
+
+
 async def test_a_stream_comes_piece_by_piece_and_is_charged_its_usage(base: Base, tenant: str) -> None:
     async with chatting(base, tenant, [Turn(text="one two three")]) as site:
         client = await site.paying()
