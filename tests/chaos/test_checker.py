@@ -18,7 +18,7 @@ from chimera.chaos.faults import Fault
 from chimera.chaos.history import History
 from chimera.chaos.rest import WAKE_S, ZERO_S
 from chimera.chaos.urgent import Served, served
-from chimera.core.brake import plan_per_day
+from chimera.core.brake import Rules, plan_per_day
 from chimera.core.event import Event
 from chimera.core.money import Window
 from chimera.runtime.base import open_base
@@ -884,4 +884,4 @@ def test_the_drills_limits_are_at_every_level_and_plan_for_more_than_it_spends()
     assert subjects == {"", f"agent/{AGENT}", f"model/{MODEL}"}
     assert len(LIMITS) == len(subjects) * len(Window)
     # Two hundred calls a second are far more than a drill makes.
-    assert plan_per_day(LIMITS) >= 10 * 200 * COST_MICROUSD * 86_400
+    assert plan_per_day(LIMITS, Rules(of_limits=True)) >= 10 * 200 * COST_MICROUSD * 86_400
