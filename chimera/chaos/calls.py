@@ -26,4 +26,4 @@ LIMITS = {
     for window, span_s in SPANS_S.items()
 }
 """A limit at every level, µ$: a dollar a second of each window. A drill spends far less, so each is checked
-at each grant, none refuses, and no brake takes the load for a runaway (limits make its plan)."""
+at each grant, none refuses, and no brake takes the load for a runaway (limits may make its plan)."""

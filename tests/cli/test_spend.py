@@ -98,12 +98,16 @@ async def test_flags_stand_in_reviews_too_until_acknowledged(hub: Shell) -> None
     assert "REFUSED BY" not in (await hub("review", "list")).out
 
 
-async def test_one_missions_flag_is_acknowledged_and_the_others_stay(
-    hub: Shell, base: Base, tenant: str
-) -> None:
+@pytest.fixture
+async def poor(base: Base, tenant: str) -> None:
+    """Two missions, each refused a call by its budget."""
     for mission_id in ("m1", "m2"):
         stores, claims = await paid.leased(base, tenant, mission_id, inputs=1, budget_usd="0.0001")
         assert not isinstance(await paid.hold(stores, claims[0], 500), str)
+
+
+@pytest.mark.usefixtures("poor")  # before the fleet of the hub, which would claim their tasks
+async def test_one_missions_flag_is_acknowledged_and_the_others_stay(hub: Shell) -> None:
     assert (await hub("spend", "ack", "--mission", "m1")).out == "1 flag acknowledged\n"
     assert [one["mission_id"] for one in (await hub("spend", "flags", "-o", "json")).document] == ["m2"]
 
