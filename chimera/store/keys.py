@@ -128,7 +128,7 @@ SPARES = "{chimera:spares}:tenants"
 """Hash: spare (a warm process) → the tenant it belongs to for good, "" while it waits, "-" to end."""
 FLEET = "chimera:fleet"
 """In place of a tenant's name: the fleet's own ledger, under the keys that a tenant's would have."""
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 
 def channel(subject: str, tenant: str) -> str:
