@@ -71,7 +71,7 @@ def test_agents_of_one_tenant_reach_nothing_of_another(fleet: LiveFleet) -> None
     theirs, mine = planted("b"), planted("a")
     keep(kept, OTHER, "MODEL_API_KEY", theirs)
     keep(kept, "local", "CRM_TOKEN", mine)
-    redis_url = (state.secrets / "redis_url").read_text(encoding="utf-8").strip()
+    redis_url = fleet.record.redis_url
     key = f"chi_{planted('b')}"
     asyncio.run(let_in(redis_url, OTHER, key))
     rests = {
