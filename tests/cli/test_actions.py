@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chimera.runtime.base import Base, open_base
+from chimera.runtime.users import reconcile
 from chimera.settings import Settings
 from tests.cli.conftest import Shell
 from tests.runtime.fleet import Fleet
@@ -25,6 +26,7 @@ async def base(settings: Settings, tenant: str, receiver: Receiver) -> AsyncIter
     """As everywhere, but for actions that may reach the receiver."""
     opened = await open_base(settings.model_copy(update={"action_hosts": receiver.host, "action_tries": 1}))
     await opened.tenants.add(tenant)
+    await reconcile(opened)
     yield opened
     await opened.tenants.remove(tenant)
     await opened.close()

@@ -49,7 +49,7 @@ async def test_a_wrong_password_is_said(base: Base) -> None:
     url = base.settings.redis_url
     assert url is not None
     wrong = base_of(load(redis_url=url.get_secret_value().replace("redis://:", "redis://:no")))
-    with pytest.raises(StoreUnavailable, match="password"):
+    with pytest.raises(StoreUnavailable, match="refuses the login"):
         await prepare(wrong.redis)
     await wrong.close()
 
