@@ -72,7 +72,7 @@ def understood(text: str) -> Request | None:
     """A request as it was written; None when it is none that we know."""
     try:
         request = _read(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(request, dict) or not isinstance(request.get("do"), str):
         return None
@@ -96,7 +96,10 @@ def _read(text: str) -> Any:
     try:
         return orjson.loads(text)
     except ValueError:
-        return json.loads(text)  # it knows NaN, which `written` may write
+        request = json.loads(text)  # it knows NaN, which `written` may write
+        # And halves of characters, which no store takes: then it is none that can be done. They are a ValueError.
+        json.dumps(request, ensure_ascii=False).encode()
+        return request
 
 
 class Requests:

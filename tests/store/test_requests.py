@@ -66,6 +66,8 @@ async def test_answers_reach_their_askers_in_order_however_many(base: Base, tena
         json.dumps({**RESERVE, "ttl_s": 1e13}),
         json.dumps({**RESERVE, "model": "m" * 201}),
         json.dumps({**RESERVE, "agent": None}),
+        json.dumps({**RESERVE, "from": "\ud800"}),
+        "[" * 100_000,
         json.dumps({name: value for name, value in RESERVE.items() if name != "from"}),
     ],
 )
