@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from chimera.core.event import Event
-from chimera.core.replay import Change, Replay
+from chimera.core.replay import LONGEST_HOLD_S, Change, Replay
 
 MOST_ROWS = 5_000
 """Rows of one report; what comes beyond them is one row, `OTHERS`."""
@@ -154,9 +154,9 @@ class Usage:
         return self.total, self.rows.setdefault(key, Use())
 
 
-LEAD_S = 4 * 3_600
-"""A hold lives 3 hours at most (`CHIMERA_MODEL_TIMEOUT_S` + `CHIMERA_HOLD_TTL_S`), and is corrected for one
-more. So every hold that ends in a span was granted no longer before it."""
+LEAD_S = LONGEST_HOLD_S + 3_600
+"""What a hold lives, and one hour more in which it is corrected. So every hold that ends in a span was granted no
+longer before it."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from chimera.core.replay import LONGEST_HOLD_S
 from chimera.errors import BudgetExceeded, InvalidRequest, LeaseLost, RefusalKind
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
@@ -22,6 +23,7 @@ class Reservation(NamedTuple):
     Attributes:
         task_id: who pays: a task, under the token of its worker's lease or its judge's review; a mission that
             is not final, or "" for the tenant alone, whatever the token.
+        ttl_s: the hold's life; no more than `LONGEST_HOLD_S`.
         agent, model: whose limits bind it too; "": none.
     """
 
@@ -111,7 +113,8 @@ class Ledger:
         """
         asked: list[str | int] = []
         for hold, task, token, amount, ttl_s, agent, model in reservations:
-            asked += (hold, task, token, amount, round(ttl_s * 1e6), agent, model)
+            life_us = round(min(ttl_s, LONGEST_HOLD_S) * 1e6)
+            asked += (hold, task, token, amount, life_us, agent, model)
         answers = await self._scripts.run("reserve_holds", [self.keys.root], term, by, fleet, *asked)
         return [_refusal(one, answer) for one, answer in zip(reservations, under_term(answers), strict=True)]
 

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from chimera.core.money import Window
+from chimera.core.replay import LONGEST_HOLD_S
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.runtime.base import Base, TenantStores
+from chimera.settings import Settings
 from chimera.store.ledger import Answer, Ledger, Reservation, Settlement
 from chimera.store.scripts import OldTerm, Refusal, source
 from tests.store import clock, drive
@@ -233,6 +235,25 @@ async def test_a_hold_that_ran_out_unsent_is_released_and_none_may_be_sent_under
     assert await stores.requests.sent(["h"]) == [False]
     assert await settle(stores.ledger, "h", 30), "spent all the same: never refused"
     assert (await stores.missions.get("m1")).settled_microusd == 30
+
+
+async def test_no_hold_lives_longer_than_four_hours_whatever_is_asked_for(base: Base, tenant: str) -> None:
+    ledger = base.of(tenant).ledger
+    assert await reserve(ledger, "", 0, "h", 400, ttl_s=1e12) is None
+    ((_, ends_us),) = await base.redis.zrange(ledger.keys.holds, 0, -1, withscores=True)
+    seconds, _ = await base.redis.time()
+    assert 0 < ends_us / 1e6 - int(seconds) <= LONGEST_HOLD_S + 1
+
+
+def test_the_longest_hold_is_the_longest_that_the_settings_ask_for() -> None:
+    most = {name: field.metadata for name, field in Settings.model_fields.items()}
+
+    def at_most(name: str) -> float:
+        (bound,) = (one.le for one in most[name] if hasattr(one, "le"))
+        return float(bound)
+
+    calls = max(at_most("chat_stream_s"), at_most("model_timeout_s"))
+    assert calls + at_most("hold_ttl_s") == LONGEST_HOLD_S
 
 
 @pytest.mark.parametrize("cost", [100, None])
