@@ -65,13 +65,18 @@ class Governor(Service):
                 await self._transfers.look(term, anew=term != self._term)
                 self._term = term
             # The canary, which is no tenant, is only ever named: should a signal be lost, it asks again.
-            for tenant in self._turns.of(await self._base.tenants.names() if sweeps else named):
+            names = await self._base.tenants.names() if sweeps else named
+            for tenant in self._turns.of(names):
                 with self._bulkhead.of(tenant):
                     if await self._answer(tenant, term) == BATCH:
                         self._wakeups.name(tenant)  # the rest when it is its turn again
                     if sweeps:
                         await self._expire(tenant, term)
                         await self._transfers.tell(tenant, term)
+            # A call of a tenant that was removed may be settled late, a draw arrive with its removal.
+            for tenant in self._transfers.left(names) if sweeps else ():
+                with self._bulkhead.of(tenant):
+                    await self._transfers.tell(tenant, term)
         except OldTerm:
             log.warning("governor.superseded", term=term)
 

@@ -7,7 +7,7 @@ no longer goes back after a moment, at once while somebody is refused. What it s
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
@@ -44,6 +44,10 @@ class Transfers:
     def spent(self, tenant: str) -> None:
         """A tenant's figures moved: there may be something to tell."""
         self._untold.add(tenant)
+
+    def left(self, names: Collection[str]) -> list[str]:
+        """Tenants that may have something to tell and are not among these: they were removed meanwhile."""
+        return sorted(self._untold.difference(names))
 
     async def look(self, term: int, *, anew: bool) -> None:
         """Before each sweep: whether there is a limit, and draws that did not arrive.

@@ -14,19 +14,24 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings, strategies
 
-from chimera.errors import BudgetExceeded, RefusalKind, StoreTimeout
+from chimera.errors import BudgetExceeded, Conflict, RefusalKind, StoreTimeout
 from chimera.runtime.base import Base, open_base
+from chimera.runtime.desk import settlement
+from chimera.runtime.elector import Elector
+from chimera.runtime.governor import Governor
 from chimera.runtime.transfers import Transfers
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
+from chimera.store import keys
 from chimera.store.fleetledger import FleetLedger
 from chimera.store.keys import FLEET, TENANTS
 from chimera.store.ledger import Reservation, Settlement
+from chimera.store.signals import Wakeups
 from tests.store import clock, drive
 
 START = datetime(2026, 11, 30, 23, 58, 30, tzinfo=UTC)
@@ -40,6 +45,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """One of its own: the fleet's ledger is the whole store's."""
     with RedisServer(tmp_path_factory.mktemp("fleet"), fsync="no", maxmemory_bytes=1 << 30) as running:
         yield running
+
+
+class Lead:
+    """Leads, under one term."""
+
+    replica = "g"
+
+    async def led(self) -> int:
+        return 1
 
 
 class Cut(FleetLedger):
@@ -297,3 +311,52 @@ async def test_what_was_held_before_there_was_a_limit_counts(two: tuple[Base, li
     refused = await reserve(base, transfers, b, "h2", 400)
     assert isinstance(refused, BudgetExceeded)
     assert await reserve(base, transfers, b, "h3", 300) is None
+
+
+async def test_a_tenant_is_not_removed_before_the_fleet_heard_what_it_spent(
+    two: tuple[Base, list[str]],
+) -> None:
+    base, (a, *_) = two
+    fleet = FleetLedger(base.redis)
+    await fleet.set_limits({"day": 1_000}, by="t")
+    transfers = Transfers(base)
+    transfers._tight_until = float("inf")  # nothing is drawn ahead
+    await transfers.look(1, anew=True)
+    assert await reserve(base, transfers, a, "h1", 100) is None
+    await base.of(a).ledger.settle([Settlement("h1", 100)], term=1, by="g", **drive.KEEP)
+    with pytest.raises(Conflict, match="1 holds"):
+        await base.tenants.wind_up(a, "op", by="o", reason="left")
+    transfers.spent(a)
+    await transfers.tell(a, 1)
+    await base.tenants.wind_up(a, "op", by="o", reason="left")
+    found = await fleet.balance()
+    assert (found.held, found.settled["lifetime"]) == (0, 100)
+
+
+async def test_the_fleet_hears_of_a_late_settlement_of_a_tenant_that_was_removed(
+    two: tuple[Base, list[str]],
+) -> None:
+    base, (a, *_) = two
+    fleet = FleetLedger(base.redis)
+    await fleet.set_limits({"day": 1_000}, by="t")
+    async with Wakeups(base.blocking, keys.MONEY) as wakeups:
+        governor = Governor(base, cast(Elector, Lead()), wakeups)
+
+        async def sweep() -> None:
+            governor._named = set()
+            await governor.run_once()
+
+        await sweep()
+        assert await reserve(base, governor._transfers, a, "h1", 100) is None
+        await base.of(a).requests.sent(["h1"])
+        await base.redis.zadd(base.of(a).ledger.keys.holds, {"h1": 1})  # it runs out
+        for _ in range(3):
+            governor._transfers._tight_until = float("inf")
+            await sweep()
+        assert (await fleet.balance()).settled["lifetime"] == 100
+        await base.tenants.wind_up(a, "op", by="o", reason="left")
+        await base.of(a).requests.send("w1", "late", [settlement("h1", 30)])
+        governor._named = {a}
+        await governor.run_once()
+        await sweep()
+    assert (await fleet.balance()).settled["lifetime"] == 30

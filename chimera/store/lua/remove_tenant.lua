@@ -16,9 +16,10 @@ if before then return { 1 } end
 local missions = redis.call("ZCARD", k.active) + redis.call("EXISTS", k.sweep)
 local tasks = redis.call("ZCARD", k.leases) + redis.call("ZCARD", k.judging)
 local holds, actions = redis.call("ZCARD", k.holds), redis.call("ZCARD", k.outbox)
--- What it drew of the fleet's ledger goes back by itself, as long as the governor looks after it.
-local drawn = redis.call("HMGET", k.purse, "allowance", "parcel")
-if tonumber(drawn[1] or 0) > 0 or drawn[2] then holds = holds + 1 end
+-- What it drew of the fleet's ledger goes back by itself, and what it spent is told there, as long as the governor
+-- looks after it.
+local drawn = redis.call("HMGET", k.purse, "allowance", "parcel", "covered")
+if tonumber(drawn[1] or 0) > 0 or drawn[2] or tonumber(drawn[3] or 0) > 0 then holds = holds + 1 end
 if missions + tasks + holds + actions > 0 then return { 0, missions, tasks, holds, actions } end
 if ARGV[4] == "1" then return { 1 } end
 redis.call("DEL", k.quota, k.limits, k.stated, (operation(k, "tenant.added", "", "added")))
