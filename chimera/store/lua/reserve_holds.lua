@@ -53,8 +53,8 @@ end
 local tenant = subject(k.ledger, "tenant", WINDOWS, true)
 own_only = redis.call("HLEN", k.limits) == #tenant.limits
 
--- An agent or a model by name. Beyond a thousand of a kind, those without a limit count together.
-local MOST_SUBJECTS, OTHERS = 1000, "(others)"
+-- An agent or a model by name. Beyond two thousand of both, those without a limit count together.
+local MOST_SUBJECTS, OTHERS = 2000, "(others)"
 local named = {}
 local function by_name(kind, name)
   if name == "" then return nil end
@@ -64,10 +64,10 @@ local function by_name(kind, name)
   for n, window in ipairs(WINDOWS) do prefix[n] = level .. "/" .. window end
   local s = subject(k.of_subject(level), level, prefix, not own_only)
   s.name = name
-  if redis.call("ZADD", k.subjects, int(now), level) == 1 and #s.limits == 0
-    and redis.call("ZCARD", k.subjects) > 2 * MOST_SUBJECTS then
+  if redis.call("ZADD", k.subjects, int(now), level) == 1 and #s.limits == 0 and name ~= OTHERS
+    and redis.call("ZCARD", k.subjects) > MOST_SUBJECTS then
     redis.call("ZREM", k.subjects, level)
-    s = name == OTHERS and s or by_name(kind, OTHERS)
+    s = by_name(kind, OTHERS)
   end
   named[level] = s
   return s
