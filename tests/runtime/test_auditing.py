@@ -75,6 +75,34 @@ async def test_a_subject_that_is_gone_and_a_window_that_never_was_are_drift(base
     assert [one.ledger for one in found.drifts if one.figure == "year:2001"] == [5]
 
 
+async def test_agents_and_models_beyond_two_thousand_count_together_and_are_no_drift(
+    base: Base, tenant: str
+) -> None:
+    stores, claims = await paid.leased(base, tenant)
+    keys = stores.ledger.keys
+    await base.redis.zadd(keys.subjects, {f"agent/a{number}": 1 for number in range(2_000)})
+    await stores.ledger.set_limits({"agent/limited/day": 500}, by="o")
+    for agent in ("x", "y", "limited", "a7"):
+        await paid.call(stores, claims[0], 40, agent=agent, model="new")
+    found = await audit(stores, tenant)
+    assert (found.drifts, found.wrong) == ((), ())
+    subjects = await stores.ledger.subjects()
+    spent = {name: one.settled["lifetime"] for name, one in subjects.items() if one.calls}
+    assert spent == {"agent/(others)": 80, "model/(others)": 160, "agent/limited": 40, "agent/a7": 40}
+
+
+async def test_limits_that_went_with_a_removed_tenant_bind_nobody_who_has_its_name_later(
+    base: Base, tenant: str
+) -> None:
+    await base.of(tenant).ledger.set_limits({"day": 30}, by="o")
+    await base.tenants.wind_up(tenant, "op", by="o", reason="left")
+    await base.tenants.add(tenant)
+    stores, claims = await paid.leased(base, tenant)
+    await paid.call(stores, claims[0], 40)
+    found = await audit(stores, tenant)
+    assert (found.drifts, found.wrong) == ((), ())
+
+
 async def test_a_hold_that_nobody_granted_is_drift(base: Base, tenant: str) -> None:
     stores = await busy(base, tenant)
     await base.redis.zadd(stores.ledger.keys.holds, {"phantom": 4e15})

@@ -22,7 +22,10 @@ local drawn = redis.call("HMGET", k.purse, "allowance", "parcel", "covered")
 if tonumber(drawn[1] or 0) > 0 or drawn[2] or tonumber(drawn[3] or 0) > 0 then holds = holds + 1 end
 if missions + tasks + holds + actions > 0 then return { 0, missions, tasks, holds, actions } end
 if ARGV[4] == "1" then return { 1 } end
-redis.call("DEL", k.quota, k.limits, k.stated, (operation(k, "tenant.added", "", "added")))
+redis.call("DEL", k.quota, k.stated, (operation(k, "tenant.added", "", "added")))
+if redis.call("DEL", k.limits) == 1 then
+  note("limits.set", "", "", { limits = {}, reason = ARGV[3], raised = 1 }) -- under its name there are none from now on
+end
 -- What was let in before its keys went is submitted no more.
 redis.call("HSET", k.quota, "suspended", int(now_us()) .. " removed")
 note("tenant.removed", "", "", { reason = ARGV[3] })
