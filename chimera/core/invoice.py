@@ -53,6 +53,9 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 }
 """What a column may be called, by what it is: the first that is there is taken, whatever its case."""
 NEEDED = ("amount",)
+_AMOUNT = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
+"""As English writes it, a comma before each three digits: "0,52" is another's half a dollar, or nobody's fifty-two."""
+FIRST_YEAR, LAST_YEAR = 1970, 9_000
 _SNAPSHOT = re.compile(r"-(20\d\d-\d\d-\d\d|20\d{6})$")
 
 
@@ -220,14 +223,14 @@ def _line(
 
 
 def _amount(text: str, number: int) -> Decimal:
-    plain = text.replace(",", "").replace("$", "").replace("USD", "").strip()
+    plain = text.replace("$", "").replace("USD", "").strip()
     if plain.startswith("(") and plain.endswith(")"):
         plain = f"-{plain[1:-1]}"
     try:
-        amount = Decimal(plain)
+        amount = Decimal(plain.replace(",", ""))
     except InvalidOperation as exc:
         raise InvalidRequest(f"line {number}: {text!r} is no amount in USD") from exc
-    if not amount.is_finite() or abs(amount) > 10**12:
+    if not _AMOUNT.fullmatch(plain) or abs(amount) > 10**12:
         raise InvalidRequest(f"line {number}: {text!r} is no amount in USD")
     return amount * MICRO
 
@@ -240,12 +243,15 @@ def _day(text: str, number: int, date_format: str) -> date:
             at = datetime.fromtimestamp(float(text), UTC)
         else:
             at = datetime.fromisoformat(text)
-    except ValueError as exc:
+        day = (at.astimezone(UTC) if at.tzinfo else at).date()
+        if not FIRST_YEAR <= day.year <= LAST_YEAR:
+            raise ValueError(text)
+    except (ValueError, OverflowError) as exc:
         how = (
             f"the format {date_format!r} says" if date_format else "ISO 8601 (2026-11-28), or name its format"
         )
         raise InvalidRequest(f"line {number}: {text!r} is no day as {how}") from exc
-    return (at.astimezone(UTC) if at.tzinfo else at).date()
+    return day
 
 
 def model_name(name: str) -> str:

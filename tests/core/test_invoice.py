@@ -142,6 +142,11 @@ def test_days_are_read_as_they_are_written(day: str, date_format: str) -> None:
         ("id,model\nr,gpt\n", "line 1: no column is known to be the amount"),
         ("id,cost\nr1,1\nr2,much\n", "line 3: 'much' is no amount"),
         ("id,cost\nr1,nan\n", "line 2: 'nan' is no amount"),
+        ('id,cost\nr1,"0,52"\n', "line 2: '0,52' is no amount"),
+        ('id,cost\nr1,"1.234,56"\n', "line 2: '1.234,56' is no amount"),
+        ("id,cost\nr1,1_000\n", "line 2: '1_000' is no amount"),
+        ("date,cost\n0001-01-01T00:00:00+23:00,1\n", "line 2: '0001-01-01.* is no day"),
+        ("date,cost\n9999-12-31,1\n", "line 2: '9999-12-31' is no day"),
         ("id,cost\nr1\n", "line 2: it has 1 cells, column 'cost' is missing"),
         ("date,cost\n28.11.2026,1\n", r"line 2: '28\.11\.2026' is no day"),
         ("id,cost,currency\nr1,1,EUR\n", "line 2: its currency is EUR"),
@@ -161,5 +166,5 @@ def test_a_tolerance_that_is_none_is_refused(text: str) -> None:
 
 
 def test_credits_and_amounts_as_people_write_them_are_read() -> None:
-    found = lines('id,cost\na,"$1,234.50"\nb,(2.00)\nc,-3\n')
-    assert [line.amount for line in found] == [1_234_500_000, -2_000_000, -3_000_000]
+    found = lines('id,cost\na,"$1,234.50"\nb,(2.00)\nc,-3\nd,1.5E-05\ne,.5\n')
+    assert [line.amount for line in found] == [1_234_500_000, -2_000_000, -3_000_000, 15, 500_000]
