@@ -36,6 +36,8 @@ from chimera.store.spending import Spending, Standing
 DEFAULT_SPAN = timedelta(days=30)
 LONGEST = timedelta(days=400)
 """Of one report: what lies further back is a report of its own."""
+EARLIEST = datetime(1970, 3, 1, tzinfo=UTC)
+"""There was nothing before, and a calendar ends somewhere."""
 MOST_BUDGETS = 20
 """Open missions whose budgets are told with a report."""
 
@@ -60,8 +62,8 @@ class Question:
         Raises:
             InvalidRequest: it is no span, or too long a one.
         """
-        until = min(self.until or now, now)
-        since = self.since or until - DEFAULT_SPAN
+        until = max(min(self.until or now, now), EARLIEST)
+        since = max(self.since or until - DEFAULT_SPAN, EARLIEST)
         if since >= until:
             raise InvalidRequest(
                 f"since ({since:%Y-%m-%d %H:%MZ}) must be before until ({until:%Y-%m-%d %H:%MZ})"

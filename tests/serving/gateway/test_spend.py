@@ -113,6 +113,10 @@ async def test_a_span_leaves_out_what_lies_beside_it(http: httpx.AsyncClient) ->
         ({"since": "2026-01-01"}, 422, "since"),
         ({"since": "2026-05-01T00:00:00Z", "until": "2026-04-01T00:00:00Z"}, 422, "must be before"),
         ({"since": "2020-01-01T00:00:00Z"}, 422, "400 days at most"),
+        ({"since": "0001-01-01T00:00:00Z"}, 422, "400 days at most"),
+        ({"until": "0001-01-01T00:00:00Z"}, 422, "must be before"),
+        ({"until": "0001-01-01T00:00:00+23:00"}, 422, "in no year"),
+        ({"since": "9999-12-31T23:00:00-23:00"}, 422, "in no year"),
         ({"mission": "nobody"}, 404, "no mission"),
     ],
 )

@@ -128,4 +128,7 @@ def cuts(names: Sequence[str]) -> tuple[By, ...]:
 
 
 def _utc(at: datetime | None) -> datetime | None:
-    return None if at is None else at.astimezone(UTC)
+    try:
+        return None if at is None else at.astimezone(UTC)
+    except OverflowError as exc:  # by its zone it is before the first year, or after the last
+        raise InvalidRequest(f"{at} is in no year that UTC has") from exc
