@@ -183,6 +183,26 @@ async def test_a_tenants_window_refuses_until_it_resets(base: Base, tenant: str)
     assert never.kind is RefusalKind.EXHAUSTED
 
 
+async def test_what_would_fit_after_an_overrun_fits_when_it_is_asked_for(base: Base, tenant: str) -> None:
+    """More is held for the model's calls then: what fits is told as it is asked for, not as it is held."""
+    ledger = base.of(tenant).ledger
+    await ledger.set_limits({"day": 1_000}, by="t")
+
+    async def ask(hold: str, amount: int) -> Answer:
+        (answer,) = await ledger.reserve(
+            [Reservation(hold, "", 0, amount, 60, "", "m")], term=drive.TERM, by="g"
+        )
+        return answer
+
+    assert await ask("h1", 100) is None
+    await settle(ledger, "h1", 200)
+    refused = await ask("h2", 500)
+    assert isinstance(refused, BudgetExceeded)
+    assert refused.fits_microusd == 363, "800 are left, and 2.2 times as much is held"
+    assert await ask("h3", refused.fits_microusd + 1) is not None
+    assert await ask("h4", refused.fits_microusd) is None
+
+
 async def test_reserving_needs_the_lease_and_settling_does_not(base: Base, tenant: str) -> None:
     stores = await leased(base, tenant)
     (old,) = await drive.claim(stores)

@@ -226,7 +226,7 @@ class Play:
         answer = await self.reserve(Reservation(name, task, self.tokens[task], asked, ttl_s, agent, of))
         if (refused := model.refusal(model.levels(task, agent, of), amount)) is not None:
             assert isinstance(answer, BudgetExceeded)
-            assert (answer.kind, answer.fits_microusd) == refused
+            assert (answer.kind, answer.fits_microusd) == (refused[0], refused[1] * 1_000_000 // factor)
         else:
             assert answer is None
             ends = model.now + timedelta(seconds=ttl_s)

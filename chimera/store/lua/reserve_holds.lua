@@ -106,7 +106,7 @@ local function look(amount, l, held)
 end
 local short = false -- after the first, all are: what they need together is known then
 local allowance = fleet ~= "" and tonumber(redis.call("HGET", k.purse, "allowance") or 0) or 0
-local function refusal(mid, amount, subjects)
+local function refusal(mid, amount, subjects, factor)
   found, fits = nil, math.huge
   if suspended then return { -7, "window", "tenant/suspended", "0", "0", "0", "10", "0" } end
   if mid ~= "" then look(amount, budget(mid), budget(mid).held + budget(mid).more) end
@@ -125,7 +125,11 @@ local function refusal(mid, amount, subjects)
       fits = math.min(fits, allowance - tenant.held - tenant.more)
     end
   end
-  if found then found[8] = int(math.max(0, fits)) end
+  if found then
+    -- In the caller's terms: what fits once it is enlarged.
+    if factor ~= 1000000 then fits = math.floor(fits * 1000000 / factor) end
+    found[8] = int(math.max(0, fits))
+  end
   return found
 end
 
@@ -191,7 +195,7 @@ for i = 4, #ARGV, 7 do
         subjects[#subjects + 1] = model
         amount = math.ceil(amount * factor_of(model) / 1000000)
       end
-      local refused = braked(k, mid, now) or refusal(mid, amount, subjects)
+      local refused = braked(k, mid, now) or refusal(mid, amount, subjects, model and model.factor or 1000000)
       if refused and refused[1] == -10 then
         out[#out + 1] = refused
       elseif refused then
