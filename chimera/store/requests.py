@@ -21,6 +21,7 @@ from types import NoneType
 from typing import Any, TypeAlias
 
 import orjson
+from redis.client import NEVER_DECODE
 
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
@@ -129,9 +130,12 @@ class Requests:
             return [orjson.loads(answer) for answer in popped[1]] if popped else []
 
     async def peek(self, most: int) -> list[str]:
-        """Requests at the front (JSON), left in place."""
+        """Requests at the front (JSON), left in place; of what is no text the bytes that are none are replaced."""
         with translated():
-            return list(await self._redis.lrange(self._keys.requests, 0, most - 1))
+            found = await self._redis.execute_command(
+                "LRANGE", self._keys.requests, 0, most - 1, **{NEVER_DECODE: True}
+            )
+            return [bytes(text).decode(errors="replace") for text in found]
 
     async def answer(
         self, answers: Sequence[tuple[str, dict[str, Any]]], done: int, operation: str, *, term: int, by: str

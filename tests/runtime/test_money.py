@@ -71,7 +71,9 @@ async def events(base: Base, tenant: str, *kinds: str) -> list[Event]:
 async def test_a_broken_request_stops_nobodys_money(base: Base, tenant: str) -> None:
     stores = await drive.begin(base, tenant, drive.spec())
     (claim,) = await drive.claim(stores)
-    await base.redis.rpush(stores.ledger.keys.requests, "no json", json.dumps({"do": "reserve", "id": 7}))
+    half = json.dumps({"do": "find", "id": "i", "from": "\ud800", "task": "m1.0", "round": 0, "call": "c"})
+    broken = ("no json", json.dumps({"do": "reserve", "id": 7}), b"\xff\xfe", "[" * 100_000, half)
+    await base.redis.rpush(stores.ledger.keys.requests, *broken)
     async with desk_of(base, tenant) as desk, governing(base, tenant):
         hold = await desk.reserve(claim.task_id, claim.token, 100, 60)
         await desk.settle(hold, 30, CHARGE)
