@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from chimera.core.replay import LONGEST_HOLD_S
-from chimera.errors import BudgetExceeded, InvalidRequest, LeaseLost, RefusalKind
+from chimera.errors import BudgetExceeded, Conflict, InvalidRequest, LeaseLost, RefusalKind
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.requests import MAX_FIGURE
@@ -179,12 +179,21 @@ class Ledger:
         await self._scripts.run("set_limits", [self.keys.root], by, reason, stated, *fields)
 
     async def change_limits(
-        self, changes: Mapping[str, int | None], operation: str, *, by: str, reason: str
+        self,
+        changes: Mapping[str, int | None],
+        operation: str,
+        *,
+        by: str,
+        reason: str,
+        may_raise: bool = True,
     ) -> dict[str, int]:
         """Change some limits (µ$), None to remove one; once for an operation. The limits as they are then.
 
+        Args:
+            may_raise: whether it may raise or remove what stands.
         Raises:
             InvalidRequest: there would be more than `MOST_LIMITS`; nothing was changed.
+            Conflict: it would raise one and may not; nothing was changed.
         """
         fields = (
             field
@@ -192,8 +201,10 @@ class Ledger:
             for field in (str(limit), "" if amount is None else amount)
         )
         answer = await self._scripts.run(
-            "change_limits", [self.keys.root], operation, by, reason, MOST_LIMITS, *fields
+            "change_limits", [self.keys.root], operation, by, reason, MOST_LIMITS, int(may_raise), *fields
         )
+        if answer == Refusal.LOST:
+            raise Conflict("a limit was lowered meanwhile, which this would raise: look at them and ask again")
         if answer == Refusal.FULL:
             raise InvalidRequest(f"a tenant has at most {MOST_LIMITS:,} limits: remove some first")
         return await self.limits()

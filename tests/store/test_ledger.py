@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies
 
 from chimera.core.money import Window
 from chimera.core.replay import LONGEST_HOLD_S
-from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
+from chimera.errors import BudgetExceeded, Conflict, LeaseLost, RefusalKind
 from chimera.runtime.base import Base, TenantStores
 from chimera.settings import Settings
 from chimera.store.ledger import Answer, Ledger, Reservation, Settlement
@@ -201,6 +201,19 @@ async def test_what_would_fit_after_an_overrun_fits_when_it_is_asked_for(base: B
     assert refused.fits_microusd == 363, "800 are left, and 2.2 times as much is held"
     assert await ask("h3", refused.fits_microusd + 1) is not None
     assert await ask("h4", refused.fits_microusd) is None
+
+
+@pytest.mark.parametrize("change", [{"day": 11}, {"day": None}, {"hour": 1, "day": 11}])
+async def test_who_may_not_raise_a_limit_does_not_raise_one_that_was_lowered_meanwhile(
+    base: Base, tenant: str, change: dict[str, int | None]
+) -> None:
+    ledger = base.of(tenant).ledger
+    await ledger.set_limits({"day": 10}, by="t")
+    with pytest.raises(Conflict, match="lowered meanwhile"):
+        await ledger.change_limits(change, "op", by="t", reason="", may_raise=False)
+    assert await ledger.limits() == {"day": 10}
+    lowered = await ledger.change_limits({"day": 10, "hour": 2}, "op", by="t", reason="", may_raise=False)
+    assert lowered == {"day": 10, "hour": 2}
 
 
 async def test_reserving_needs_the_lease_and_settling_does_not(base: Base, tenant: str) -> None:

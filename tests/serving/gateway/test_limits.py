@@ -67,6 +67,17 @@ async def test_a_change_is_made_and_recorded_once_for_an_idempotency_key(
     assert [event.kind for event in events] == ["limits.set"]
 
 
+async def test_a_limit_that_is_lowered_while_it_is_looked_at_is_raised_by_nobody_without_the_scope(
+    http: httpx.AsyncClient, base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await base.of(tenant).ledger.set_limits({"day": 1_000_000}, by="o")
+    # As it stood when the request looked: no raise.
+    monkeypatch.setattr("chimera.serving.gateway.routes.limits.raised", lambda before, changes: ())
+    done = await asked(http, base, tenant, OPERATE, {"limits_usd": {"day": "5"}})
+    assert (done.status_code, "lowered meanwhile" in done.json()["detail"]) == (409, True)
+    assert await base.of(tenant).ledger.limits() == {"day": 1_000_000}
+
+
 async def test_a_key_of_the_fleet_changes_any_tenants_limits_and_the_fleets_own(
     http: httpx.AsyncClient, base: Base, tenant: str
 ) -> None:

@@ -66,7 +66,14 @@ async def change(
     async with promptly():
         if more := raised(await ledger.limits(), changes):
             _may_raise(caller, more, change.reason)
-        await ledger.change_limits(changes, act_id(operation), by=str(caller.principal), reason=change.reason)
+        # Between that look and this step somebody may lower one: then it is raised here, or not at all.
+        await ledger.change_limits(
+            changes,
+            act_id(operation),
+            by=str(caller.principal),
+            reason=change.reason,
+            may_raise=bool(more),
+        )
     return answer(await _view(caller, owner))
 
 
