@@ -107,13 +107,21 @@ def spend(
 def of_all(
     cuts: tuple[By, ...], since: datetime | None, until: datetime | None, mission: str
 ) -> tuple[list[ReportView], list[LevelView]]:
-    """A report of every tenant, from the store; and the limits over all of them."""
+    """A report of every tenant that has the mission, if one is named, from the store; and the limits over all."""
+    from chimera.errors import NotFound
     from chimera.runtime.spending import Question, fleet_levels, report
 
     async def everybody(base: Base) -> tuple[list[ReportView], list[LevelView]]:
         question = Question(by=cuts, since=since, until=until, mission_id=mission)
-        tenants = await base.tenants.names()
-        return [await report(base, one, question) for one in tenants], await fleet_levels(base)
+        reports = []
+        for tenant in await base.tenants.names():
+            try:
+                reports.append(await report(base, tenant, question))
+            except NotFound:  # it is another's
+                continue
+        if mission and not reports:
+            raise NotFound(f"no tenant has a mission {mission!r}")
+        return reports, await fleet_levels(base)
 
     return at_base(everybody)
 
@@ -127,15 +135,15 @@ def instant(text: str, now: datetime, option: str) -> datetime | None:
     if not text:
         return None
     unit = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}.get(text[-1])
-    if unit is not None and text[:-1].isdecimal() and len(text) < 8:
-        return now - int(text[:-1]) * unit
     try:
+        if unit is not None and text[:-1].isdecimal() and len(text) < 8:
+            return now - int(text[:-1]) * unit
         at = datetime.fromisoformat(text)
-    except ValueError as exc:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
         raise ConfigurationError(
             f"{option}: {text!r} is no instant: write 2026-11-28, 2026-11-28T10:00 (UTC), 7d or 12h"
         ) from exc
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def show(one: ReportView, *, titled: bool) -> None:

@@ -79,9 +79,19 @@ async def test_the_operator_sees_every_tenant(operator: Shell, tenant: str, base
         assert [(one["level"], one["limit_microusd"]) for one in told["fleet"]] == [("fleet/day", 5_000_000)]
         assert "fleet/day" in (await operator("spend", "--by", "tenant")).out
         assert f"tenant {tenant}-x" in (await operator("spend", "--by", "tenant")).out
+        of_one = (await operator("spend", "--by", "tenant", "--mission", "m1", "-o", "json")).document
+        assert [one["tenant"] for one in of_one["tenants"]] == [tenant], "the others have no such mission"
+        nobodys = await operator("spend", "--by", "tenant", "--mission", "m9")
+        assert (nobodys.code, "no tenant has a mission 'm9'" in nobodys.err) == (2, True)
     finally:
         await FleetLedger(base.redis).set_limits({}, by="eve")
         await base.tenants.remove(f"{tenant}-x")
+
+
+@pytest.mark.parametrize("since", ["999999d", "0001-01-01T00:00+23:00", "yesterday"])
+async def test_an_instant_that_is_none_is_refused(hub: Shell, since: str) -> None:
+    done = await hub("spend", "--since", since)
+    assert (done.code, "is no instant" in done.err) == (2, True), done.err
 
 
 @pytest.mark.usefixtures("spent")
