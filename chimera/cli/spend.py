@@ -107,7 +107,8 @@ def spend(
 def of_all(
     cuts: tuple[By, ...], since: datetime | None, until: datetime | None, mission: str
 ) -> tuple[list[ReportView], list[LevelView]]:
-    """A report of every tenant that has the mission, if one is named, from the store; and the limits over all."""
+    """A report of every tenant (of a mission: of those that have it), from the store; and the limits over all
+    of them."""
     from chimera.errors import NotFound
     from chimera.runtime.spending import Question, fleet_levels, report
 

@@ -54,7 +54,7 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 """What a column may be called, by what it is: the first that is there is taken, whatever its case."""
 NEEDED = ("amount",)
 _AMOUNT = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
-"""As English writes it, a comma before each three digits: "0,52" is another's half a dollar, or nobody's fifty-two."""
+"""As English writes it, a comma before each three digits: "0,52" is half a dollar elsewhere, and not 52."""
 FIRST_YEAR, LAST_YEAR = 1970, 9_000
 _SNAPSHOT = re.compile(r"-(20\d\d-\d\d-\d\d|20\d{6})$")
 

@@ -23,8 +23,8 @@ from chimera.core.money import Window
 TENANT = ""
 """The subject that is the tenant itself."""
 LONGEST_HOLD_S = 4 * 3_600
-"""No hold lives longer, whatever is asked for: what is held for a call that nobody ends is free again. The longest
-that the settings ask for (`CHIMERA_CHAT_STREAM_S` + `CHIMERA_HOLD_TTL_S`, each at its most)."""
+"""No hold lives longer, whatever is asked for: what is held for a call that nobody ends is free again. The
+longest that the settings ask for (`CHIMERA_CHAT_STREAM_S` + `CHIMERA_HOLD_TTL_S`, each at its most)."""
 CORRECTED = timedelta(hours=2)
 """A hold that ended is known to the store for an hour: nothing corrects it later than this."""
 MOST_WRONG = 1_000

@@ -155,8 +155,8 @@ class Usage:
 
 
 LEAD_S = LONGEST_HOLD_S + 3_600
-"""What a hold lives, and one hour more in which it is corrected. So every hold that ends in a span was granted no
-longer before it."""
+"""What a hold lives, and one hour more in which it is corrected. So every hold that ends in a span was
+granted no longer before it."""
 
 
 @dataclass

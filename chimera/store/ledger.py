@@ -204,7 +204,9 @@ class Ledger:
             "change_limits", [self.keys.root], operation, by, reason, MOST_LIMITS, int(may_raise), *fields
         )
         if answer == Refusal.LOST:
-            raise Conflict("a limit was lowered meanwhile, which this would raise: look at them and ask again")
+            raise Conflict(
+                "a limit was lowered meanwhile, which this would raise: look at them and ask again"
+            )
         if answer == Refusal.FULL:
             raise InvalidRequest(f"a tenant has at most {MOST_LIMITS:,} limits: remove some first")
         return await self.limits()

@@ -98,7 +98,7 @@ def _read(text: str) -> Any:
         return orjson.loads(text)
     except ValueError:
         request = json.loads(text)  # it knows NaN, which `written` may write
-        # And halves of characters, which no store takes: then it is none that can be done. They are a ValueError.
+        # And halves of characters, which no store takes: a ValueError, too.
         json.dumps(request, ensure_ascii=False).encode()
         return request
 
@@ -130,7 +130,7 @@ class Requests:
             return [orjson.loads(answer) for answer in popped[1]] if popped else []
 
     async def peek(self, most: int) -> list[str]:
-        """Requests at the front (JSON), left in place; of what is no text the bytes that are none are replaced."""
+        """Requests at the front (JSON), left in place. Bytes that are no text are replaced."""
         with translated():
             found = await self._redis.execute_command(
                 "LRANGE", self._keys.requests, 0, most - 1, **{NEVER_DECODE: True}
