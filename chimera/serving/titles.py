@@ -30,7 +30,7 @@ def is_worker(pid: int, worker_id: str = "") -> bool:
 
 
 def process_here(said: str) -> int | None:
-    """The number of a process of this host, from ``id@host`` as a heartbeat says it; None where it is no such.
+    """The number of a process of this host, from a heartbeat's ``id@host``; None where it is no such.
 
     Agents can write heartbeats: whatever stands there must do no harm.
     """

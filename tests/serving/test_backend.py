@@ -109,7 +109,12 @@ async def test_a_worker_that_says_anothers_process_is_its_own_gets_it_not_killed
     made, _ = backend("w1", "w2")
     host = socket.gethostname()
     with cell("w1") as own, cell("w2") as neighbours:
-        for said in (f"{neighbours.pid}@{host}", f"{os.getpid()}@{host}", f"²@{host}", f"{'9' * 5000}@{host}"):
+        for said in (
+            f"{neighbours.pid}@{host}",
+            f"{os.getpid()}@{host}",
+            f"²@{host}",
+            f"{'9' * 5000}@{host}",
+        ):
             await made.end("acme", "w1", said)
         assert own.poll() is neighbours.poll() is None
         await made.end("acme", "w1", f"{own.pid}@{host}")
