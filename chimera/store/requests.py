@@ -16,6 +16,7 @@ forget       task, round (a script's request, see lua/include/work)  none
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from types import NoneType
 from typing import Any, TypeAlias
@@ -40,6 +41,7 @@ NAMES = ("agent", "model")
 MOST_NAME = 200
 """Characters of an agent's or a model's name."""
 
+_ROUND = re.compile("[0-9]{1,18}")
 _TEXT, _WHOLE = (str,), (int,)
 SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "reserve": {
@@ -72,7 +74,7 @@ def understood(text: str) -> Request | None:
     """A request as it was written; None when it is none that we know."""
     try:
         request = _read(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(request, dict) or not isinstance(request.get("do"), str):
         return None
@@ -85,7 +87,7 @@ def _fits(request: Request, shape: dict[str, tuple[type, ...]]) -> bool:
     # By its very type: a truth value is an int to Python, and no figure.
     if not shape or any(type(request.get(name)) not in types for name, types in shape.items()):
         return False
-    if request["do"] == "forget" and not str(request["round"]).isdecimal():
+    if request["do"] == "forget" and not _ROUND.fullmatch(str(request["round"])):
         return False
     # The cost of a settlement is the ledger's to judge: it knows what was held for it.
     figures = all(0 <= request[name] <= MAX_FIGURE for name in FIGURES if name in shape)
@@ -96,7 +98,9 @@ def _read(text: str) -> Any:
     try:
         return orjson.loads(text)
     except ValueError:
-        return json.loads(text)  # it knows NaN, which `written` may write
+        value = json.loads(text)  # it knows NaN, which `written` may write
+        json.dumps(value, ensure_ascii=False).encode()  # and halves of characters, which nobody can answer
+        return value
 
 
 class Requests:
@@ -126,9 +130,12 @@ class Requests:
             return [orjson.loads(answer) for answer in popped[1]] if popped else []
 
     async def peek(self, most: int) -> list[str]:
-        """Requests at the front (JSON), left in place."""
+        """Requests at the front (JSON), left in place. What is no text is no request, and stops no other."""
         with translated():
-            return list(await self._redis.lrange(self._keys.requests, 0, most - 1))
+            found = await self._redis.execute_command(
+                "LRANGE", self._keys.requests, 0, most - 1, NEVER_DECODE=True
+            )
+        return [one.decode(errors="replace") for one in found]
 
     async def answer(
         self, answers: Sequence[tuple[str, dict[str, Any]]], done: int, operation: str, *, term: int, by: str
