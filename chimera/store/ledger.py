@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from chimera.errors import BudgetExceeded, InvalidRequest, LeaseLost, RefusalKind
+from chimera.errors import BudgetExceeded, Conflict, InvalidRequest, LeaseLost, RefusalKind
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.requests import MAX_FIGURE
@@ -176,11 +176,20 @@ class Ledger:
         await self._scripts.run("set_limits", [self.keys.root], by, reason, stated, *fields)
 
     async def change_limits(
-        self, changes: Mapping[str, int | None], operation: str, *, by: str, reason: str
+        self,
+        changes: Mapping[str, int | None],
+        operation: str,
+        *,
+        by: str,
+        reason: str,
+        only_lower: bool = False,
     ) -> dict[str, int]:
         """Change some limits (µ$), None to remove one; once for an operation. The limits as they are then.
 
+        Args:
+            only_lower: whoever asks may raise and remove none.
         Raises:
+            Conflict: one would be raised that must not be: nothing was changed.
             InvalidRequest: there would be more than `MOST_LIMITS`; nothing was changed.
         """
         fields = (
@@ -189,8 +198,12 @@ class Ledger:
             for field in (str(limit), "" if amount is None else amount)
         )
         answer = await self._scripts.run(
-            "change_limits", [self.keys.root], operation, by, reason, MOST_LIMITS, *fields
+            "change_limits", [self.keys.root], operation, by, reason, MOST_LIMITS, int(only_lower), *fields
         )
+        if answer == Refusal.STALE:
+            raise Conflict(
+                "a limit was lowered meanwhile, and this would raise it: nothing was changed; look again"
+            )
         if answer == Refusal.FULL:
             raise InvalidRequest(f"a tenant has at most {MOST_LIMITS:,} limits: remove some first")
         return await self.limits()

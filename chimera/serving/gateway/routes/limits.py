@@ -66,7 +66,13 @@ async def change(
     async with promptly():
         if more := raised(await ledger.limits(), changes):
             _may_raise(caller, more, change.reason)
-        await ledger.change_limits(changes, act_id(operation), by=str(caller.principal), reason=change.reason)
+        await ledger.change_limits(
+            changes,
+            act_id(operation),
+            by=str(caller.principal),
+            reason=change.reason,
+            only_lower=not more,  # as they stood a moment ago
+        )
     return answer(await _view(caller, owner))
 
 
