@@ -6,7 +6,6 @@ import asyncio
 import importlib
 import os
 import signal
-import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -20,7 +19,7 @@ from chimera.runtime.outfit import Outfit
 from chimera.runtime.outfitter import outfit, outfit_of_spare
 from chimera.runtime.secrets import TenantSecrets
 from chimera.serving.shell import WorkerActor
-from chimera.serving.titles import is_worker
+from chimera.serving.titles import is_worker, process_here
 from chimera.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -123,7 +122,10 @@ class RayBackend:
         return await asyncio.to_thread(_on_draining_nodes)
 
     async def end(self, tenant: str, worker_id: str, process: str) -> None:
-        """Kill the actor, and its process too when it is on this host: a stopped one does not hear Ray."""
+        """Kill the actor, and its process too when it is on this host: a stopped one does not hear Ray.
+
+        The process is what the worker's heartbeat says, which its agents can write: only its own is killed.
+        """
 
         def kill() -> None:
             for name in (f"{PREFIX}/{tenant}/{worker_id}", f"{SPARE}//{worker_id}"):
@@ -131,10 +133,10 @@ class RayBackend:
                     ray.kill(ray.get_actor(name, namespace=NAMESPACE))
 
         await asyncio.to_thread(kill)
-        pid, _, host = process.partition("@")
-        if host == socket.gethostname() and pid.isdigit() and is_worker(int(pid)):
+        pid = process_here(process)
+        if pid is not None and is_worker(pid, worker_id):
             with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
 
 
 def _on_draining_nodes() -> set[str]:

@@ -34,7 +34,7 @@ from chimera.runtime import spare
 from chimera.runtime.memory import limit_memory
 from chimera.runtime.outfit import Outfit
 from chimera.runtime.worker import Worker
-from chimera.serving.enclosure import Enclosed, around, enclose
+from chimera.serving.enclosure import Enclosed, around, enclose, real
 from chimera.serving.heap import freeze
 from chimera.serving.local.environment import places
 from chimera.serving.loop import LoopThread
@@ -192,7 +192,7 @@ def shut(settings: Settings, reads: Iterable[str], *, apart: Iterable[str], path
     """
     sys.path += [entry for entry in path if entry and entry not in sys.path]
     home = os.environ.get("TMPDIR") or tempfile.gettempdir()
-    kept_apart = [settings.state_dir.absolute(), *(Path(one).absolute() for one in apart)]
+    kept_apart = _paths([settings.state_dir, *apart])
     installed = [sys.prefix, sys.base_prefix, site.getusersitepackages(), *sysconfig.get_paths().values()]
     trusted = [os.environ[name] for name in CERTIFICATES if os.environ.get(name)]
     read = {part for root in _paths([*sys.path, *installed]) for part in around(root, kept_apart)}
@@ -205,8 +205,8 @@ def shut(settings: Settings, reads: Iterable[str], *, apart: Iterable[str], path
     return enclose(settings.enclosure, read=sorted(read), write=[home, *places(settings.agent_writes)])
 
 
-def _paths(names: Iterable[str]) -> list[Path]:
-    return [Path(one).absolute() for one in names]
+def _paths(names: Iterable[str | Path]) -> list[Path]:
+    return [real(one) for one in names]
 
 
 def _take_over(descriptor: int) -> socket.socket:

@@ -122,6 +122,15 @@ def around(root: Path, apart: Sequence[Path]) -> Iterator[Path]:
 
     Rules can only allow. So a secret inside a directory of code is left out by naming all that is beside it.
     """
+    yield from _around(real(root), [real(one) for one in apart])
+
+
+def real(path: str | Path) -> Path:
+    """Where a path leads. A link is but a name: what it leads to is what is allowed, or kept apart."""
+    return Path(os.path.realpath(path))
+
+
+def _around(root: Path, apart: Sequence[Path]) -> Iterator[Path]:
     if any(one == root or one in root.parents for one in apart):
         return
     inside = [one for one in apart if root in one.parents]
@@ -130,7 +139,9 @@ def around(root: Path, apart: Sequence[Path]) -> Iterator[Path]:
         return
     with suppress(OSError):  # what cannot be listed here could not be read there
         for child in sorted(root.iterdir()):
-            yield from around(child, inside)
+            # A link leads to what is allowed beside it, or to what is none of this root's.
+            if not child.is_symlink():
+                yield from _around(child, inside)
 
 
 def _drop_capabilities() -> None:
@@ -184,6 +195,9 @@ class Calls:
     Attributes:
         audit: the architecture as seccomp names it.
         socket: the number of `socket`; its first argument is the family.
+        own_only: limits, priority and processors of a process, which the kernel lets one change of any
+            neighbour of the same user. Their first argument is whose; 0: the caller's.
+        whose: the same, where the first argument is of what kind (0: a process), and the second whose.
         refused: tracing and reading of other processes, keys of the kernel, handles and rings that go around
             files and filters, and what changes the kernel itself.
         most: numbers from here on are another ABI's.
@@ -191,24 +205,38 @@ class Calls:
 
     audit: int
     socket: int
+    own_only: tuple[int, ...]
+    whose: tuple[int, ...]
     refused: tuple[int, ...]
     most: int
 
 
 CALLS = {
+    # prlimit64, sched_setparam, sched_setscheduler, sched_setaffinity, sched_setattr; setpriority;
     # ptrace, process_vm_readv, process_vm_writev, add_key, request_key, keyctl, bpf, perf_event_open,
-    # open_by_handle_at, io_uring_setup, init_module, finit_module, kexec_load, pidfd_getfd
+    # open_by_handle_at, io_uring_setup, init_module, finit_module, kexec_load, pidfd_getfd, ioprio_set
     "x86_64": Calls(
-        0xC000003E, 41, (101, 310, 311, 248, 249, 250, 321, 298, 304, 425, 175, 313, 246, 438), 0x40000000
+        0xC000003E,
+        41,
+        (302, 142, 144, 203, 314),
+        (141,),
+        (101, 310, 311, 248, 249, 250, 321, 298, 304, 425, 175, 313, 246, 438, 251),
+        0x40000000,
     ),
     "aarch64": Calls(
-        0xC00000B7, 198, (117, 270, 271, 217, 218, 219, 280, 241, 265, 425, 105, 273, 104, 438), 0x40000000
+        0xC00000B7,
+        198,
+        (261, 118, 119, 122, 274),
+        (140,),
+        (117, 270, 271, 217, 218, 219, 280, 241, 265, 425, 105, 273, 104, 438, 30),
+        0x40000000,
     ),
 }
 AF_UNIX = 1
+OF_A_PROCESS = MYSELF = 0
 LOAD_WORD, JUMP_EQUAL, JUMP_AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
-NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT = 0, 4, 16
+NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT, SECOND_ARGUMENT_AT = 0, 4, 16, 24
 
 
 class _Program(ctypes.Structure):
@@ -217,24 +245,37 @@ class _Program(ctypes.Structure):
 
 def program(calls: Calls) -> list[tuple[int, int, int, int]]:
     """The filter: (code, jump if true, jump if false, value) for each instruction."""
-    count = len(calls.refused)
+    refused, own, whose, family = "refuse", "own", "whose", "family"
     tests = [
-        # From the last of these: refused ones jump over what follows, to the end's REFUSE.
-        (JUMP_EQUAL, count - at + 3, 0, number)
-        for at, number in enumerate(calls.refused)
+        *((number, refused) for number in calls.refused),
+        *((number, own) for number in calls.own_only),
+        *((number, whose) for number in calls.whose),
+        (calls.socket, family),
     ]
+    # What follows the tests, by where it begins behind the last of them.
+    ends = [
+        (None, (RETURN, 0, 0, ALLOW)),
+        (family, (LOAD_WORD, 0, 0, FIRST_ARGUMENT_AT)),
+        (None, (JUMP_EQUAL, 7, 6, AF_UNIX)),
+        (whose, (LOAD_WORD, 0, 0, FIRST_ARGUMENT_AT)),
+        (None, (JUMP_EQUAL, 0, 5, OF_A_PROCESS)),
+        (None, (LOAD_WORD, 0, 0, SECOND_ARGUMENT_AT)),
+        (None, (JUMP_EQUAL, 2, 3, MYSELF)),
+        (own, (LOAD_WORD, 0, 0, FIRST_ARGUMENT_AT)),
+        (None, (JUMP_EQUAL, 0, 1, MYSELF)),
+        (None, (RETURN, 0, 0, ALLOW)),
+        (refused, (RETURN, 0, 0, REFUSE)),
+    ]
+    begins = {name: at for at, (name, _) in enumerate(ends) if name is not None}
+    count = len(tests)
     return [
         (LOAD_WORD, 0, 0, ARCHITECTURE_AT),
         (JUMP_EQUAL, 1, 0, calls.audit),
         (RETURN, 0, 0, REFUSE),
         (LOAD_WORD, 0, 0, NUMBER_AT),
-        (JUMP_AT_LEAST, count + 4, 0, calls.most),
-        *tests,
-        (JUMP_EQUAL, 0, 2, calls.socket),
-        (LOAD_WORD, 0, 0, FIRST_ARGUMENT_AT),
-        (JUMP_EQUAL, 1, 0, AF_UNIX),
-        (RETURN, 0, 0, ALLOW),
-        (RETURN, 0, 0, REFUSE),
+        (JUMP_AT_LEAST, count + begins[refused], 0, calls.most),
+        *((JUMP_EQUAL, count - at - 1 + begins[end], 0, number) for at, (number, end) in enumerate(tests)),
+        *(instruction for _, instruction in ends),
     ]
 
 

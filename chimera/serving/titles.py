@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
 
 CELL = "chimera.serving.cell"
@@ -15,9 +17,22 @@ PARTS = {
 """The hub's parts, by name."""
 
 
-def is_worker(pid: int) -> bool:
-    """Whether this is a worker's process: numbers are used again."""
+def is_worker(pid: int, worker_id: str = "") -> bool:
+    """Whether this is a worker's process, or that of this very one: numbers are used again.
+
+    A worker says its own number, and may say another's: so who ends a process for it names the worker too.
+    """
+    named = f"{worker_id}\0" if worker_id else ""
     try:
-        return f"-m\0{CELL}\0".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return f"-m\0{CELL}\0{named}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def process_here(said: str) -> int | None:
+    """The number of a process of this host, from a heartbeat's ``id@host``; None where it is no such.
+
+    Agents can write heartbeats: whatever stands there must do no harm.
+    """
+    pid, _, host = said.partition("@")
+    return int(pid) if host == socket.gethostname() and re.fullmatch("[0-9]{1,9}", pid) else None

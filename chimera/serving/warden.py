@@ -54,7 +54,7 @@ class Warden:
         self._began = False
         with theirs:
             self.process = subprocess.Popen(
-                COMMAND,
+                (*COMMAND, worker_id),
                 stdin=theirs.fileno(),
                 env={**inherited(os.environ), "TMPDIR": str(self._home.path)},
             )

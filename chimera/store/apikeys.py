@@ -214,7 +214,9 @@ class ApiKeys:
             elif await self._has_most(tenant):
                 raise _too_many(tenant)
             kind = "key.rotated" if old else "key.created"
-            await self._audit.note(tenant, kind, operation, by=by, reason=reason, **said)
+            # Of what it gives, too: an operation that was cut, and comes again to give more, says so.
+            given = digest(json.dumps({**said, "expires_at": lives_s}))[:12]
+            await self._audit.note(tenant, kind, f"{operation} {given}", by=by, reason=reason, **said)
             record["sha256"] = digest(key)
             made = not await self._put(index, key_id, key, record, old, overlap_s)
         if made:

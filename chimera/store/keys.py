@@ -142,7 +142,9 @@ def spare_bell(spare: str) -> str:
 
 
 def keys_of(tenant: str) -> str:
-    """Hash: id of a tenant's key (of `*`: the fleet's) → its SHA-256. It is in the slot of `API_KEYS`."""
+    """Hash: id of a tenant's key (of `*`: the fleet's) → its SHA-256, or since when it is revoked.
+
+    It is in the slot of `API_KEYS`."""
     return f"{{chimera:keys}}:of:{tenant}"
 
 

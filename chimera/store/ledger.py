@@ -192,6 +192,7 @@ class Ledger:
         Args:
             may_raise: whether it may raise or remove what stands.
         Raises:
+            Conflict: one would be raised that must not be: nothing was changed.
             InvalidRequest: there would be more than `MOST_LIMITS`; nothing was changed.
             Conflict: it would raise one and may not; nothing was changed.
         """

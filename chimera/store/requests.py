@@ -16,6 +16,7 @@ forget       task, round (a script's request, see lua/include/work)  none
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from types import NoneType
 from typing import Any, TypeAlias
@@ -41,6 +42,7 @@ NAMES = ("agent", "model")
 MOST_NAME = 200
 """Characters of an agent's or a model's name."""
 
+_ROUND = re.compile("[0-9]{1,18}")
 _TEXT, _WHOLE = (str,), (int,)
 SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "reserve": {
@@ -86,7 +88,7 @@ def _fits(request: Request, shape: dict[str, tuple[type, ...]]) -> bool:
     # By its very type: a truth value is an int to Python, and no figure.
     if not shape or any(type(request.get(name)) not in types for name, types in shape.items()):
         return False
-    if request["do"] == "forget" and not str(request["round"]).isdecimal():
+    if request["do"] == "forget" and not _ROUND.fullmatch(str(request["round"])):
         return False
     # The cost of a settlement is the ledger's to judge: it knows what was held for it.
     figures = all(0 <= request[name] <= MAX_FIGURE for name in FIGURES if name in shape)

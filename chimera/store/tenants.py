@@ -59,7 +59,9 @@ class TenantStore:
     async def add(self, tenant: str) -> None:
         """See that there is a tenant of that name, as part of something else; idempotent."""
         if await self._scripts.run("add_tenant", [keys.TENANTS], tenant, "{}"):
-            with translated():  # one of that name may have been removed
+            # One of that name may have been removed, while a key of it was being made.
+            await self._api_keys.revoke_all(tenant)
+            with translated():
                 await self._redis.hdel(TenantKeys(tenant).quota, SUSPENDED)
 
     async def create(self, tenant: str, *, by: str, reason: str = "") -> bool:

@@ -147,14 +147,17 @@ class UserStore:
         What is as it must be is left alone. Harmless when repeated, and by several at once.
 
         Raises:
-            ConfigurationError: Redis denies it.
+            ConfigurationError: Redis denies it, or lets in who has no login at all.
             StoreUnavailable, StoreTimeout: it is away.
         """
         expected = {user_of(role): self._rules(role) for role in ROLES if role != "worker"}
         expected |= {user_of("worker", tenant): self._rules("worker", tenant) for tenant in tenants}
         with _allowed():
             scripts = await self._load_scripts()
-            found = _ours(await self._redis.execute_command("ACL LIST"))
+            lines = await self._redis.execute_command("ACL LIST")
+            if any(map(_open_to_all, lines)):
+                raise ConfigurationError(OPEN)
+            found = _ours(lines)
             made = tuple(name for name, wanted in expected.items() if found.get(name) != _said(wanted))
             for name in made:
                 await self._redis.execute_command("ACL SETUSER", name, "reset", *expected[name])
@@ -194,11 +197,21 @@ DENIED = (
     "run it (`+acl +script`, all keys and channels), or set CHIMERA_REDIS_USERS=single where none can"
 )
 
+OPEN = (
+    "CHIMERA_REDIS_USERS is roles, and Redis lets anybody in as `default` without a password, agents too: "
+    "give that user one (`requirepass`), or switch it off (`ACL SETUSER default off`)"
+)
+
 LOADED = sorted({script for rights in RIGHTS.values() if not rights.brings for script in rights.scripts})
 """The scripts of roles that may bring none."""
 
 _SAYS_NOTHING = frozenset({"sanitize-payload", "alldbs", "resetchannels", "-@all"})
 """What a server adds, or leaves out, in telling what a user may do."""
+
+
+def _open_to_all(line: str) -> bool:
+    _, name, *said = line.split()
+    return name == "default" and {"on", "nopass"} <= set(said) and any(word.startswith("+") for word in said)
 
 
 def _ours(lines: Iterable[str]) -> dict[str, frozenset[str]]:

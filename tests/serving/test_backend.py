@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 from structlog.testing import capture_logs
 
 from chimera.runtime import secrets
 from chimera.runtime.outfit import Outfit
 from chimera.serving.backend import RayBackend
+from chimera.serving.titles import CELL
 from chimera.settings import load
 
 
@@ -78,3 +86,37 @@ async def test_who_has_a_secret_that_cannot_be_used_is_given_nothing_and_it_is_t
     (tmp_path / "acme" / "not-a-name").unlink()
     await made.equip({"w1": "acme"})
     assert len(first.given) == 1
+
+
+@contextmanager
+def cell(worker_id: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is called as that worker's cell is, and waits."""
+    waits = (sys.executable, "-c", "import sys; sys.stdin.read()", "-m", CELL, worker_id)
+    with subprocess.Popen(waits, stdin=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def test_a_worker_that_says_anothers_process_is_its_own_gets_it_not_killed(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(name: str, namespace: str) -> Any:
+        raise ValueError(f"no actor {name}")
+
+    monkeypatch.setattr(ray, "get_actor", gone)
+    made, _ = backend("w1", "w2")
+    host = socket.gethostname()
+    with cell("w1") as own, cell("w2") as neighbours:
+        for said in (
+            f"{neighbours.pid}@{host}",
+            f"{os.getpid()}@{host}",
+            f"²@{host}",
+            f"{'9' * 5000}@{host}",
+        ):
+            await made.end("acme", "w1", said)
+        assert own.poll() is neighbours.poll() is None
+        await made.end("acme", "w1", f"{own.pid}@{host}")
+        assert own.wait(20) == -signal.SIGKILL
+        assert neighbours.poll() is None

@@ -37,6 +37,14 @@ print(tried(lambda: socket.socket(socket.AF_UNIX)), tried(lambda: socket.socket(
 print(tried(lambda: [one.close() for one in socket.socketpair()]))
 print(tried(lambda: os.kill(os.getppid(), 0)), tried(lambda: os.kill(os.getpid(), 0)))
 print(libc.ptrace(0x4206, os.getppid(), 0, 0), ctypes.get_errno())
+def changes(whose):
+    files, nice = resource.getrlimit(resource.RLIMIT_NOFILE), os.getpriority(os.PRIO_PROCESS, 0)
+    return [
+        tried(lambda: resource.prlimit(whose, resource.RLIMIT_NOFILE, files)),
+        tried(lambda: os.setpriority(os.PRIO_PROCESS, whose, nice)),
+        tried(lambda: os.sched_setaffinity(whose, os.sched_getaffinity(0))),
+    ]
+print(*changes(os.getppid()), "|", *changes(0))
 print(resource.getrlimit(resource.RLIMIT_CORE)[1], int(capabilities(), 16) & ~2)
 """
 needs_landlock = pytest.mark.skipif(not enclosure.version(), reason="this kernel has no Landlock")
@@ -60,7 +68,9 @@ def test_an_enclosed_process_has_its_own_files_and_no_others(tmp_path: Path) -> 
     own, other = tmp_path / "own", tmp_path / "other"
     own.mkdir()
     other.write_text("theirs", encoding="utf-8")
-    said, written, others, moved, sockets, pairs, signals, trace, limits = enclosed(own, other, "require")
+    said, written, others, moved, sockets, pairs, signals, trace, bounds, limits = enclosed(
+        own, other, "require"
+    )
     assert said.startswith("files by Landlock")
     assert written == "0"
     assert others == f"{errno.EACCES} {errno.EACCES}"
@@ -70,6 +80,9 @@ def test_an_enclosed_process_has_its_own_files_and_no_others(tmp_path: Path) -> 
     assert signals.split()[1] == "0"
     assert signals.split()[0] != "0" or enclosure.version() < 6
     assert trace == f"-1 {errno.EPERM}"
+    assert bounds == f"{' '.join([str(errno.EPERM)] * 3)} | 0 0 0", (
+        "a neighbour's bounds stay, its own are its own"
+    )
     assert limits == "0 0", "no core file, and of root's privileges at most that to files"
     assert other.read_text(encoding="utf-8") == "theirs"
 
@@ -92,10 +105,17 @@ def test_a_kernel_without_landlock_starts_no_worker_that_requires_it(monkeypatch
         enclose("require", read=[], write=[])
 
 
-def run(code: list[tuple[int, int, int, int]], *, audit: int, number: int, first: int = 0) -> int:
+def run(
+    code: list[tuple[int, int, int, int]], *, audit: int, number: int, first: int = 0, second: int = 0
+) -> int:
     """What the kernel would do: an interpreter of the few instructions there are."""
     at, held = 0, 0
-    data = {enclosure.ARCHITECTURE_AT: audit, enclosure.NUMBER_AT: number, enclosure.FIRST_ARGUMENT_AT: first}
+    data = {
+        enclosure.ARCHITECTURE_AT: audit,
+        enclosure.NUMBER_AT: number,
+        enclosure.FIRST_ARGUMENT_AT: first,
+        enclosure.SECOND_ARGUMENT_AT: second,
+    }
     while True:
         instruction, if_true, if_false, value = code[at]
         at += 1
@@ -119,6 +139,13 @@ def test_the_filter_refuses_what_it_names_on_every_architecture(machine: str) ->
         assert run(code, audit=audit, number=number) == REFUSE
     assert run(code, audit=audit, number=calls.socket, first=enclosure.AF_UNIX) == REFUSE
     assert run(code, audit=audit, number=calls.socket, first=2) == ALLOW, "the network is open"
+    for number in calls.own_only:
+        assert run(code, audit=audit, number=number, first=0, second=9) == ALLOW, "of the caller"
+        assert run(code, audit=audit, number=number, first=4711) == REFUSE
+    for number in calls.whose:
+        assert run(code, audit=audit, number=number, first=0, second=0) == ALLOW
+        assert run(code, audit=audit, number=number, first=0, second=4711) == REFUSE, "another process"
+        assert run(code, audit=audit, number=number, first=2, second=0) == REFUSE, "all of a user's"
     assert run(code, audit=audit + 1, number=0) == REFUSE, "another architecture's calls have other numbers"
     assert run(code, audit=audit, number=calls.most + 1) == REFUSE
     assert run(code, audit=audit, number=0) == ALLOW
@@ -133,3 +160,19 @@ def test_a_secret_inside_of_code_is_left_out_by_naming_all_beside_it(tmp_path: P
     assert list(around(root, [tmp_path / "elsewhere"])) == [root]
     assert list(around(state, [state])) == list(around(state / "key", [state])) == []
     assert list(around(tmp_path / "missing", [tmp_path / "missing" / "x"])) == []
+
+
+def test_a_secret_is_left_out_by_whatever_name_it_is_known(tmp_path: Path) -> None:
+    for name in ("code/a.py", "code/state/key", "code/mounted/..data/key"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    root = tmp_path / "code"
+    linked = tmp_path / "linked"
+    linked.symlink_to(root)
+    (root / "mounted" / "key").symlink_to("..data/key")
+    (root / "door").symlink_to(root / "state")
+    (root / "up").symlink_to(tmp_path)
+    apart = [linked / "state", root / "mounted" / "key"]
+    for place in (root, linked):
+        assert list(around(place, apart)) == [root / "a.py"]
+    assert list(around(linked / "state" / "key", apart)) == []

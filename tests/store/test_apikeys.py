@@ -279,6 +279,33 @@ async def test_an_act_that_a_crash_cut_is_completed_by_its_repetition_and_record
     assert [kind for kind, _, _ in await acts(base, tenant)] == ["key.created", "key.rotated", "key.revoked"]
 
 
+async def test_an_operation_makes_its_key_no_second_time_after_that_was_revoked(
+    base: Base, tenant: str
+) -> None:
+    made = await base.api_keys.create(tenant, "a", by="o", scopes={Scope.READ})
+    await base.api_keys.revoke(tenant, made.record.key_id, "b", by="o")
+    with pytest.raises(AlreadyExists):
+        await base.api_keys.create(tenant, "a", by="o", scopes=ALL)
+    await base.api_keys.create(tenant, "c", by="o")
+    with pytest.raises(AlreadyExists):
+        await base.api_keys.create(tenant, "a", by="o", scopes=ALL)
+    assert len(await base.api_keys.list(tenant)) == 1
+    kinds = [kind for kind, _, _ in await acts(base, tenant)]
+    assert kinds == ["key.created", "key.revoked", "key.created"], "no key without an entry"
+
+
+async def test_what_a_key_may_do_stands_in_its_entry_when_a_cut_operation_comes_again_for_more(
+    base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(base.api_keys, "_put", None)
+        with pytest.raises(TypeError):
+            await base.api_keys.create(tenant, "a", by="o", scopes={Scope.READ})
+    await base.api_keys.create(tenant, "a", by="o", scopes={Scope.READ, Scope.ADMIN})
+    events, _ = await base.audit.of_tenant(base.of(tenant).recorder)
+    assert [event.details["scopes"] for event in events] == ["read", "read,admin"]
+
+
 async def everything_in(base: Base) -> str:
     """All that Redis holds of keys and recorders, as text."""
     found = [str(await base.redis.hgetall(keys.API_KEYS)), str(await base.redis.hgetall(keys.KEYS_USED))]

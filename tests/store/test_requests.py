@@ -56,6 +56,10 @@ async def test_answers_reach_their_askers_in_order_however_many(base: Base, tena
 @pytest.mark.parametrize(
     "text",
     [
+        "[" * 200_000,
+        '{"do":"find","id":"\\ud800","task":"m1.0","round":0,"call":"c","from":"w1"}',
+        '{"do":"forget","task":"m1.0","round":"' + "9" * 5_000 + '"}',
+        '{"do":"forget","task":"m1.0","round":"²"}',
         "no json",
         "[1]",
         "{}",
@@ -78,3 +82,11 @@ def test_a_broken_request_is_told_from_a_whole_one(text: str) -> None:
         "as an older version asks"
     )
     assert understood(text) is None
+
+
+async def test_what_is_no_text_stands_in_no_other_requests_way(base: Base, tenant: str) -> None:
+    stores = base.of(tenant)
+    await base.redis.rpush(stores.ledger.keys.requests, b"\xff\xfe", json.dumps(RESERVE))
+    odd, asked = await stores.requests.peek(9)
+    assert understood(odd) is None
+    assert understood(asked) is not None

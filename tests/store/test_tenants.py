@@ -153,6 +153,17 @@ async def test_a_name_may_be_used_again_and_finds_what_it_had(base: Base, name: 
     assert kinds == ["tenant.added", "tenant.removed"] * 2
 
 
+async def test_a_key_that_was_made_while_its_tenant_was_removed_is_none_of_a_later_one(
+    base: Base, name: str
+) -> None:
+    await base.tenants.create(name, by="o")
+    await base.tenants.wind_up(name, "r", by="o", reason="left")
+    late = await key_of(base, name)
+    assert await base.tenants.create(name, by="o")
+    with pytest.raises(Unauthorized):
+        await base.api_keys.authenticate(late)
+
+
 async def test_what_is_no_tenant_is_not_suspended_resumed_or_removed(base: Base) -> None:
     for act in (base.tenants.suspend, base.tenants.resume, base.tenants.wind_up):
         with pytest.raises(NotFound, match="no tenant 'stranger'"):

@@ -199,3 +199,23 @@ async def test_a_worker_may_bring_no_script_and_waits_for_those_that_a_flush_too
 )
 def test_whoever_has_the_operators_login_keeps_the_users(fields: dict[str, str], keeps: bool) -> None:
     assert keeps_users(load(redis_secret=SECRET, **fields)) is keeps
+
+
+async def test_no_users_are_made_beside_one_that_lets_anybody_in(base: Base) -> None:
+    """An agent would need no login: what its user may not do, it did as `default`."""
+    said = await base.redis.execute_command("ACL LIST")
+    (default,) = [line.removeprefix("user default ") for line in said if line.startswith("user default ")]
+    store = UserStore(base.redis, base.settings)
+    try:
+        await base.redis.execute_command("ACL SETUSER", "default", "nopass")
+        with pytest.raises(ConfigurationError, match="without a password"):
+            await store.reconcile(await base.tenants.names())
+    finally:
+        await base.redis.execute_command("ACL SETUSER", "default", "reset", *default.split())
+    await store.reconcile(await base.tenants.names())
+
+
+def test_a_default_that_may_do_nothing_lets_nobody_in() -> None:
+    assert module._open_to_all("user default on nopass sanitize-payload ~* &* +@all")
+    for shut in ("on nopass ~* &* -@all", "off nopass ~* &* +@all", "on #0a1b ~* &* +@all"):
+        assert not module._open_to_all(f"user default {shut}")

@@ -6,10 +6,8 @@ outlasts a few restarts would be taken for poison.
 
 from __future__ import annotations
 
-import socket
-
 from chimera.errors import StoreError
-from chimera.serving.titles import is_worker
+from chimera.serving.titles import is_worker, process_here
 from chimera.settings import Settings
 from chimera.store.connection import connect
 from chimera.store.tasks import TaskStore
@@ -29,8 +27,8 @@ async def give_back(settings: Settings, by: str) -> int:
         for tenant in await TenantStore(redis).names():
             tasks = TaskStore(redis, tenant)
             for worker, said in (await tasks.workers()).items():
-                pid, _, host = said.get("process", "").partition("@")
-                if host == socket.gethostname() and pid.isdigit() and not is_worker(int(pid)):
+                pid = process_here(said.get("process", ""))
+                if pid is not None and not is_worker(pid, worker):
                     given += await tasks.release(worker, by, died=False)
     except StoreError:
         return given  # it is away: the leases run out by themselves

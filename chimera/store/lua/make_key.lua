@@ -17,7 +17,10 @@ local has, count = redis.call("HGETALL", KEYS[2]), 0
 for i = 1, #has, 2 do
   local kept = redis.call("HGET", KEYS[1], has[i + 1])
   local ends = kept and cjson.decode(kept).expires_at
-  if not kept or (ends and ends < now - tonumber(ARGV[7])) then
+  local revoked = tonumber(string.match(has[i + 1], "^revoked (%d+)$") or nil)
+  if revoked then
+    if revoked < now - 86400 then redis.call("HDEL", KEYS[2], has[i]) end
+  elseif not kept or (ends and ends < now - tonumber(ARGV[7])) then
     redis.call("HDEL", KEYS[1], has[i + 1])
     redis.call("HDEL", KEYS[2], has[i])
   else

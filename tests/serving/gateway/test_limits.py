@@ -10,6 +10,7 @@ import pytest
 from chimera.core.scope import ALL, FLEET, Scope
 from chimera.runtime.base import Base
 from chimera.store.fleetledger import FleetLedger
+from chimera.store.ledger import Ledger
 from tests.keys import key_of
 
 
@@ -54,6 +55,24 @@ async def test_to_raise_or_remove_a_limit_takes_its_scope_and_a_reason(
     assert last.by.startswith("key:")
     assert last.details["before"] == {"day": 5_000_000}
     assert last.details["limits"] == ({"day": 6_000_000} if usd else {})
+
+
+async def test_a_limit_that_is_lowered_while_a_change_is_looked_at_is_not_raised_by_it(
+    http: httpx.AsyncClient, base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = base.of(tenant).ledger
+    change = Ledger.change_limits
+
+    async def late(self: Ledger, changes: Any, *args: Any, **how: Any) -> dict[str, int]:
+        await ledger.set_limits({"day": 1_000_000}, by="o")
+        return await change(self, changes, *args, **how)
+
+    monkeypatch.setattr(Ledger, "change_limits", late)
+    for usd in ("4", "5"):
+        await ledger.set_limits({"day": 5_000_000}, by="o")
+        refused = await asked(http, base, tenant, OPERATE, {"limits_usd": {"day": usd}})
+        assert (refused.status_code, "ask again" in refused.json()["detail"]) == (409, True)
+    assert await ledger.limits() == {"day": 1_000_000}
 
 
 async def test_a_change_is_made_and_recorded_once_for_an_idempotency_key(

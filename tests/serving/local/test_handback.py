@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -22,8 +23,8 @@ __all__ = ["base", "redis_server", "settings", "tenant"]
 
 @pytest.fixture
 def living() -> Iterator[int]:
-    """The number of a process that calls itself a worker."""
-    with subprocess.Popen(["bash", "-c", "read", "-m", CELL], stdin=subprocess.PIPE) as process:
+    """The number of a process that calls itself the worker `alive`."""
+    with subprocess.Popen(["bash", "-c", "read", "-m", CELL, "alive"], stdin=subprocess.PIPE) as process:
         yield process.pid
         process.kill()
 
@@ -60,6 +61,22 @@ async def test_only_what_dead_workers_of_this_host_held_is_given_back(
     assert [task.status for task in tasks] == ["READY", "PENDING", "PENDING"]
     assert tasks[0].tallies == {}
     assert set(await stores.tasks.workers()) == {"alive", "elsewhere"}
+
+
+async def test_what_a_worker_says_that_is_no_process_keeps_no_fleet_from_its_start(
+    base: Base, tenant: str, living: int
+) -> None:
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1]))
+    sync = connect_sync(base.settings)
+    (claim,) = await drive.claim(stores, worker="odd")
+    Heartbeat(SyncScripts(sync), tenant, "odd", pid=living).renew([claim.lease], lease_s=60, slots=1, busy=1)
+    sync.close()
+    host, key = socket.gethostname(), stores.tasks.keys.of("worker", "odd")
+    for said in (f"²@{host}", f"{'9' * 5000}@{host}", "", "@"):
+        await base.redis.hset(key, "process", said)
+        assert await give_back(base.settings, "supervisor") == 0
+    await base.redis.hset(key, "process", f"{living}@{host}")
+    assert await give_back(base.settings, "supervisor") == 1, "that is another's, so this one is dead"
 
 
 async def test_a_store_that_is_away_leaves_it_to_the_leases(base: Base) -> None:
