@@ -110,8 +110,8 @@ and holds that ended."""
 
 
 def remains(census: Census, mission_id: str) -> list[str]:
-    """What there is of a mission that was pruned, and should not be."""
-    recorder = (census.keys.log, *(census.keys.root + path for path in RUNNING_OUT))
+    """What there is of a mission that was pruned, and should not be. A refusal stays until it was seen."""
+    recorder = (census.keys.log, census.keys.flags, *(census.keys.root + path for path in RUNNING_OUT))
     return [
         f"{name}: {value}"
         for name, value in census.found.items()
