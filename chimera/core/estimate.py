@@ -244,17 +244,8 @@ def work(
             f"{past.calls:,} calls for {past.tasks:,} tasks of {kind.agent} in the last {past.days:g} days "
             "(not scaled to the size of the inputs)"
         )
-        return Part(
-            stage,
-            kind.agent,
-            rate.model,
-            tasks,
-            tasks * past.low,
-            math.ceil(tasks * past.likely),
-            worst,
-            call,
-            said,
-        )
+        low, likely = _within(tasks * past.low, math.ceil(tasks * past.likely), worst)
+        return Part(stage, kind.agent, rate.model, tasks, low, likely, worst, call, said)
     low = rate.cost(max(1, asking.likely_bytes // FEWEST_BYTES), max(1, round(asking.max_tokens * LOW_SHARE)))
     likely = rate.cost(
         max(1, asking.likely_bytes // BYTES_PER_TOKEN), max(1, round(asking.max_tokens * LIKELY_SHARE))
@@ -264,17 +255,15 @@ def work(
         f"{'' if asking.known else 'one call an attempt, '}{LIKELY_ATTEMPTS:g} attempts a task, "
         f"{BYTES_PER_TOKEN} bytes a token of the prompt, half of {asking.max_tokens:,} tokens answered"
     )
-    return Part(
-        stage,
-        kind.agent,
-        rate.model,
-        tasks,
-        tasks * low,
-        math.ceil(tasks * likely * LIKELY_ATTEMPTS),
-        worst,
-        call,
-        said,
-    )
+    low, likely = _within(tasks * low, math.ceil(tasks * likely * LIKELY_ATTEMPTS), worst)
+    return Part(stage, kind.agent, rate.model, tasks, low, likely, worst, call, said)
+
+
+def _within(low: int, likely: int, worst: int | None) -> tuple[int, int]:
+    """Low and likely, in their order below the worst: what a history says may be of dearer calls, or of a few
+    that were much cheaper than the others."""
+    likely = likely if worst is None else min(likely, worst)
+    return min(low, likely), likely
 
 
 def _reserved(asking: Asking, rate: Rate) -> tuple[int, int]:
@@ -304,6 +293,7 @@ def judging(
             "results a "
             f"task, {VERDICT_TOKENS} tokens answered"
         )
+    low, likely = _within(low, likely, calls * most)
     return Part(stage, JUDGE, rate.model, tasks, low, likely, calls * most, call, said)
 
 

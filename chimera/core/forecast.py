@@ -21,6 +21,12 @@ class InputSizes(Frozen):
     mean_bytes: int = Field(ge=0, le=8_388_608)
     max_bytes: int = Field(ge=0, le=8_388_608)
 
+    @model_validator(mode="after")
+    def _are_sizes(self) -> InputSizes:
+        if self.mean_bytes > self.max_bytes:
+            raise ValueError("mean_bytes must not be above max_bytes")
+        return self
+
 
 class EstimateRequest(MissionBase):
     """A mission as it would be submitted, with its inputs or their sizes; and how often it recurs."""

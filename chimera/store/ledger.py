@@ -15,6 +15,8 @@ from chimera.store.scripts import Refusal, Scripts, lease_lost, under_term
 
 MOST_LIMITS = 1_000
 """Of one tenant, those of its agents and models included."""
+MOST_SUBJECTS = 2_000
+"""Agents and models of one tenant that are counted one by one (`reserve_holds.lua`)."""
 
 
 class Reservation(NamedTuple):

@@ -66,6 +66,16 @@ def test_a_history_replaces_assumptions_and_is_told() -> None:
     assert "75 calls for 50 tasks of writer in the last 7 days" in found.rests_on
 
 
+@pytest.mark.parametrize("past", [Past(50, 50, 7, 1e6, 7), Past(20, 20, 100, 90.1, 7)])
+def test_whatever_the_history_says_low_likely_and_worst_are_in_their_order(past: Past) -> None:
+    for found in (
+        work("map", spec().stages["map"], 10, ASKING, RATE, past, BOUNDS),
+        judging("map", 1, 10, ASKING, RATE, past, BOUNDS),
+    ):
+        assert found.worst_microusd is not None
+        assert found.low_microusd <= found.likely_microusd <= found.worst_microusd
+
+
 def test_what_an_agents_own_code_calls_only_the_budget_bounds() -> None:
     asking = Asking(400, 1_000, 128, 100, known=False)
     one = work("map", spec().stages["map"], 3, asking, RATE, None, BOUNDS)
@@ -185,3 +195,5 @@ def test_many_inputs_are_told_by_their_sizes() -> None:
     for wrong in ({}, {"inputs": [1], "sizes": {"count": 1, "mean_bytes": 1, "max_bytes": 1}}):
         with pytest.raises(ValidationError, match="either inputs or sizes"):
             EstimateRequest.model_validate({**base, **wrong})
+    with pytest.raises(ValidationError, match="mean_bytes must not be above max_bytes"):
+        EstimateRequest.model_validate({**base, "sizes": {"count": 9, "mean_bytes": 8, "max_bytes": 7}})

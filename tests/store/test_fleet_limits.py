@@ -24,7 +24,7 @@ from chimera.runtime.base import Base, open_base
 from chimera.runtime.desk import settlement
 from chimera.runtime.elector import Elector
 from chimera.runtime.governor import Governor
-from chimera.runtime.transfers import Transfers
+from chimera.runtime.transfers import COLD_S, LATE_S, Transfers
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
 from chimera.store import keys
@@ -360,3 +360,36 @@ async def test_the_fleet_hears_of_a_late_settlement_of_a_tenant_that_was_removed
         await governor.run_once()
         await sweep()
     assert (await fleet.balance()).settled["lifetime"] == 30
+
+
+async def test_what_was_drawn_ahead_goes_back_after_two_seconds_of_quiet(two: tuple[Base, list[str]]) -> None:
+    base, (a, *_) = two
+    fleet = FleetLedger(base.redis)
+    await fleet.set_limits({"day": 100_000}, by="t")
+    transfers = Transfers(base)
+    await transfers.look(1, anew=True)
+    assert await reserve(base, transfers, a, "h1", 100) is None
+    await base.of(a).ledger.settle([Settlement("h1", 30)], term=1, by="g", **drive.KEEP)
+    await transfers.tell(a, 1)
+    assert (await fleet.balance()).held == 5 * 100 - 30, "kept for the next call"
+    transfers._drew_at[a] -= COLD_S
+    await transfers.tell(a, 1)
+    found = await fleet.balance()
+    assert (found.held, found.settled["lifetime"]) == (0, 30)
+
+
+async def test_a_draw_that_does_not_arrive_is_given_up_while_its_governor_lives(
+    two: tuple[Base, list[str]],
+) -> None:
+    base, (a, *_) = two
+    fleet = FleetLedger(base.redis)
+    await fleet.set_limits({"day": 1_000}, by="t")
+    transfers = Transfers(base)
+    await transfers.look(1, anew=True)
+    drawn = await fleet.draw(a, need=900, least=900, term=1)
+    await transfers.look(1, anew=False)
+    assert (await fleet.balance()).held == 900, "it may be on its way"
+    await base.redis.zincrby(fleet.keys.draws, -LATE_S * 1e6, a)
+    await transfers.look(1, anew=False)
+    assert (await fleet.balance()).held == 0
+    assert not await fleet.take(a, drawn.number, 900, term=1)

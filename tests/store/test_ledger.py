@@ -15,7 +15,7 @@ from chimera.core.replay import LONGEST_HOLD_S
 from chimera.errors import BudgetExceeded, Conflict, LeaseLost, RefusalKind
 from chimera.runtime.base import Base, TenantStores
 from chimera.settings import Settings
-from chimera.store.ledger import Answer, Ledger, Reservation, Settlement
+from chimera.store.ledger import MOST_SUBJECTS, Answer, Ledger, Reservation, Settlement
 from chimera.store.scripts import OldTerm, Refusal, source
 from tests.store import clock, drive
 
@@ -268,6 +268,10 @@ async def test_a_hold_that_ran_out_unsent_is_released_and_none_may_be_sent_under
     assert await stores.requests.sent(["h"]) == [False]
     assert await settle(stores.ledger, "h", 30), "spent all the same: never refused"
     assert (await stores.missions.get("m1")).settled_microusd == 30
+
+
+def test_the_script_counts_as_many_subjects_one_by_one_as_is_said() -> None:
+    assert f"MOST_SUBJECTS, OTHERS = {MOST_SUBJECTS}," in source("reserve_holds")
 
 
 async def test_no_hold_lives_longer_than_four_hours_whatever_is_asked_for(base: Base, tenant: str) -> None:
