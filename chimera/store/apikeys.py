@@ -211,7 +211,7 @@ class ApiKeys:
         if not made:
             if old is not None:
                 said |= {"key_id": old.key_id, "new": key_id, "overlap_s": overlap_s}
-            elif await self._has_most(tenant):
+            if await self._has(tenant) >= _most(old):
                 raise _too_many(tenant)
             kind = "key.rotated" if old else "key.created"
             # Of what it gives, too: an operation that was cut, and comes again to give more, says so.
@@ -228,10 +228,9 @@ class ApiKeys:
             KeyRecord(key_id, tenant, has, name, await self._now(), expires_at, 0.0, requests_per_s), key
         )
 
-    async def _has_most(self, tenant: str) -> bool:
+    async def _has(self, tenant: str) -> int:
         forgotten = await self._now() - FORGOTTEN_S
-        found = [one for one in await self.list(tenant) if not one.expires_at or one.expires_at >= forgotten]
-        return len(found) >= MOST_KEYS
+        return sum(not one.expires_at or one.expires_at >= forgotten for one in await self.list(tenant))
 
     async def _put(
         self,
@@ -249,7 +248,7 @@ class ApiKeys:
             key_id,
             digest(key),
             json.dumps(record),
-            MOST_KEYS,
+            _most(old),
             old.key_id if old else "",
             overlap_s,
             FORGOTTEN_S,
@@ -413,9 +412,14 @@ def _no_key(key_id: str) -> NotFound:
     return NotFound(f"there is no key {key_id!r}: `chimera key list` shows them")
 
 
+def _most(old: KeyRecord | None) -> int:
+    """Keys that a tenant may have before another is made. Every key may be rotated, once."""
+    return MOST_KEYS if old is None else 2 * MOST_KEYS
+
+
 def _too_many(tenant: str) -> Conflict:
     whose = "the fleet" if tenant == FLEET else f"tenant {tenant!r}"
-    return Conflict(f"{whose} has {MOST_KEYS} keys, and there may be no more: revoke some first")
+    return Conflict(f"{whose} has {MOST_KEYS} keys or more, and there may be no more: revoke some first")
 
 
 def digest(key: str) -> str:

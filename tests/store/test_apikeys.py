@@ -211,6 +211,18 @@ async def test_a_tenant_has_so_many_keys_and_ended_ones_make_room(
     assert first.record.key_id not in [one.key_id for one in await base.api_keys.list(tenant)]
 
 
+async def test_rotations_make_no_more_keys_than_there_may_be(
+    base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apikeys, "MOST_KEYS", 2)
+    key_id = (await base.api_keys.create(tenant, "a", by="o")).record.key_id
+    for number in range(3):
+        await base.api_keys.rotate(tenant, key_id, f"r{number}", by="o", overlap_s=3_600)
+    with pytest.raises(Conflict, match="revoke some first"):
+        await base.api_keys.rotate(tenant, key_id, "r", by="o", overlap_s=3_600)
+    assert len(await base.api_keys.list(tenant)) == len(await acts(base, tenant)) == 4
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

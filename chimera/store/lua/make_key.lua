@@ -5,7 +5,7 @@
 -- ARGV[1]   the key's id: the same again changes nothing
 -- ARGV[2]   its digest
 -- ARGV[3]   its record (JSON), without the instant it is made
--- ARGV[4]   most keys of a tenant
+-- ARGV[4]   most keys of a tenant, before this one
 -- ARGV[5]   id of the key in whose place it comes, or ""
 -- ARGV[6]   seconds which that one still has
 -- ARGV[7]   seconds after which a key that ended is forgotten
@@ -33,6 +33,7 @@ if ARGV[5] ~= "" then
   if not record then return -2 end
   local old = cjson.decode(record)
   old.expires_at = math.floor(math.min(old.expires_at or math.huge, now + tonumber(ARGV[6])))
+  if count >= tonumber(ARGV[4]) then return -8 end
   redis.call("HSET", KEYS[1], digest, cjson.encode(old))
 elseif count >= tonumber(ARGV[4]) then
   return -8
