@@ -289,7 +289,8 @@ class Metered:
 async def metered(tmp_path: Path) -> AsyncIterator[Metered]:
     made = Metered(free_port(), tmp_path / "calls.ndjson")
     arguments = ["-m", "chimera.chaos.endpoint", "--port", str(made.port), "--calls", str(made.journal)]
-    arguments += ["--hooks", str(made.journal.with_name("hooks.ndjson"))]
+    for name in ("hooks", "probes"):
+        arguments += [f"--{name}", str(made.journal.with_name(f"{name}.ndjson"))]
     process = spawn([sys.executable, *arguments], log=tmp_path / "endpoint.log")
     try:
         async with httpx.AsyncClient(base_url=made.url) as client:
