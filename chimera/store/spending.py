@@ -18,8 +18,8 @@ class Standing:
     Attributes:
         at: the store's clock.
         limits: in force: ``day``, ``agent/NAME/day`` … → µ$.
-        subjects: figures by subject, as `chimera.core.audit.Cut` has them: the tenant's, and of each agent and
-            model that has a limit.
+        subjects: figures by subject, as `chimera.core.audit.Cut` has them: the tenant's, and those of each
+            agent and model that has a limit.
     """
 
     at: datetime
