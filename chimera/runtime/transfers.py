@@ -13,6 +13,7 @@ import structlog
 
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.runtime.base import Base
+from chimera.runtime.bulkhead import Bulkhead
 from chimera.store.fleetledger import ASK, FleetLedger, refusal_text
 from chimera.store.ledger import Answer, Ledger, Reservation, Short
 
@@ -35,6 +36,7 @@ class Transfers:
     def __init__(self, base: Base) -> None:
         self._base = base
         self._fleet = FleetLedger(base.redis)
+        self._bulkhead = Bulkhead("transfers")
         self._limited = False
         self._untold: set[str] = set()
         """Tenants that may have something to tell."""
@@ -58,16 +60,18 @@ class Transfers:
             OldTerm: a newer governor acts.
         """
         for tenant, number in await self._fleet.open_draws(older_than_s=0 if anew else LATE_S):
-            taken = await self._fleet.take(tenant, number, None, term=term)
-            await self._fleet.close(tenant, number, taken=taken, term=term)
-            log.warning("draw.closed", tenant=tenant, number=number, taken=taken)
+            with self._bulkhead.of(tenant):
+                taken = await self._fleet.take(tenant, number, None, term=term)
+                await self._fleet.close(tenant, number, taken=taken, term=term)
+                log.warning("draw.closed", tenant=tenant, number=number, taken=taken)
         limited = bool(await self._fleet.limits())
         if anew or limited != self._limited:
             self._untold.update(await self._base.tenants.names())
         if limited and (anew or not self._limited):
             # What tenants spent and hold without having drawn it counts before anything is granted.
             for tenant in sorted(self._untold):
-                await self.tell(tenant, term, limited=True)
+                with self._bulkhead.of(tenant):
+                    await self.tell(tenant, term, limited=True)
         self._limited = limited
 
     async def reserve(

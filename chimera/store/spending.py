@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from chimera.core.replay import TENANT
 from chimera.store.connection import Redis, translated
-from chimera.store.cuts import AT_ONCE, money
+from chimera.store.cuts import money
 from chimera.store.keys import TenantKeys
 
 
@@ -18,8 +18,8 @@ class Standing:
     Attributes:
         at: the store's clock.
         limits: in force: ``day``, ``agent/NAME/day`` … → µ$.
-        subjects: figures by subject, as `chimera.core.audit.Cut` has them. Those charged last, where they are
-            many.
+        subjects: figures by subject, as `chimera.core.audit.Cut` has them: the tenant's, and those of each
+            agent and model that has a limit.
     """
 
     at: datetime
@@ -38,10 +38,8 @@ class Spending:
         """The ledger as it stands."""
         keys = self.keys
         with translated():
-            # Those with a limit of their own, and those that were charged last.
             limited = {name.rpartition("/")[0] for name in await self._redis.hkeys(keys.limits)} - {TENANT}
-            lately = await self._redis.zrange(keys.subjects, 0, AT_ONCE - 1, desc=True)
-            names = [TENANT, *sorted(limited | set(lately))]
+            names = [TENANT, *sorted(limited)]
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.time()
                 pipe.hgetall(keys.limits)

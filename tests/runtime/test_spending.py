@@ -142,3 +142,16 @@ def test_a_span_ends_now_at_the_latest() -> None:
     now = datetime.now(UTC)
     since, until = Question(until=now + timedelta(days=9)).span(now)
     assert (until, until - since) == (now, timedelta(days=30))
+
+
+async def test_a_report_reads_of_agents_and_models_those_that_have_a_limit(base: Base, tenant: str) -> None:
+    """A thousand agents, each with its hundreds of windows, are no step of Redis' that others wait for."""
+    stores, claims = await paid.leased(base, tenant)
+    for agent in ("a", "b", "limited"):
+        await paid.call(stores, claims[0], 40, agent=agent)
+    await stores.ledger.set_limits({"agent/limited/day": 500, "agent/new/day": 9}, by="o")
+    standing = await stores.spending.standing()
+    assert set(standing.subjects) == {"", "agent/limited", "agent/new"}
+    levels = {one.level: one.left_microusd for one in (await report(base, tenant, Question())).levels}
+    assert levels["agent/limited/day"] == 460
+    assert levels["agent/new/day"] == 9

@@ -393,3 +393,21 @@ async def test_a_draw_that_does_not_arrive_is_given_up_while_its_governor_lives(
     await transfers.look(1, anew=False)
     assert (await fleet.balance()).held == 0
     assert not await fleet.take(a, drawn.number, 900, term=1)
+
+
+async def test_what_is_damaged_of_one_tenant_keeps_no_other_from_its_money(
+    two: tuple[Base, list[str]],
+) -> None:
+    base, (a, b, _) = two
+    fleet = FleetLedger(base.redis)
+    await fleet.set_limits({"day": 1_000}, by="t")
+    await fleet.draw(a, need=100, least=100, term=1)  # and its governor dies
+    purse = base.of(a).ledger.keys.purse
+    await base.redis.set(purse, "no hash")
+    try:
+        transfers = Transfers(base)
+        await transfers.look(2, anew=True)
+        assert await reserve(base, transfers, b, "h1", 800, term=2) is None
+        assert (await fleet.balance()).held >= 900, "what it drew stays held until it is mended"
+    finally:
+        await base.redis.delete(purse)
