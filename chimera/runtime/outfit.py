@@ -26,7 +26,7 @@ class Outfit(BaseModel):
         reads: files that the process must be able to read: those which the Redis URL names.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     tenant: str
     values: dict[str, str]

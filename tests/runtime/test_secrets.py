@@ -6,14 +6,14 @@ import pickle
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from chimera.agents.models.endpoint import Ask, Endpoint, Reply
 from chimera.agents.secrets import Secrets
 from chimera.errors import ConfigurationError
 from chimera.runtime import secrets
 from chimera.runtime.modelkeys import TenantModels
-from chimera.runtime.outfit import bare
+from chimera.runtime.outfit import Outfit, bare
 from chimera.runtime.outfitter import outfit, outfit_of_spare
 from chimera.runtime.secrets import MOST_BYTES, TenantSecrets
 from chimera.settings import GivenSettings, load
@@ -167,3 +167,18 @@ async def test_calls_for_a_tenant_go_out_under_its_own_key(
     assert not opened[0].closed, "calls under way end where they began"
     await models.aclose()
     assert all(door.closed for door in opened)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"tenant": "a", "values": {}, "secrets": {"A": ["planted"]}}',
+        b'{"tenant": "a", "values": {}, "secrets": {"A": "planted"',
+        b'{"tenant": "a", "values": "planted"}',
+    ],
+)
+def test_an_outfit_that_cannot_be_read_is_not_quoted(said: bytes) -> None:
+    """Its error goes into Ray's logs, and is no secret of this process yet that would be redacted."""
+    with pytest.raises(ValidationError) as refused:
+        Outfit.model_validate_json(said)
+    assert "planted" not in str(refused.value)

@@ -35,6 +35,20 @@ async def expire(base: Base, tenant: str, *task_ids: str) -> None:
         await base.redis.zadd(keys.leases, {task_id: 1})
 
 
+async def test_a_claim_looks_at_so_many_whatever_a_worker_asks_for(base: Base, tenant: str) -> None:
+    """An agent with its worker's login may ask for all, and fill the lists: nobody else is kept waiting."""
+    stores = await drive.begin(base, tenant, drive.spec(inputs=[1, 2]))
+    keys, filled = stores.tasks.keys, 100_000
+    await base.redis.lpush(keys.of("ready", "m1"), *["m1.9"] * filled)
+    await base.redis.zadd(keys.leases, {f"m9.{number}": 1 for number in range(1_000)})
+    huge = 10**9
+    asked = ("w1", "c", 5_000_000, huge, huge, huge, 3, huge, 0)
+    _, claimed = await stores.tasks._scripts.run("claim_tasks", [keys.root], *asked)
+    assert claimed == []
+    assert await base.redis.llen(keys.of("ready", "m1")) > filled / 3
+    assert await base.redis.zcard(keys.leases) >= 900
+
+
 async def test_a_claim_hands_out_each_task_once(base: Base, tenant: str) -> None:
     stores = await drive.begin(base, tenant, drive.spec(inputs=list(range(20))))
     claims = await asyncio.gather(*(drive.claim(stores, 5, worker=f"w{n}") for n in range(6)))

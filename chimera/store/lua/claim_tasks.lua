@@ -42,14 +42,16 @@ if last[1] == ARGV[2] then
   return { int(now), out }
 end
 
-rescue(k, now, tonumber(ARGV[6]), tonumber(ARGV[7]), lease)
+-- An agent with its worker's login may ask for any number, and put anything into the lists: that holds up nobody else.
+local MOST, MOST_RESCUED = 1000, 100
+rescue(k, now, math.min(tonumber(ARGV[6]), MOST_RESCUED), tonumber(ARGV[7]), lease)
 promote(k, now, 100)
 
 local APART_US = 250000
 local names, leases, expires = {}, {}, int(now + lease)
 local function take(set, most)
-  local got, visits = 0, 0
-  while got < most and visits < 4 * most + 64 do
+  local got, visits, seen = 0, 0, 0
+  while got < most and visits < 4 * most + 64 and seen < 4 * most + 64 do
     visits = visits + 1
     local mid = redis.call("ZRANGE", set, 0, 0)[1]
     if not mid then break end
@@ -60,6 +62,7 @@ local function take(set, most)
     if not ids then
       redis.call("ZREM", set, mid)
     else
+      seen = seen + #ids
       for _, id in ipairs(ids) do
         local t = redis.call("HMGET", k.of_task(id), "status", "token", "attempt", "deaths", "feedback", "round")
         local deaths = tonumber(t[4] or 0)
@@ -87,7 +90,7 @@ local function take(set, most)
   end
   return got
 end
-local most, most_high = tonumber(ARGV[4]), tonumber(ARGV[5])
+local most, most_high = math.min(tonumber(ARGV[4]), MOST), math.min(tonumber(ARGV[5]), MOST)
 local bounds = redis.call("HMGET", k.quota, "max_agents", "suspended")
 local quota, suspended = tonumber(bounds[1] or ARGV[9]), bounds[2]
 if suspended then
