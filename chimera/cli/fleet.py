@@ -11,23 +11,25 @@ import typer
 from chimera.cli import output
 from chimera.cli.exits import Exit
 from chimera.cli.output import Format, Output
-from chimera.cli.store import at_store
+from chimera.cli.store import at_base, at_store
 from chimera.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from chimera.runtime import drain
+    from chimera.runtime.base import Base
     from chimera.serving.local.fleet import FleetStatus
     from chimera.serving.local.stages import StageEvent
     from chimera.serving.local.state import Fleet
     from chimera.settings import Settings
     from chimera.store.connection import Redis
+    from chimera.store.ledger import Balance
 
 LOCAL = "chimera-fleet[local]"
 NODE_SHOWN = 12
 """Characters of a node's id in a table: enough to name it by."""
 
 
-app = output.group("fleet", "The fleet's workers, for the operator: workers, drain.")
+app = output.group("fleet", "The fleet, for the operator: its workers, its limits of money.")
 
 
 def up(
@@ -130,6 +132,48 @@ def workers(output_format: Output = Format.TEXT) -> None:
         return output.document([one._asdict() for one in found])
     rows = [(one.worker, one.tenant, one.host, one.node[:NODE_SHOWN], str(one.busy)) for one in found]
     return output.table(("WORKER", "TENANT", "HOST", "NODE", "BUSY"), rows)
+
+
+@app.command()
+def limits(
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="[WINDOW=USD]...", help="Or WINDOW=none to remove it.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; needed to raise or remove one.")] = "",
+    output_format: Output = Format.TEXT,
+) -> None:
+    """Limits over all tenants together, and how they stand; with arguments, change them.
+
+    What tenants drew and did not spend counts as held. A lowered limit binds what is asked for next.
+
+    \b
+    Examples:
+      chimera fleet limits
+      chimera fleet limits day=100 month=2000
+      chimera fleet limits day=none --reason "contract 17"
+    """
+    from chimera.cli.tenant import change_limits, limit_changes
+    from chimera.core.money import usd
+    from chimera.store import keys
+    from chimera.store.fleetledger import FleetLedger
+
+    asked = limit_changes(changes or [])
+    if agents := [level for level in asked if "/" in level]:
+        raise ConfigurationError(f"{agents[0]!r}: the fleet has limits by window alone, for example day=100")
+
+    async def change(base: Base) -> Balance:
+        if asked:
+            await change_limits(base, keys.FLEET, asked, reason)
+        return await FleetLedger(base.redis).balance()
+
+    balance = at_base(change)
+    if output_format is Format.JSON:
+        return output.document({"limits_microusd": balance.limits, "held_microusd": balance.held})
+    if not balance.limits:
+        output.say("no limit over all tenants: `chimera fleet limits day=100` sets one")
+    for window, limit in balance.limits.items():
+        output.say(f"{window:<10} {usd(limit)}")
+    return None
 
 
 @app.command("drain")

@@ -157,6 +157,8 @@ class Desk:
             left = until - time.monotonic()
             if refusal.kind is RefusalKind.EXHAUSTED or refusal.braked or left <= 0:
                 raise refusal
+            if refusal.kind is RefusalKind.WINDOW and refusal.retry_after_s > left:
+                raise refusal  # to wait here is vain
             refusals += 1
             await asyncio.sleep(min(left, backoff_s(refusals, base_s=RETRY_CONTENDED_S)))
             answer = await self._ask(request)

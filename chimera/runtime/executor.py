@@ -242,11 +242,15 @@ def _stopped(exc: ChimeraError) -> Stopped:
     return Stopped("error", str(exc))
 
 
+PARK_S = 60.0
+"""A task that waits for a limit's reset asks at least this often: the limit may be raised meanwhile."""
+
+
 def _unaffordable(exc: BudgetExceeded) -> Stopped:
     """Handed back uncounted: an exhausted mission is ended by the hub, the others come round."""
     delay_s = {
         RefusalKind.CONTENDED: 1.0,
-        RefusalKind.WINDOW: max(1.0, exc.retry_after_s),
+        RefusalKind.WINDOW: min(PARK_S, max(1.0, exc.retry_after_s)),
         # A moment, so that the hub ends the mission before it is claimed again.
         RefusalKind.EXHAUSTED: 5.0,
     }[exc.kind]

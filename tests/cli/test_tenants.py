@@ -193,3 +193,19 @@ async def test_without_a_fleet_it_says_where_tenants_are(shell: Shell) -> None:
     done = await shell("tenant", "list")
     assert done.code == 4
     assert "set CHIMERA_REDIS_URL" in done.err
+
+
+async def test_limits_over_all_tenants_are_set_and_raised_with_a_reason_only(
+    operator: Shell, base: Base, tenant: str
+) -> None:
+    try:
+        assert (await operator("fleet", "limits", "day=100")).out == "day        $100.000000\n"
+        refused = await operator("fleet", "limits", "day=none")
+        assert (refused.code, "say why with --reason" in refused.err) == (2, True)
+        odd = await operator("fleet", "limits", "agent/a/day=5")
+        assert (odd.code, "by window alone" in odd.err) == (2, True)
+        shown = (await operator("fleet", "limits", "-o", "json")).document
+        assert shown == {"limits_microusd": {"day": 100_000_000}, "held_microusd": 0}
+    finally:
+        gone = await operator("fleet", "limits", "day=none", "--reason", "the test is over")
+    assert gone.out.startswith("no limit over all tenants")

@@ -25,11 +25,12 @@ from chimera.chaos.journal import read
 from chimera.core.event import Event
 from chimera.core.mission import MissionStatus
 from chimera.core.task import Task
-from chimera.errors import BudgetExceeded, StoreError
+from chimera.errors import BudgetExceeded, RefusalKind, StoreError
 from chimera.judging.boundaries import load_boundaries
 from chimera.runtime import desk as desks
 from chimera.runtime.base import Base, base_of, open_base
 from chimera.runtime.desk import Desk
+from chimera.runtime.executor import _stopped
 from chimera.runtime.judge import Judge
 from chimera.serving.local.ports import free_port
 from chimera.serving.local.process import spawn
@@ -221,6 +222,23 @@ async def test_a_contended_call_waits_in_place_then_is_handed_back_uncounted(bas
         go_on.set()
         mission = await fleet.rest()
     assert (mission.counts["ACCEPTED"], mission.tallies) == (2, {})
+
+
+async def test_a_call_that_fits_after_a_far_reset_does_not_wait_in_place_and_asks_again_each_minute(
+    base: Base, tenant: str
+) -> None:
+    """The limit may be raised long before its reset."""
+    stores = await drive.begin(base, tenant, drive.spec(budget_usd=Decimal(1)))
+    await stores.ledger.set_limits({"year": 100}, by="t")
+    async with governing(base, tenant), desk_of(base, tenant, wait_s=600) as desk:
+        hold = await desk.reserve("m1", 0, 60, 60)
+        await desk.settle(hold, 60)
+        async with asyncio.timeout(30):
+            with pytest.raises(BudgetExceeded) as refused:
+                await desk.reserve("m1", 0, 60, 60)
+    assert (refused.value.kind, refused.value.level) == (RefusalKind.WINDOW, "tenant/year")
+    far = BudgetExceeded(RefusalKind.WINDOW, "tenant/year", 100, 60, 0, 60, 7_000_000)
+    assert _stopped(far).delay_s == 60
 
 
 async def test_holds_end_although_the_governor_is_never_left_in_peace(base: Base, tenant: str) -> None:
