@@ -730,7 +730,7 @@ async def rotate_key(base: Base, tenant: str) -> Call:
     async def call(at: Base, who: str) -> Any:
         with suppress(AlreadyExists):
             await at.api_keys.rotate(who, old, "op", by="t")
-        return [bool(one.expires_at) for one in await base.api_keys.list(who)]
+        return sorted(bool(one.expires_at) for one in await base.api_keys.list(who))
 
     return call
 
