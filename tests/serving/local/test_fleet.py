@@ -27,6 +27,7 @@ from chimera.serving.local.ports import free_port
 from chimera.serving.local.stages import Stage, StageEvent, Status
 from chimera.serving.local.state import Fleet, StateDir
 from chimera.settings import Settings
+from chimera.store.users import without_login
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
@@ -109,7 +110,10 @@ def test_replicas_see_files_of_secrets_and_no_secret(settings: Settings, running
     shown = json.dumps(environment)
     password = running.redis_url.partition(":")[2].partition("@")[0]
     assert not [secret for secret in (*SECRETS.values(), password, running.api_key()) if secret in shown]
-    assert Path(environment["CHIMERA_REDIS_URL_FILE"]).read_text(encoding="utf-8") == running.redis_url
+    # Each replica logs in as its role: what the operator's password opens is no file's and no variable's.
+    address = without_login(running.redis_url)
+    assert Path(environment["CHIMERA_REDIS_URL_FILE"]).read_text(encoding="utf-8") == address
+    assert Path(environment["CHIMERA_REDIS_SECRET_FILE"]).is_file()
     assert Path(environment["CHIMERA_API_KEY_FILE"]).read_text(encoding="utf-8") == running.api_key()
     assert environment["CHIMERA_MODEL_URL"] == running.model_url
 
