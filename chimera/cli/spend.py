@@ -30,8 +30,8 @@ BAR = 24
 """Characters of the longest bar."""
 SPARKS = "▁▂▃▄▅▆▇█"
 
-app = output.group("spend", "Money: reports, audit, flags.")
-app.info.no_args_is_help = False
+# No `help`: it would stand in place of the callback's, which has the examples.
+app = typer.Typer(name="spend", short_help="Money: reports, audit, flags.", rich_markup_mode=None)
 
 
 class Shape(StrEnum):
