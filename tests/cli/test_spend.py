@@ -101,9 +101,14 @@ async def test_flags_stand_in_reviews_too_until_acknowledged(hub: Shell) -> None
     assert "nothing waits for a human" in listed.err
     assert "model/gpt/hour" in listed.out
     assert (await hub("spend", "ack")).code == 2
+    mistaken = await hub("spend", "ack", "tenant/day")
+    assert mistaken.code == 2
+    assert "there is no flag of tenant/day: there are model/gpt/hour" in mistaken.err
     assert (await hub("spend", "ack", "model/gpt/hour", "-m", "known")).out == "1 flag acknowledged\n"
     assert (await hub("spend", "ack", "--all", "-o", "json")).document == {"acknowledged": 0}
-    assert (await hub("spend", "ack", "--mission", "m1", "-o", "json")).document == {"acknowledged": 0}
+    none = await hub("spend", "ack", "--mission", "m1", "-o", "json")
+    assert (none.code, none.out) == (2, "")
+    assert "nothing was refused since somebody looked" in none.err
     assert "nothing was refused" in (await hub("spend", "flags")).err
     assert "REFUSED BY" not in (await hub("review", "list")).out
 
