@@ -222,7 +222,7 @@ class ApiKeys:
         if made:
             raise AlreadyExists(
                 f"key {key_id} was made by this operation before, and a key is shown once: rotate it "
-                f"(`chimera key rotate {key_id}`) where it was not kept"
+                f"(`chimera key rotate {key_id} {flag_of(tenant)}`) where it was not kept"
             )
         return NewKey(
             KeyRecord(key_id, tenant, has, name, await self._now(), expires_at, 0.0, requests_per_s), key
@@ -256,7 +256,7 @@ class ApiKeys:
         if answer == Refusal.FULL:
             raise _too_many(record["tenant"])
         if answer == Refusal.MISSING and old:
-            raise _no_key(old.key_id)
+            raise _no_key(old.tenant, old.key_id)
         return bool(answer)
 
     async def revoke(self, tenant: str, key_id: str, operation: str, *, by: str, reason: str = "") -> None:
@@ -287,7 +287,7 @@ class ApiKeys:
         """
         found = [one for one in await self.list(tenant) if one.key_id == key_id]
         if not found:
-            raise _no_key(key_id)
+            raise _no_key(tenant, key_id)
         return found[0]
 
     async def list(self, tenant: str) -> list[KeyRecord]:
@@ -408,8 +408,13 @@ def _check(scopes: frozenset[Scope], name: str, lives_s: float | None, requests_
         raise InvalidRequest("the key cannot be made; nothing was changed", tuple(wrong))
 
 
-def _no_key(key_id: str) -> NotFound:
-    return NotFound(f"there is no key {key_id!r}: `chimera key list` shows them")
+def _no_key(tenant: str, key_id: str) -> NotFound:
+    return NotFound(f"there is no key {key_id!r}: `chimera key list {flag_of(tenant)}` shows them")
+
+
+def flag_of(tenant: str) -> str:
+    """How commands on keys are told whose are meant."""
+    return "--fleet" if tenant == FLEET else f"--tenant {tenant}"
 
 
 def _most(old: KeyRecord | None) -> int:
