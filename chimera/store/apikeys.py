@@ -43,8 +43,8 @@ MOST_KEYS = 100
 FORGOTTEN_S = 7 * 86_400
 """A key that ended is listed for so long."""
 UNKNOWN = (
-    "this call needs a key, as `Authorization: Bearer KEY`: clients take it from CHIMERA_API_KEY, and "
-    "`chimera up` prints how to set it"
+    "this call needs a key that is known here, as `Authorization: Bearer KEY`: clients take it from "
+    "CHIMERA_API_KEY, and `chimera up` prints how to set it"
 )
 """Said of a key that is missing and of one that is nobody's alike."""
 MOST_RECOGNISED = 10_000

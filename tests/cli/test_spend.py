@@ -51,6 +51,19 @@ async def test_spend_shows_rows_limits_and_flags(hub: Shell) -> None:
     assert "█" not in done.out, "no bars where nobody looks"
 
 
+async def test_a_key_that_is_not_known_is_told_apart_from_none(hub: Shell, base: Base, tenant: str) -> None:
+    wrong = await replace(hub, environment={**hub.environment, "CHIMERA_API_KEY": "chi_wrong"})("spend")
+    assert wrong.code == 3
+    assert "the key that was given is not taken: this call needs a key that is known here" in wrong.err
+    without = {name: value for name, value in hub.environment.items() if name != "CHIMERA_API_KEY"}
+    none = await replace(hub, environment=without)("spend")
+    assert (none.code, "was given" in none.err) == (3, False)
+    ended = await base.api_keys.create(tenant, "a", by="o", name="old")
+    await base.api_keys.rotate(tenant, ended.record.key_id, "b", by="o", overlap_s=0)
+    late = await replace(hub, environment={**hub.environment, "CHIMERA_API_KEY": ended.key})("spend")
+    assert f"key {ended.record.key_id} has ended" in late.err
+
+
 @pytest.mark.usefixtures("spent")
 async def test_spend_writes_json_and_csv(hub: Shell) -> None:
     told = (await hub("spend", "--by", "model,day", "-o", "json")).document
