@@ -9,7 +9,7 @@ import typer
 from chimera.cli import output
 from chimera.cli.exits import Exit
 from chimera.cli.output import Format, Output
-from chimera.cli.store import at_store
+from chimera.cli.store import at_store, operator
 from chimera.errors import ChimeraError, ConfigurationError, CorruptRecord, NotFound
 
 if TYPE_CHECKING:
@@ -44,9 +44,8 @@ def status(names: Names = None, output_format: Output = Format.TEXT) -> None:
     for view in views:
         if "damaged" in view:
             output.note(f"{view['tenant']} cannot be read: {view['damaged']}")
-    if not canary["ok"]:
-        output.note(f"canary: {canary['detail']}")
-    return None
+    told = output.say if canary["ok"] else output.note
+    return told(f"canary: {canary['detail']}")
 
 
 @app.command()
@@ -121,15 +120,15 @@ def _order(
     if not reason.strip():
         raise ConfigurationError("say why with --reason: it is recorded with the change")
 
-    async def ask(redis: Redis, settings: Settings) -> tuple[list[dict[str, Any]], list[str]]:
+    async def ask(redis: Redis, settings: Settings) -> tuple[list[dict[str, Any]], list[str], set[str]]:
         return await _ordered(redis, settings, verb, names or [], reason, operation, seconds)
 
-    views, failed = at_store(ask)
+    views, failed, unmoved = at_store(ask)
     if output_format is Format.JSON:
         output.document(views)
     else:
         for view in views:
-            output.say(f"{view['tenant']}  {view.get('state', '?')}")
+            output.say(f"{view['tenant']}  {_stands(view)}{_UNMOVED if view['tenant'] in unmoved else ''}")
     for said in failed:
         output.note(said)
     if failed:
@@ -144,8 +143,8 @@ async def _ordered(
     reason: str,
     operation: str,
     seconds: float,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The brakes afterwards, and what could not be done."""
+) -> tuple[list[dict[str, Any]], list[str], set[str]]:
+    """The brakes afterwards, what could not be done, and whose brake stands as it did before."""
     import uuid
 
     from chimera.store.brakes import BrakeStore, Order
@@ -156,15 +155,31 @@ async def _ordered(
     if order is Order.THAW and not names:
         # First: a canary that fails again meanwhile is a failure of its own, and freezes anew.
         await store.clear_canary()
+    before, _ = await _status(redis, settings, tenants)
     for tenant in tenants:
         try:
             await store.order(
-                tenant, order, operation, by="operator", reason=reason, seconds=seconds, of_fleet=True
+                tenant, order, operation, by=operator(), reason=reason, seconds=seconds, of_fleet=True
             )
         except CorruptRecord as exc:  # the others' brakes are moved all the same
             failed.append(f"{tenant}: {exc}")
     views, _ = await _status(redis, settings, tenants)
-    return views, failed
+    stood = {view["tenant"]: _standing(view) for view in before if "damaged" not in view}
+    unmoved = {view["tenant"] for view in views if stood.get(view["tenant"]) == _standing(view)}
+    return views, failed, unmoved
+
+
+_UNMOVED = "; nothing was changed"
+
+
+def _standing(view: dict[str, Any]) -> tuple[Any, ...]:
+    """What an order writes of a brake."""
+    return tuple(view.get(field) for field in ("state", "cause", "since", "by", "reason", "override_until"))
+
+
+def _stands(view: dict[str, Any]) -> str:
+    until = view.get("override_until")
+    return f"{view.get('state', '?')}{f' until {until}, whatever is spent' if until else ''}"
 
 
 async def _tenants(redis: Redis, settings: Settings, names: list[str]) -> list[str]:

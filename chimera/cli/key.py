@@ -115,7 +115,7 @@ def rotate(
     reason: Why = "",
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Make a key in another's place, with its name, scopes and rate, and print it. Shown this once.
+    """Make a key in another's place, with its name, scopes, rate and life, and print it. Shown this once.
 
     \b
     Examples:
@@ -190,7 +190,15 @@ def seconds(text: str, option: str) -> float:
 def _shown_once(made: NewKey, output_format: Format) -> None:
     if output_format is Format.JSON:
         return output.document({**_document(made.record), "api_key": made.key})
-    return output.say(made.key)
+    return say_once(made)
+
+
+def say_once(made: NewKey) -> None:
+    """The key alone on stdout, for scripts; what it is, beside it."""
+    one = made.record
+    ends = f"ends {_at(one.expires_at)}" if one.expires_at else "never ends"
+    output.note(f"key {one.key_id} with {', '.join(_scopes(one))}; it {ends}. It is shown this once:")
+    output.say(made.key)
 
 
 def _document(one: KeyRecord) -> dict[str, Any]:

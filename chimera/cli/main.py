@@ -17,6 +17,15 @@ def main() -> None:
         from chimera.cli.app import app
 
         app()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # for which the command library leaves with 1
+            nobody_reads()
+            sys.exit(Exit.COMPLETED)
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            nobody_reads()
+        raise
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(Exit.INTERRUPTED)
@@ -27,6 +36,13 @@ def main() -> None:
             exc,
             f"{type(exc).__name__}: {exc}; nobody foresaw this: run it again with CHIMERA_LOG_LEVEL=debug",
         )
+
+
+def nobody_reads() -> None:
+    """The reader left early, as `head` does: that is no failure, and what is left to write goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def tell(error: Exception, sentence: str) -> NoReturn:

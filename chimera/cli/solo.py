@@ -110,11 +110,12 @@ async def run_alone(
     environment = settings_module.load()
     # stdout is the command's answer: what the agent logs or prints goes beside it.
     with redirect_stdout(sys.stderr):
-        return await _run_and_judge(environment, name, item, files, goal, options, mission, budget_usd)
+        async with Models(environment, Opener(environment)) as models:
+            return await _run_and_judge(models, name, item, files, goal, options, mission, budget_usd)
 
 
 async def _run_and_judge(
-    environment: Settings,
+    models: Models,
     name: str,
     item: Any,
     files: Iterable[Path],
@@ -123,11 +124,11 @@ async def _run_and_judge(
     mission: Path | None,
     budget_usd: str,
 ) -> SoloRun:
+    environment = models.settings
     registered = registry(files, environment).get(name)
     told = brief(goal, options, mission)
     own_options = registered.options_of(told.options)
     purse = LocalPurse(_limit(budget_usd))
-    models = Models(environment, Opener(environment))
     proposals = Proposals(environment.action_hosts, environment.max_actions, environment.max_action_bytes)
     began = time.monotonic()
     task = Task(

@@ -17,7 +17,7 @@ from chimera.cli.exits import Exit
 from chimera.cli.hub import ask
 from chimera.cli.output import Format, Key, Output, Url
 from chimera.cli.store import at_base
-from chimera.errors import ConfigurationError, InvalidRequest
+from chimera.errors import ConfigurationError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from chimera.core.invoice import Comparison, Difference
@@ -30,8 +30,8 @@ BAR = 24
 """Characters of the longest bar."""
 SPARKS = "▁▂▃▄▅▆▇█"
 
-app = output.group("spend", "Money: reports, audit, flags.")
-app.info.no_args_is_help = False
+# No `help`: it would stand in place of the callback's, which has the examples.
+app = typer.Typer(name="spend", short_help="Money: reports, audit, flags.", rich_markup_mode=None)
 
 
 class Shape(StrEnum):
@@ -332,9 +332,19 @@ def ack(
         api_key_file,
         lambda client: client.acknowledge(names, every=every, comment=comment, idempotency_key=operation),
     )
+    if not count and names:
+        raise NotFound(no_such_flag(names, ask(url, api_key_file, lambda client: client.flags())))
     if output_format is Format.JSON:
         return output.document({"acknowledged": count})
     return output.say(f"{output.counted(count, 'flag')} acknowledged")
+
+
+def no_such_flag(names: Sequence[str], there: Sequence[FlagView]) -> str:
+    """That none of these was found, and what there is."""
+    has = ", ".join(dict.fromkeys(f"{one.level} {one.mission_id}".strip() for one in there))
+    return f"there is no flag of {' or '.join(names)}: " + (
+        f"there are {has}" if has else "nothing was refused since somebody looked"
+    )
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chimera.cli import output
+from chimera.cli.key import say_once
 from chimera.cli.output import Format, Output
 from chimera.cli.store import at_base, operator
 
@@ -96,7 +97,7 @@ def add(name: Name, reason: Why = "", output_format: Output = Format.TEXT) -> No
     if output_format is Format.JSON:
         key = made and {"api_key": made.key, "key_id": made.record.key_id}
         return output.document({"tenant": name, "made": made is not None, **(key or {})})
-    return output.say(made.key) if made else None
+    return say_once(made) if made else None
 
 
 @app.command()
@@ -154,6 +155,13 @@ def set_(
     }
     changes = {field: value for field, value in given.items() if value is not None or reset}
     levels = limit_changes(limit or ())
+    if not changes and not levels:
+        from chimera.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"nothing was asked to change: give a bound, --limit or --reset; `chimera tenant get {name}` "
+            "shows what it has"
+        )
 
     async def change(base: Base) -> tuple[TenantRecord, dict[str, int]]:
         await base.tenants.require(name)

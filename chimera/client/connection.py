@@ -30,6 +30,7 @@ from chimera.errors import (
     RateLimited,
     StoreTimeout,
     StoreUnavailable,
+    Unauthorized,
 )
 from chimera.version import __version__
 
@@ -258,7 +259,11 @@ class Connection:
             return
         await response.aread()
         if response.headers.get("content-type", "").startswith("application/problem+json"):
-            raise error_of(parse(Problem, response.content))
+            error = error_of(parse(Problem, response.content))
+            if isinstance(error, Unauthorized) and "Authorization" in self.http.headers:
+                # The hub says the same of a key that is missing: which of the two it is, is known here.
+                raise Unauthorized(f"the key that was given is not taken: {error}") from error
+            raise error
         raise self.gone(f"HTTP {response.status_code} came from something else than Chimera's API")
 
     @contextmanager

@@ -357,7 +357,8 @@ def _unpaid(at: Standing, refused: Refused) -> Why:
         step = f"give it more with `chimera mission resume {at.mission_id} --budget-usd AMOUNT` when it ends"
     else:
         cause, whose = Cause.LIMIT, f"the limit {refused.level}"
-        step = "wait for its reset, or let the operator raise it (`chimera tenant set NAME --limit`)"
+        first = "it can never fit:" if refused.kind == "exhausted" else "wait for its reset, or"
+        step = f"{first} let the operator raise it ({_raised(at.tenant, refused.level)})"
     if refused.kind == "contended":
         step = "nothing: it fits once calls under way settle"
     resets = ""
@@ -369,6 +370,13 @@ def _unpaid(at: Standing, refused: Refused) -> Why:
         f"{_usd(refused.limit)}{resets}"
     )
     return Why(cause, said, step, figures=_money(refused))
+
+
+def _raised(tenant: str, level: str) -> str:
+    """How a limit is raised."""
+    if level.startswith("fleet/"):
+        return "CHIMERA_FLEET_LIMITS; `chimera fleet limits` shows how they stand"
+    return f"`chimera tenant set {tenant} --limit {level.removeprefix('tenant/')}=USD --reason WHY`"
 
 
 def _braked(at: Standing, refused: Refused) -> Why:

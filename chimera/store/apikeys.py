@@ -43,8 +43,8 @@ MOST_KEYS = 100
 FORGOTTEN_S = 7 * 86_400
 """A key that ended is listed for so long."""
 UNKNOWN = (
-    "this call needs a key, as `Authorization: Bearer KEY`: clients take it from CHIMERA_API_KEY, and "
-    "`chimera up` prints how to set it"
+    "this call needs a key that is known here, as `Authorization: Bearer KEY`: clients take it from "
+    "CHIMERA_API_KEY, and `chimera up` prints how to set it"
 )
 """Said of a key that is missing and of one that is nobody's alike."""
 MOST_RECOGNISED = 10_000
@@ -86,6 +86,7 @@ class KeyRecord:
     Attributes:
         created_at, expires_at, used_at: seconds since the epoch, the store's clock; 0.0: not known, never,
             not yet. `used_at` is right to within `NOTED_S`.
+        lives_s: what it was made to live, s, which a rotation leaves as it is; 0.0: without end.
     """
 
     key_id: str
@@ -96,6 +97,7 @@ class KeyRecord:
     expires_at: float = 0.0
     used_at: float = 0.0
     requests_per_s: float = 0.0
+    lives_s: float = 0.0
 
 
 class NewKey(NamedTuple):
@@ -164,7 +166,9 @@ class ApiKeys:
         overlap_s: float = OVERLAP_S,
         reason: str = "",
     ) -> NewKey:
-        """Make a key in another's place, with all that it had but its end; the other lives `overlap_s` yet.
+        """Make a key in another's place, with all that it had; the other lives `overlap_s` yet.
+
+        One that was made to end after 90 days is followed by one that ends 90 days from now.
 
         Raises:
             InvalidRequest: an overlap that cannot be.
@@ -174,8 +178,9 @@ class ApiKeys:
         old = await self.get(tenant, key_id)
         if not 0 <= overlap_s <= MOST_S:
             raise InvalidRequest(f"an overlap is 0 to {MOST_S / 86_400:,.0f} days")
+        lives_s, rate = old.lives_s or None, old.requests_per_s
         return await self._make(
-            tenant, operation, by, old.scopes, old.name, None, old.requests_per_s, reason, old, overlap_s
+            tenant, operation, by, old.scopes, old.name, lives_s, rate, reason, old, overlap_s
         )
 
     async def _make(
@@ -217,15 +222,18 @@ class ApiKeys:
             # Of what it gives, too: an operation that was cut, and comes again to give more, says so.
             given = digest(json.dumps({**said, "expires_at": lives_s}))[:12]
             await self._audit.note(tenant, kind, f"{operation} {given}", by=by, reason=reason, **said)
-            record["sha256"] = digest(key)
+            record |= {"sha256": digest(key), **({"lives_s": lives_s} if lives_s else {})}
             made = not await self._put(index, key_id, key, record, old, overlap_s)
         if made:
             raise AlreadyExists(
                 f"key {key_id} was made by this operation before, and a key is shown once: rotate it "
-                f"(`chimera key rotate {key_id}`) where it was not kept"
+                f"(`chimera key rotate {key_id} {flag_of(tenant)}`) where it was not kept"
             )
         return NewKey(
-            KeyRecord(key_id, tenant, has, name, await self._now(), expires_at, 0.0, requests_per_s), key
+            KeyRecord(
+                key_id, tenant, has, name, await self._now(), expires_at, 0.0, requests_per_s, lives_s or 0.0
+            ),
+            key,
         )
 
     async def _has(self, tenant: str) -> int:
@@ -256,7 +264,7 @@ class ApiKeys:
         if answer == Refusal.FULL:
             raise _too_many(record["tenant"])
         if answer == Refusal.MISSING and old:
-            raise _no_key(old.key_id)
+            raise _no_key(old.tenant, old.key_id)
         return bool(answer)
 
     async def revoke(self, tenant: str, key_id: str, operation: str, *, by: str, reason: str = "") -> None:
@@ -287,7 +295,7 @@ class ApiKeys:
         """
         found = [one for one in await self.list(tenant) if one.key_id == key_id]
         if not found:
-            raise _no_key(key_id)
+            raise _no_key(tenant, key_id)
         return found[0]
 
     async def list(self, tenant: str) -> list[KeyRecord]:
@@ -391,6 +399,7 @@ def _record(record: dict[str, Any], used_at: float = 0.0) -> KeyRecord:
         expires_at=float(record.get("expires_at", 0)),
         used_at=used_at,
         requests_per_s=float(record.get("requests_per_s", 0)),
+        lives_s=float(record.get("lives_s", 0)),
     )
 
 
@@ -408,8 +417,13 @@ def _check(scopes: frozenset[Scope], name: str, lives_s: float | None, requests_
         raise InvalidRequest("the key cannot be made; nothing was changed", tuple(wrong))
 
 
-def _no_key(key_id: str) -> NotFound:
-    return NotFound(f"there is no key {key_id!r}: `chimera key list` shows them")
+def _no_key(tenant: str, key_id: str) -> NotFound:
+    return NotFound(f"there is no key {key_id!r}: `chimera key list {flag_of(tenant)}` shows them")
+
+
+def flag_of(tenant: str) -> str:
+    """How commands on keys are told whose are meant."""
+    return "--fleet" if tenant == FLEET else f"--tenant {tenant}"
 
 
 def _most(old: KeyRecord | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from chimera.core.action import ActionStatus
 from chimera.core.task import TaskStatus
 from chimera.settings import Settings
 from chimera.version import __version__
+from tests.agents.endpoint import MeteredEndpoint, Turn
 from tests.cli.conftest import Shell
 from tests.runtime.receiver import receiving
 
@@ -50,6 +52,27 @@ def test_every_command_of_the_manual_is_there() -> None:
         *(f"tenant {verb}" for verb in ("suspend", "resume", "remove", "audit")),
         *(f"key {verb}" for verb in ("create", "list", "rotate", "revoke")),
     }
+
+
+def test_the_report_of_spend_explains_itself_by_an_example_beside_its_subcommands() -> None:
+    spend = typer.main.get_command(app).commands["spend"]  # type: ignore[attr-defined]
+    assert re.search(r"Examples:\n +chimera spend\b", spend.help)
+
+
+def test_a_reader_that_left_early_is_no_failure(shell: Shell) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "chimera", "env"],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            env=dict(shell.environment),
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
@@ -224,6 +247,18 @@ async def test_an_agent_alone_has_the_secrets_of_a_tenant_of_its_own(shell: Shel
     ran = Shell(shell.directory, given)
     told = await ran("agent", "run", "tell", "--agents", "mine.py", "-i", "x", "-o", "json")
     assert told.document["result"] == ["<secrets TOKEN>", len("of alone")]
+
+
+async def test_an_agent_alone_closes_its_connections_to_the_model(shell: Shell) -> None:
+    priced = {"CHIMERA_MODEL_PRICE_INPUT_USD": "1", "CHIMERA_MODEL_PRICE_OUTPUT_USD": "1"}
+    async with MeteredEndpoint([Turn("a short answer")]) as endpoint:
+        own = {"CHIMERA_MODEL": "m", "CHIMERA_MODEL_URL": endpoint.url, **priced}
+        done = await Shell(shell.directory, {**shell.environment, **own}).process(
+            *("agent", "run", "llm", "-i", "a text")
+        )
+        assert endpoint.calls == 1
+    assert done.code == 0, done.err
+    assert "Unclosed" not in done.err
 
 
 async def test_an_agent_alone_shows_what_it_proposes_and_sends_nothing(shell: Shell) -> None:

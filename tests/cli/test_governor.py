@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from chimera.cli import store
 from chimera.core.brake import Brake, BrakeCause, BrakeState, Decision
 from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub, create_app
@@ -47,11 +48,25 @@ async def test_one_tenant_is_frozen_shown_and_thawed(
     assert (await brake(base, other)).state is BrakeState.OPEN
     shown = (await operator("governor", "status", tenant, "-o", "json")).document
     (view,) = shown["tenants"]
-    assert (view["state"], view["by"], view["reason"]) == ("frozen", "operator", "a loop")
+    assert (view["state"], view["by"], view["reason"]) == ("frozen", store.operator(), "a loop")
     assert shown["canary"]["ok"]
-    assert "a loop" in (await operator("governor", "status")).out
+    said = (await operator("governor", "status")).out
+    assert "a loop" in said
+    assert f"canary: {shown['canary']['detail']}" in said
     assert (await operator("governor", "thaw", tenant, "--reason", "mended")).code == 0
     assert (await brake(base, tenant)).state is BrakeState.OPEN
+
+
+async def test_an_order_that_changes_nothing_says_so(operator: Shell, tenant: str) -> None:
+    freeze = ("governor", "freeze", tenant, "--reason", "a loop")
+    assert "nothing was changed" not in (await operator(*freeze)).out
+    assert (await operator(*freeze)).out == f"{tenant}  frozen; nothing was changed\n"
+
+
+async def test_an_override_says_when_it_ends(operator: Shell, tenant: str) -> None:
+    done = await operator("governor", "override", tenant, "--minutes", "5", "--reason", "launch")
+    (view,) = (await operator("governor", "status", tenant, "-o", "json")).document["tenants"]
+    assert f"open until {view['override_until']}" in done.out
 
 
 async def test_all_are_moved_at_once(operator: Shell, base: Base, tenant: str, other: str) -> None:
@@ -73,17 +88,17 @@ async def test_an_operation_that_comes_again_changes_nothing(
 async def test_the_operator_clears_a_failed_canary_by_thawing_all(
     operator: Shell, base: Base, tenant: str
 ) -> None:
-    store = BrakeStore(base.redis)
-    await store.report_canary("granted", "", "c1", term=10**9)
+    brakes = BrakeStore(base.redis)
+    await brakes.report_canary("granted", "", "c1", term=10**9)
     try:
         frozen = Decision(BrakeState.FROZEN, BrakeCause.CANARY, 0, "c1", {})
-        await store.move([Move(tenant, Brake(), frozen)], term=drive.TERM, by="g")
+        await brakes.move([Move(tenant, Brake(), frozen)], term=drive.TERM, by="g")
         assert "limits do not hold" in (await operator("governor", "status")).err
         await operator("governor", "thaw", tenant, "--reason", "this one may")
         assert (await brake(base, tenant)).state is BrakeState.OPEN
-        assert (await store.canary()).failure == "c1"
+        assert (await brakes.canary()).failure == "c1"
         await operator("governor", "thaw", "--all", "--reason", "mended")
-        assert (await store.canary()).failure == ""
+        assert (await brakes.canary()).failure == ""
     finally:
         await base.redis.delete(CANARY)
 

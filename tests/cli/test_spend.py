@@ -51,6 +51,19 @@ async def test_spend_shows_rows_limits_and_flags(hub: Shell) -> None:
     assert "█" not in done.out, "no bars where nobody looks"
 
 
+async def test_a_key_that_is_not_known_is_told_apart_from_none(hub: Shell, base: Base, tenant: str) -> None:
+    wrong = await replace(hub, environment={**hub.environment, "CHIMERA_API_KEY": "chi_wrong"})("spend")
+    assert wrong.code == 3
+    assert "the key that was given is not taken: this call needs a key that is known here" in wrong.err
+    without = {name: value for name, value in hub.environment.items() if name != "CHIMERA_API_KEY"}
+    none = await replace(hub, environment=without)("spend")
+    assert (none.code, "was given" in none.err) == (3, False)
+    ended = await base.api_keys.create(tenant, "a", by="o", name="old")
+    await base.api_keys.rotate(tenant, ended.record.key_id, "b", by="o", overlap_s=0)
+    late = await replace(hub, environment={**hub.environment, "CHIMERA_API_KEY": ended.key})("spend")
+    assert f"key {ended.record.key_id} has ended" in late.err
+
+
 @pytest.mark.usefixtures("spent")
 async def test_spend_writes_json_and_csv(hub: Shell) -> None:
     told = (await hub("spend", "--by", "model,day", "-o", "json")).document
@@ -101,9 +114,14 @@ async def test_flags_stand_in_reviews_too_until_acknowledged(hub: Shell) -> None
     assert "nothing waits for a human" in listed.err
     assert "model/gpt/hour" in listed.out
     assert (await hub("spend", "ack")).code == 2
+    mistaken = await hub("spend", "ack", "tenant/day")
+    assert mistaken.code == 2
+    assert "there is no flag of tenant/day: there are model/gpt/hour" in mistaken.err
     assert (await hub("spend", "ack", "model/gpt/hour", "-m", "known")).out == "1 flag acknowledged\n"
     assert (await hub("spend", "ack", "--all", "-o", "json")).document == {"acknowledged": 0}
-    assert (await hub("spend", "ack", "--mission", "m1", "-o", "json")).document == {"acknowledged": 0}
+    none = await hub("spend", "ack", "--mission", "m1", "-o", "json")
+    assert (none.code, none.out) == (2, "")
+    assert "nothing was refused since somebody looked" in none.err
     assert "nothing was refused" in (await hub("spend", "flags")).err
     assert "REFUSED BY" not in (await hub("review", "list")).out
 

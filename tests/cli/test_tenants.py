@@ -35,6 +35,8 @@ async def test_a_tenant_is_made_once_with_a_key_that_acts_for_it(
     assert done.code == 0, done.err
     principal = await base.api_keys.authenticate(done.out.strip())
     assert (principal.tenant, principal.scopes) == (name, USUAL)
+    assert f"key {principal.key_id} with" in done.err
+    assert "it never ends" in done.err
     again = await operator("tenant", "add", name, "-o", "json")
     assert (again.code, again.document) == (0, {"tenant": name, "made": False})
     assert f"`chimera key create --tenant {name}`" in again.err
@@ -151,12 +153,14 @@ async def test_a_key_is_made_listed_rotated_and_revoked(operator: Shell, base: B
     with pytest.raises(Unauthorized):
         await base.api_keys.authenticate(key)
     new = await base.api_keys.authenticate(rotated.out.strip())
+    assert f"key {new.key_id} with submit, read; it ends 2" in rotated.err
+    assert "shown this once" in rotated.err
     revoked = await operator("key", "revoke", new.key_id, *whose, "--reason", "leaked")
     assert "within 1 s" in revoked.out
     with pytest.raises(Unauthorized):
         await base.api_keys.authenticate(rotated.out.strip())
     again = await operator("key", "revoke", new.key_id, *whose, "--reason", "leaked")
-    assert (again.code, "there is no key" in again.err) == (2, True)
+    assert (again.code, f"`chimera key list --tenant {tenant}` shows them" in again.err) == (2, True)
 
 
 async def test_a_key_of_the_fleet_is_made_and_its_making_recorded(operator: Shell, base: Base) -> None:
@@ -172,6 +176,7 @@ async def test_a_key_of_the_fleet_is_made_and_its_making_recorded(operator: Shel
     [
         (("tenant", "get", "no-such"), "there is no tenant 'no-such': `chimera tenant list`"),
         (("tenant", "set", "no-such", "--weight", "2"), "there is no tenant 'no-such'"),
+        (("tenant", "set", "no-such"), "nothing was asked to change"),
         (("tenant", "suspend", "no-such", "--reason", "r"), "there is no tenant 'no-such'"),
         (("tenant", "add", "Big Corp"), "is no name for a tenant"),
         (("key", "create", "--tenant", "no-such"), "there is no tenant 'no-such'"),

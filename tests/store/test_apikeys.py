@@ -148,6 +148,15 @@ async def test_a_rotation_makes_no_key_live_longer(base: Base, tenant: str) -> N
     assert (await base.api_keys.get(tenant, old.record.key_id)).expires_at - time.time() <= 60
 
 
+async def test_a_rotated_key_has_as_long_to_live_as_the_first_was_made_for(base: Base, tenant: str) -> None:
+    key_id = (await base.api_keys.create(tenant, "a", by="o", lives_s=86_400)).record.key_id
+    for operation in ("b", "c"):  # the overlap of the first one shortens nothing for the second
+        new = await base.api_keys.rotate(tenant, key_id, operation, by="o", overlap_s=60)
+        kept = await base.api_keys.get(tenant, new.record.key_id)
+        assert kept.expires_at == new.record.expires_at
+        assert 86_390 < kept.expires_at - time.time() <= 86_400
+
+
 async def test_a_revoked_key_is_gone_with_all_that_was_known_of_it(base: Base, tenant: str) -> None:
     made = await base.api_keys.create(tenant, "a", by="o")
     await base.api_keys.recognise(made.key)

@@ -30,7 +30,7 @@ from chimera.runtime.base import TenantStores
 from chimera.serving.gateway.crowd import Visit
 from chimera.serving.gateway.hub import Hub, promptly
 from chimera.serving.gateway.throttle import Throttle
-from chimera.store.apikeys import UNKNOWN, Principal
+from chimera.store.apikeys import UNKNOWN, Principal, flag_of
 
 BODY_S = 60.0
 """A JSON body must be there within this; lines have bounds of their own (`chimera.serving.gateway.lines`)."""
@@ -190,7 +190,7 @@ def allow(caller: Caller, scope: Scope, of: str) -> None:
         raise Forbidden(
             f"this call needs a key with the scope `{scope}`, and key {principal.key_id} has "
             f"{', '.join(shown(principal.scopes))}: whoever has the scope `admin` makes one "
-            f"(`chimera key create --scopes {scope}`)"
+            f"(`chimera key create {flag_of(principal.tenant)} --scopes {scope}`)"
         )
     if caller.suspended is not None and scope is not Scope.READ:
         raise Forbidden(

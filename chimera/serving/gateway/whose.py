@@ -36,13 +36,18 @@ async def whose(caller: Caller, tenant: str) -> str:
     """
     if not caller.principal.of_fleet:
         if tenant not in {"", caller.tenant}:
-            raise NotFound(f"there is no tenant {tenant!r}: `chimera tenant list` shows them")
+            raise _not_ours(caller, tenant)
         return caller.tenant
     if tenant in {"", FLEET}:
         return FLEET
     async with promptly():
         await caller.hub.base.tenants.require(tenant)
     return tenant
+
+
+def _not_ours(caller: Caller, tenant: str) -> NotFound:
+    """What a tenant's key is told of any other tenant, be there one or not."""
+    return NotFound(f"there is no tenant {tenant!r} for this key, which acts for {caller.tenant} alone")
 
 
 def named(caller: Caller, tenant: str) -> str:
@@ -53,6 +58,8 @@ def named(caller: Caller, tenant: str) -> str:
     """
     mine = tenant or caller.tenant
     known = mine == caller.tenant or (caller.principal.of_fleet and NAME.fullmatch(mine))
+    if not known and not caller.principal.of_fleet:
+        raise _not_ours(caller, tenant)
     if not known:
         raise NotFound(f"there is no tenant {tenant!r}: `chimera tenant list` shows them")
     return mine

@@ -71,6 +71,8 @@ async def test_a_key_without_the_scope_is_refused_before_the_body_is_read(
         response = await http.request(method, filled(path), content=body(), headers=headers)
         assert response.status_code == 403, f"{method} {path}: {response.text}"
         assert f"the scope `{scope}`" in response.json()["detail"]
+        whose = "--fleet" if owner == FLEET else f"--tenant {tenant}"
+        assert f"`chimera key create {whose} --scopes {scope}`" in response.json()["detail"]
     assert read == []
 
 

@@ -194,7 +194,21 @@ async def test_a_window_that_is_used_up_says_when_it_starts_anew(
     found = await ask(http, "m1.0")
     assert (found["cause"], found["figures"]["kind"]) == (Cause.LIMIT, "window")
     assert "it starts anew in" in found["detail"]
+    assert found["next_step"].startswith("wait for its reset")
+    assert f"`chimera tenant set {tenant} --limit day=USD --reason WHY`" in found["next_step"]
     assert found["figures"]["resets_at_ms"] > datetime.now(UTC).timestamp() * 1000
+
+
+async def test_a_call_above_a_whole_limit_is_not_told_to_wait(
+    http: httpx.AsyncClient, base: Base, tenant: str
+) -> None:
+    stores = await drive.begin(base, tenant, drive.spec())
+    await stores.ledger.set_limits({drive.DAY: 1_000}, by="test")
+    (one,) = await drive.claim(stores)
+    await stores.ledger.reserve([Reservation("h0", one.task_id, one.token, 1_001, 60)], term=1, by="g")
+    found = await ask(http, "m1.0")
+    assert (found["cause"], found["figures"]["kind"]) == (Cause.LIMIT, "exhausted")
+    assert found["next_step"].startswith("it can never fit: let the operator raise it")
 
 
 async def test_a_budget_that_is_used_up_says_how_to_go_on(
