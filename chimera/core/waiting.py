@@ -375,7 +375,8 @@ def _unpaid(at: Standing, refused: Refused) -> Why:
 def _raised(tenant: str, level: str) -> str:
     """How a limit is raised."""
     if level.startswith("fleet/"):
-        return "CHIMERA_FLEET_LIMITS; `chimera fleet limits` shows how they stand"
+        window = level.removeprefix("fleet/")
+        return f"`chimera fleet limits {window}=USD --reason WHY`, or CHIMERA_FLEET_LIMITS at the next start"
     return f"`chimera tenant set {tenant} --limit {level.removeprefix('tenant/')}=USD --reason WHY`"
 
 

@@ -29,5 +29,5 @@ def test_a_limit_of_the_fleet_is_the_operators_to_raise(kind: str, begins: str) 
     found = why(replace(WAITING, refused=replace(REFUSED, kind=kind)))
     assert found.next_step == (
         f"{begins} let the operator raise it "
-        "(CHIMERA_FLEET_LIMITS; `chimera fleet limits` shows how they stand)"
+        "(`chimera fleet limits day=USD --reason WHY`, or CHIMERA_FLEET_LIMITS at the next start)"
     )
