@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import hypothesis
+import structlog
 
 from tests.leftovers import pytest_configure
 
@@ -13,6 +14,14 @@ __all__ = ["pytest_configure"]
 # A developer's own fleet and settings must change no test, nor a test change them.
 for _name in [name for name in os.environ if name.startswith("CHIMERA_") or name == "RAY_ADDRESS"]:
     del os.environ[_name]
+
+# Tracebacks in plain text: to colour one takes seconds under coverage, on event loops whose clocks are tested.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 # The same examples everywhere, and no deadline: a busy machine is no failure.
 hypothesis.settings.register_profile(
