@@ -15,7 +15,7 @@ __all__ = ["pytest_configure"]
 for _name in [name for name in os.environ if name.startswith("CHIMERA_") or name == "RAY_ADDRESS"]:
     del os.environ[_name]
 
-# Tracebacks in plain text: to colour one takes seconds under coverage, on event loops whose clocks are tested.
+# Plain tracebacks: to colour one takes seconds under coverage, on event loops whose clocks are tested.
 structlog.configure(
     processors=[
         *structlog.get_config()["processors"][:-1],
