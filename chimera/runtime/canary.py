@@ -37,7 +37,7 @@ ASK_AGAIN_S = 1.0
 ASKER = "canary"
 # The tenant alone pays: no task, and so no lease that a token would prove.
 ASKED = {
-    **{"do": "reserve", "from": ASKER, "task": "", "token": 0, "amount": AMOUNT},  # nosec B105
+    **{"do": "reserve", "from": ASKER, "task": "", "token": 0, "amount": AMOUNT},  # nosec B105 (a fence, no password)
     **{"ttl_s": ANSWER_S, "agent": "", "model": ""},
 }
 KEPT_ENTRIES = 100

@@ -63,7 +63,7 @@ async def _wait(warden: Warden, settings: Settings, worker_id: str) -> None:
     bind(worker=worker_id)
     await asyncio.to_thread(warden.ready.wait)
     # Whoever is no spare needs no Redis here: it is in the cell.
-    from chimera.runtime import spare  # noqa: PLC0415
+    from chimera.runtime import spare  # noqa: PLC0415 (as said above)
 
     if await spare.wait(settings, worker_id) is None:
         warden.terminate()

@@ -79,11 +79,11 @@ async def measure(rounds: int) -> dict[str, tuple[float, float]]:
                 for role in ("worker", "judge", "governor")
             }
             everybody: dict[Role, Base] = dict.fromkeys(roles, operator)
-            Scripts.run = timed  # type: ignore[method-assign]
+            Scripts.run = timed  # type: ignore[method-assign]  # (for the measurement)
             for number in range(2 * rounds):
                 current = times["role" if number % 2 else "operator"]
                 await a_round(operator, roles if number % 2 else everybody, "t0")
-            Scripts.run = run  # type: ignore[method-assign]
+            Scripts.run = run  # type: ignore[method-assign]  # (for the measurement)
     return {
         name: (quantiles(times["operator"][name])[0], quantiles(times["role"][name])[0])
         for name in sorted(times["role"])
