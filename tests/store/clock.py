@@ -14,7 +14,8 @@ from chimera.store.keys import TenantKeys
 from chimera.store.scripts import source
 
 REAL = """  local t = redis.call("TIME")
-  return t[1] * 1000000 + t[2]
+  instant = t[1] * 1000000 + t[2]
+  return instant
 """
 BY_HAND = """  return tonumber(redis.call("GET", KEYS[1] .. "clock"))
 """
