@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -29,6 +29,26 @@ OF_LIMITS = "limits"
 """In place of a plan: that of the tenant's limits."""
 MIN_KEEP_S = 300
 """No finished mission leaves Redis sooner after its end than this, in seconds, however full Redis is."""
+
+
+def _plan(text: str) -> None:
+    if text not in {"", OF_LIMITS} and not microusd(text):
+        raise ValueError(f"write USD a day, for example 5, or `{OF_LIMITS}`, or leave it empty")
+
+
+def _windows(text: str) -> None:
+    if any("/" in limit for limit in parse_limits(text)):
+        raise ValueError("the fleet has limits by window alone: minute, hour, day, month, year, lifetime")
+
+
+FORMS: Mapping[str, Callable[[str], object]] = {
+    "action_hosts": Allowed.parse,
+    "tenant_limits": parse_limits,
+    "fleet_limits": _windows,
+    "model_prices": parse_prices,
+    "brake_plan": _plan,
+}
+"""Settings that are written in a form of their own → what reads it, and raises ValueError."""
 
 
 class Settings(BaseSettings):
@@ -474,36 +494,10 @@ class Settings(BaseSettings):
         """The environment, and the files it names; nothing else."""
         return (init_settings, env_settings, SecretFiles(settings_cls))
 
-    @field_validator("action_hosts")
+    @field_validator(*FORMS)
     @classmethod
-    def _names_hosts(cls, text: str) -> str:
-        Allowed.parse(text)
-        return text
-
-    @field_validator("tenant_limits")
-    @classmethod
-    def _names_windows(cls, text: str) -> str:
-        parse_limits(text)
-        return text
-
-    @field_validator("brake_plan")
-    @classmethod
-    def _is_a_plan(cls, text: str) -> str:
-        if text not in {"", OF_LIMITS} and not microusd(text):
-            raise ValueError(f"write USD a day, for example 5, or `{OF_LIMITS}`, or leave it empty")
-        return text
-
-    @field_validator("model_prices")
-    @classmethod
-    def _names_prices(cls, text: str) -> str:
-        parse_prices(text)
-        return text
-
-    @field_validator("fleet_limits")
-    @classmethod
-    def _names_only_windows(cls, text: str) -> str:
-        if any("/" in limit for limit in parse_limits(text)):
-            raise ValueError("the fleet has limits by window alone: minute, hour, day, month, year, lifetime")
+    def _is_understood(cls, text: str, info: ValidationInfo) -> str:
+        FORMS[str(info.field_name)](text)
         return text
 
     @model_validator(mode="after")
