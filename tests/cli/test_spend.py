@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from chimera.cli.spend import instant, lasting, sparkline
+from chimera.cli.instant import instant
+from chimera.cli.spend import lasting, sparkline
 from chimera.errors import ConfigurationError
 from chimera.runtime.base import Base
 from chimera.store.fleetledger import FleetLedger
