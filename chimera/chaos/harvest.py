@@ -20,7 +20,8 @@ from chimera.store.connection import Redis, connect, translated
 from chimera.store.cuts import Cuts
 from chimera.store.dossiers import Dossiers
 from chimera.store.ledger import Ledger
-from chimera.store.missions import MissionRecord, MissionStore
+from chimera.store.missionrecord import MissionRecord
+from chimera.store.missions import MissionStore
 from chimera.store.readings import Readings
 from chimera.store.recorder import Recorder
 from chimera.store.results import ResultStore

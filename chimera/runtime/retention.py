@@ -28,7 +28,7 @@ from chimera.runtime.service import Service
 from chimera.runtime.troubles import TroubleBook, why
 from chimera.settings import MIN_KEEP_S
 from chimera.store.dossiers import Filed
-from chimera.store.missions import MissionRecord
+from chimera.store.missionrecord import MissionRecord
 from chimera.store.pruning import Mark
 from chimera.store.room import FULL_AT
 from chimera.store.scripts import OldTerm

@@ -40,7 +40,7 @@ from chimera.errors import CorruptRecord, NotFound
 from chimera.store.actions import ActionRecord
 from chimera.store.archive import damaged
 from chimera.store.blobs import Blobs
-from chimera.store.missions import MissionRecord, MissionState
+from chimera.store.missionrecord import MissionRecord, MissionState
 from chimera.store.results import Batch, filed
 from chimera.store.segments import OPTIONS, SKIPPABLE
 from chimera.store.tasks import TaskRecord

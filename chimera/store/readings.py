@@ -16,7 +16,8 @@ from chimera.errors import CorruptRecord, InvalidTransition, NotFound
 from chimera.store.actions import ActionRecord, ActionStore
 from chimera.store.damage import apart
 from chimera.store.dossiers import Dossier, Dossiers, Filed
-from chimera.store.missions import MissionRecord, MissionStore
+from chimera.store.missionrecord import MissionRecord
+from chimera.store.missions import MissionStore
 from chimera.store.results import Batch, ResultStore
 from chimera.store.tasks import TaskRecord, TaskStore
 

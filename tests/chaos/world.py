@@ -25,7 +25,7 @@ from chimera.serving.local.child import last_lines
 from chimera.serving.local.process import ProcessId
 from chimera.settings import PREFIX, Settings, is_secret
 from chimera.store import keys
-from chimera.store.missions import MissionRecord
+from chimera.store.missionrecord import MissionRecord
 from chimera.store.signals import Wakeups
 from chimera.store.spares import SpareStore
 from chimera.store.users import without_login

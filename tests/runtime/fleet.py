@@ -31,7 +31,7 @@ from chimera.runtime.worker import Worker
 from chimera.settings import Settings
 from chimera.store import keys
 from chimera.store.connection import connect, connect_sync, end
-from chimera.store.missions import MissionRecord
+from chimera.store.missionrecord import MissionRecord
 from chimera.store.recorder import Recorder
 from chimera.store.signals import Wakeups
 from chimera.store.users import as_role, keeps_users

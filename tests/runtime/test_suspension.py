@@ -10,7 +10,7 @@ from chimera.agents.purse import Charge
 from chimera.core.mission import MissionStatus
 from chimera.core.task import Task, TaskStatus
 from chimera.runtime.base import Base
-from chimera.store.missions import MissionRecord
+from chimera.store.missionrecord import MissionRecord
 from tests.runtime.fleet import registry, running
 from tests.store import drive
 

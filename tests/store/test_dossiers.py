@@ -24,7 +24,7 @@ from chimera.store import dossiers as dossiers_module
 from chimera.store.actions import ActionRecord
 from chimera.store.blobs import Blobs
 from chimera.store.dossiers import Dossier, Dossiers, Filed
-from chimera.store.missions import STATUSES, MissionRecord, MissionState
+from chimera.store.missionrecord import STATUSES, MissionRecord, MissionState
 from chimera.store.tasks import TaskRecord
 from tests.store import drive
 

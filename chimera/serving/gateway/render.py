@@ -24,7 +24,7 @@ from chimera.core.views import (
 from chimera.core.waiting import Standing, Why
 from chimera.store.actions import ActionRecord
 from chimera.store.ledger import Balance
-from chimera.store.missions import MissionRecord
+from chimera.store.missionrecord import MissionRecord
 from chimera.store.results import Accepted
 from chimera.store.tasks import TaskRecord
 

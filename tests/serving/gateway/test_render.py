@@ -8,7 +8,7 @@ from chimera.core.mission import MissionSpec, MissionStatus
 from chimera.core.verdict import Decision, Opinion, Verdict
 from chimera.core.views import ResultView
 from chimera.serving.gateway.render import next_step, result_lines
-from chimera.store.missions import STATUSES, MissionRecord, MissionState
+from chimera.store.missionrecord import STATUSES, MissionRecord, MissionState
 from chimera.store.results import Accepted
 
 SPEC = MissionSpec.model_validate({"goal": "g", "inputs": ["a"], "budget_usd": "0.10", "min_accepted": 5})

@@ -16,7 +16,7 @@ from chimera.serving.gateway.auth import KEY, ByCaller, Guarded, needs
 from chimera.serving.gateway.hub import each_promptly, promptly
 from chimera.serving.gateway.render import mission_view
 from chimera.serving.gateway.streams import BEAT, END, HEARTBEAT_S, EventStream, Streams, Tail, frame
-from chimera.store.missions import MissionRecord
+from chimera.store.missionrecord import MissionRecord
 
 router = APIRouter(prefix="/v1/missions", tags=["streams"], route_class=Guarded, dependencies=[KEY])
 
