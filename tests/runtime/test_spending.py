@@ -94,7 +94,8 @@ async def test_a_calls_account_reaches_recorder_and_report_and_a_kept_reply_cost
             assert found.settled_microusd["lifetime"] == 360
             assert (await audit(stores, tenant)).sound
             assert found.workers is not None
-            assert found.workers.cost_microusd == pytest.approx(found.workers.hours * 3_600e6, rel=0.01)
+            # Hours are told to a millionth.
+            assert found.workers.cost_microusd == pytest.approx(found.workers.hours * 3_600e6, abs=2_000)
             assert found.workers.hours > 0
         finally:
             await base.tenants.remove(tenant)
