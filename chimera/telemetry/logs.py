@@ -180,6 +180,7 @@ def configure(
     logging.captureWarnings(True)
     sys.excepthook = _on_crash(sink)
     threading.excepthook = lambda args: _write_crash(sink, args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _write_ignored(sink, args)
     if capture_print if capture_print is not None else role != "cli":
         sys.stdout = PrintStream(sink)
 
@@ -223,6 +224,14 @@ def _write_crash(
 ) -> None:
     values = {**get_contextvars(), "event": "crash", "message": f"{kind.__name__}: {value}"}
     sink.write("critical", "", values, exception="".join(traceback.format_exception(kind, value, trace)))
+
+
+def _write_ignored(sink: Sink, args: sys.UnraisableHookArgs) -> None:
+    """An exception that Python can hand to nobody, as one of a finalizer."""
+    about = f"{args.err_msg or 'Exception ignored in'}: {args.object!r:.200}"
+    values = {**get_contextvars(), "event": "ignored", "message": f"{about}: {args.exc_value}"}
+    trace = traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
+    sink.write("error", "", values, exception="".join(trace).rstrip())
 
 
 def schema_text() -> str:

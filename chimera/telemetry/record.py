@@ -24,7 +24,8 @@ class LogRecord(BaseModel):
     level: Literal["debug", "info", "warning", "error", "critical"]
     event: str = Field(
         description="What happened, as a stable name. Lines of other libraries: `log`; an agent's "
-        "`print`: `print`; Python's warnings: `warning`; an exception nobody caught: `crash`."
+        "`print`: `print`; Python's warnings: `warning`; an exception nobody caught: `crash`; one of a "
+        "finalizer, which nobody can catch: `ignored`."
     )
     logger: str = Field("", description="The module that wrote it.")
     role: str = Field(description="What the process is: gateway, worker, governor, cli, …")

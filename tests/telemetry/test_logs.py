@@ -25,12 +25,15 @@ SCHEMA = Path(__file__).parents[2] / "docs/log.schema.json"
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """A configured process whose log is here; everything is put back afterwards."""
-    out, hooks = io.StringIO(), (sys.stdout, sys.excepthook, logging.getLogger().handlers[:])
+    out, hooks = (
+        io.StringIO(),
+        (sys.stdout, sys.excepthook, logging.getLogger().handlers[:], sys.unraisablehook),
+    )
     level = logging.getLogger().level
     logs.configure(load(log_format="json", log_level="debug"), role="worker", stream=out)
     yield out
     sys.stdout, sys.excepthook = hooks[0], hooks[1]
-    logging.getLogger().handlers[:] = hooks[2]
+    logging.getLogger().handlers[:], sys.unraisablehook = hooks[2:]
     logging.getLogger().setLevel(level)
     logging.captureWarnings(False)
     structlog.reset_defaults()
@@ -130,6 +133,20 @@ def test_lines_under_the_level_are_not_written() -> None:
         "structlog.get_logger('a').warning('yes')\n"
     )
     assert [record.event for record in _log_of(code)] == ["yes"]
+
+
+def test_what_a_finalizer_raises_is_a_record_too() -> None:
+    code = (
+        "from chimera.settings import load\nfrom chimera.telemetry import logs\n"
+        "logs.configure(load(), role='worker')\n"
+        "class Kept:\n    def __del__(self):\n        raise ValueError('not closed')\n"
+        "Kept()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (record,) = logs.parse(done.stderr.splitlines())
+    assert (record.event, record.level) == ("ignored", "error")
+    assert "not closed" in record.message
+    assert "ValueError" in record.exception
 
 
 def test_a_crash_is_the_last_record_and_the_process_fails() -> None:
