@@ -58,6 +58,7 @@ class Payer:
         token: of the lease; 0 where there is none.
         round: of the task, for replies that are kept.
         agent: whose limits bind, beside the others.
+        traceparent: the span that it is made within, sent on; or "".
     """
 
     tenant: str
@@ -65,6 +66,7 @@ class Payer:
     token: int
     round: int
     agent: str
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +261,9 @@ class Chats:
                 return Paid(kept.encode(), "", None)
             bill = await self._bill(purse, endpoint, price, chat, data, payer, timeout_s)
             try:
-                answer = await forward(endpoint, data, timeout_s=timeout_s, call=call)
+                answer = await forward(
+                    endpoint, data, timeout_s=timeout_s, call=call, traceparent=payer.traceparent
+                )
             except CallFailed as exc:
                 await (bill.settle(bill.charge(None)) if exc.sent else bill.release())
                 raise
@@ -294,6 +298,7 @@ class Chats:
                     stream._put,
                     silence_s=settings.model_timeout_s,
                     timeout_s=timeout_s,
+                    traceparent=payer.traceparent,
                 )
             except CallFailed as exc:
                 await (settle() if exc.sent else bill.release())

@@ -331,7 +331,7 @@ class Worker:
         for lease in renewal.overdue:
             self._slots.stop(lease, "attempt.overdue", "its time was up")
 
-    def _model_for(self, claim: Claim, agent: str, ends_at: float) -> ModelClient:
+    def _model_for(self, claim: Claim, agent: str, ends_at: float, traceparent: str) -> ModelClient:
         return ModelClient(
             models=self._models,
             purse=LeasedPurse(self._desk, claim.task_id, claim.token, claim.round),
@@ -339,4 +339,5 @@ class Worker:
             ends_at=ends_at,
             idempotency_key=f"{self.tenant}/{claim.task_id}/{claim.round}",
             rerun=claim.attempt > 1,
+            traceparent=traceparent,
         )

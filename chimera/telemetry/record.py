@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chimera.telemetry.redaction import redact
 
-CONTEXT = ("tenant", "mission_id", "task_id", "attempt", "worker")
+CONTEXT = ("tenant", "mission_id", "task_id", "attempt", "worker", "trace_id", "span_id")
 """Names that `bind` sets for all lines of a task; they stand at the record's top level."""
 
 
@@ -35,6 +35,10 @@ class LogRecord(BaseModel):
     task_id: str = ""
     attempt: int | None = Field(None, description="1 for a task's first.")
     worker: str = ""
+    trace_id: str = Field("", description="The mission's trace: 32 hexadecimal digits, as W3C has it.")
+    span_id: str = Field(
+        "", description="Of the attempt or judgement: what its model calls name as their parent."
+    )
     message: str = Field("", description="Text for people, where the event's name does not say it all.")
     fields: dict[str, Any] = Field({}, description="The event's own values.")
     exception: str = Field("", description="A traceback.")
