@@ -1,7 +1,7 @@
 """Traces: by what id a mission's log lines and model calls are known to whoever traces its requests.
 
-As W3C Trace Context has it: a trace is 32 hexadecimal digits, a span 16, and ``traceparent`` carries both in a
-header. Who submits with one is followed; any other mission has a trace of its own, which its name gives: so
+As W3C Trace Context has it: a trace is 32 hexadecimal digits, a span 16, and ``traceparent`` carries both in
+a header. Who submits with one is followed; any other mission has a trace of its own, which its name gives: so
 nothing need be stored of it, and every process finds the same.
 """
 
@@ -37,7 +37,7 @@ class Trace:
 
 
 def accepted(header: str | None) -> str:
-    """A ``traceparent`` as it may be kept; "" for none, and for what is none: that never refuses a request."""
+    """A ``traceparent`` as it may be kept; "" for none, and for what is none: it refuses no request."""
     return header if header is not None and len(header) <= LONGEST and _read(header) is not None else ""
 
 

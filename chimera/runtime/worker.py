@@ -107,6 +107,11 @@ class Worker:
         """From then on (this process's clock) a drained worker keeps only what is of high priority."""
         self._idle_since = time.monotonic()
 
+    @property
+    def busy(self) -> int:
+        """How many of its slots are in use."""
+        return len(self._slots)
+
     def equip(self, settings: Settings, secrets: Secrets) -> None:
         """Take over new secrets, and a new model key: for attempts, and calls, that begin from now on."""
         self._executor.secrets = secrets
