@@ -103,6 +103,11 @@ class Judge(Service):
                 asyncio.create_task(self._renew(), name="renew reviews"),
             ]
 
+    @property
+    def running(self) -> bool:
+        """Whether its loop is alive, and what commits its verdicts and renews its leases too."""
+        return super().running and not any(helper.done() for helper in self._helpers)
+
     async def stop(self) -> None:
         """End: what is being judged is finished and committed, or given back when it takes too long."""
         await super().stop()

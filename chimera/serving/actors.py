@@ -24,6 +24,10 @@ from chimera.store.signals import Wakeups
 from chimera.telemetry.logs import configure
 
 
+ANSWER_S = 3.0
+"""A loop that turns answers within this."""
+
+
 class GovernorActor:
     """The governor: named and detached, so it outlives the replica that made it."""
 
@@ -59,8 +63,8 @@ class GovernorActor:
                 await base.close()
 
     def ping(self) -> bool:
-        """Whether its loop runs."""
-        return self._loop.alive
+        """Whether its loop runs, and is held by nothing."""
+        return self._loop.answers(ANSWER_S)
 
     def __repr__(self) -> str:
         return "governor"

@@ -22,7 +22,8 @@ from chimera.serving.warden import Home, inherited, surroundings
 log = structlog.get_logger(__name__)
 
 NAME, NAMESPACE = "governor", "hub"
-PING_S = 10
+PING_S, SILENT = 5.0, 3
+"""A governor answers within so long, or is silent; one that is so many times in a row is replaced."""
 DESCRIBING = "chimera.serving.describing"
 
 
@@ -32,14 +33,29 @@ class GovernorKeeper(Service):
     name = "governor keeper"
     sweep_s = 1.0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._silent = 0
+
     async def run_once(self) -> None:
+        governor = _governor()
         try:
-            await asyncio.wait_for(_governor().ping.remote(), PING_S)
+            answers = await asyncio.wait_for(governor.ping.remote(), PING_S)
         except RayActorError as exc:
             # It is dead: the next pass makes another, under the same name.
             log.warning("governor.dead", error=str(exc).splitlines()[0])
+            self._silent = 0
+            return
         except TimeoutError:
-            log.warning("governor.silent", seconds=PING_S)
+            answers = False
+        self._silent = 0 if answers else self._silent + 1
+        if self._silent:
+            log.warning("governor.silent", times=self._silent)
+        if self._silent == SILENT:
+            # Paused, or its loop is held: its term has run out meanwhile, so what it still does is refused.
+            log.error("governor.replaced")
+            ray.kill(governor)
+            self._silent = 0
 
 
 def _governor() -> Any:

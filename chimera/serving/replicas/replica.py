@@ -10,9 +10,8 @@ import structlog
 
 from chimera import settings as configuration
 from chimera.core.money import parse_limits
-from chimera.errors import BackendError
 from chimera.runtime.base import Base, open_as
-from chimera.runtime.service import Service
+from chimera.runtime.service import Service, see_that_all_are_well
 from chimera.serving.heap import freeze
 from chimera.serving.loopback import bind_loopback
 from chimera.settings import Settings
@@ -66,13 +65,15 @@ class Replica:
         return await self._stack.enter_async_context(Wakeups(self.base.blocking, channel))
 
     async def check_health(self) -> None:
-        """Serve asks every few seconds: each service's loop must be alive, and the store there.
+        """Serve asks every few seconds, on the loop that all of it runs on: each service must be alive, and
+        none hang. A loop that hangs answers nothing, and Serve takes that for unhealthy too.
 
         The store's absence is no reason to be replaced: a new replica would find no store either.
+
+        Raises:
+            BackendError: names what is not well; after three times Serve replaces this replica.
         """
-        for service in self._services:
-            if not service.running:
-                raise BackendError(f"{service.name} has stopped")
+        see_that_all_are_well(self._services)
 
     async def __del__(self) -> None:
         # Serve's hook for a graceful end.
