@@ -23,7 +23,6 @@ from chimera.store import keys
 from chimera.store.signals import Wakeups
 from chimera.telemetry.logs import configure
 
-
 ANSWER_S = 3.0
 """A loop that turns answers within this."""
 

@@ -16,7 +16,7 @@ from chimera.serving.replicas.orchestrator import Orchestrator
 SMALL: dict[str, Any] = {"num_cpus": 0.1}
 """Hub replicas wait more than they compute: they must fit beside workers on two cores."""
 HEALTH: dict[str, Any] = {"health_check_period_s": 2, "health_check_timeout_s": 10}
-"""How often Serve asks, and when no answer counts as a bad one; after three of these it replaces a replica."""
+"""How often Serve asks, and when no answer counts as a bad one; after three it replaces a replica."""
 
 
 def build(args: dict[str, Any]) -> serve.Application:

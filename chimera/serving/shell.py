@@ -61,7 +61,7 @@ class WorkerActor:
         return self._warden.alive
 
     def _show(self, busy: int) -> None:
-        """In the title of this process; Ray puts its own there after each call, until the cell says it again."""
+        """In the title of this process. Ray puts its own there after a call; the cell soon says it again."""
         if (ray := sys.modules.get("ray")) is not None:
             ray._raylet.setproctitle(worker_title(self.tenant, busy, self.slots))
 
