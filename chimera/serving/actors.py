@@ -21,7 +21,7 @@ from chimera.serving.heap import freeze
 from chimera.serving.loop import LoopThread
 from chimera.store import keys
 from chimera.store.signals import Wakeups
-from chimera.telemetry.logs import configure
+from chimera.telemetry.logs import begin, configure
 
 ANSWER_S = 3.0
 """A loop that turns answers within this."""
@@ -31,6 +31,7 @@ class GovernorActor:
     """The governor: named and detached, so it outlives the replica that made it."""
 
     def __init__(self) -> None:
+        begin("governor")
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file is a copy of all secrets
         settings = configuration.load()
         configure(settings, role="governor", stream="stdout")

@@ -43,7 +43,7 @@ from chimera.serving.loop import LoopThread
 from chimera.serving.warden import READY
 from chimera.settings import Settings
 from chimera.store.connection import connect, connect_sync, end
-from chimera.telemetry.logs import bind, configure
+from chimera.telemetry.logs import begin, bind, configure
 from chimera.telemetry.redaction import conceal
 
 log = structlog.get_logger(__name__)
@@ -170,6 +170,7 @@ def leave() -> None:
 
 def main() -> None:
     """Be a cell, for good."""
+    begin("worker")
     die_with_parent()
     words = _take_over(sys.stdin.fileno())
     with words, words.makefile("r", encoding="utf-8") as told:

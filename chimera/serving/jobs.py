@@ -1,9 +1,9 @@
 """What Ray's Jobs page says of a job that runs a mission: which one it is.
 
-`ray job submit` takes metadata, but before the mission has an id; and the Jobs server has no call that changes
-them. So the job's own driver does, in the record that the server keeps: under Ray's own names, for which its
-version is pinned and a test looks at the page. `Job name` is the mission's id too, unless whoever submitted
-gave one.
+`ray job submit` takes metadata, but before the mission has an id; and the Jobs server has no call that
+changes them. So the job's own driver does, in the record that the server keeps: under Ray's own names, for
+which its version is pinned and a test looks at the page. The job's name is the mission's id too, unless
+whoever submitted gave one.
 """
 
 from __future__ import annotations

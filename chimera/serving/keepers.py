@@ -22,8 +22,9 @@ from chimera.serving.warden import Home, inherited, surroundings
 log = structlog.get_logger(__name__)
 
 NAME, NAMESPACE = "governor", "hub"
-PING_S, SILENT = 5.0, 3
-"""A governor answers within so long, or is silent; one that is so many times in a row is replaced."""
+PING_S, SILENT, UNBORN = 5.0, 3, 24
+"""A governor answers within so long, or is silent. One that is so many times in a row is replaced; one that
+has not answered once may still be starting, and is given longer."""
 DESCRIBING = "chimera.serving.describing"
 
 
@@ -36,9 +37,12 @@ class GovernorKeeper(Service):
     def __init__(self) -> None:
         super().__init__()
         self._silent = 0
+        self._known = ""
+        """The last that answered."""
 
     async def run_once(self) -> None:
         governor = _governor()
+        who = governor._actor_id.hex()
         try:
             answers = await asyncio.wait_for(governor.ping.remote(), PING_S)
         except RayActorError as exc:
@@ -48,10 +52,12 @@ class GovernorKeeper(Service):
             return
         except TimeoutError:
             answers = False
-        self._silent = 0 if answers else self._silent + 1
-        if self._silent:
-            log.warning("governor.silent", times=self._silent)
-        if self._silent == SILENT:
+        if answers:
+            self._known, self._silent = who, 0
+            return
+        self._silent += 1
+        log.warning("governor.silent", times=self._silent)
+        if self._silent >= (SILENT if who == self._known else UNBORN):
             # Paused, or its loop is held: its term has run out meanwhile, so what it still does is refused.
             log.error("governor.replaced")
             ray.kill(governor)

@@ -14,7 +14,7 @@ from chimera.serving.loop import LoopThread
 from chimera.serving.titles import worker_title
 from chimera.serving.warden import Warden
 from chimera.settings import Settings
-from chimera.telemetry.logs import bind, configure
+from chimera.telemetry.logs import begin, bind, configure
 
 
 class WorkerActor:
@@ -31,6 +31,7 @@ class WorkerActor:
 
     def __init__(self, tenant: str, worker_id: str, slots: int) -> None:
         self.tenant, self.worker_id, self.slots = tenant, worker_id, slots
+        begin("worker")
         self._waits: LoopThread | None = None
         # The main thread, as long as no method is a coroutine: else Ray runs all on a loop of its own. The
         # kernel ends the cell when the thread ends that started it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 from contextlib import AsyncExitStack
@@ -18,7 +19,7 @@ from chimera.settings import Settings
 from chimera.store.fleetledger import FleetLedger
 from chimera.store.rights import Role
 from chimera.store.signals import Wakeups
-from chimera.telemetry.logs import bind, configure
+from chimera.telemetry.logs import begin, bind, configure
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,8 @@ class Replica:
     role: Role
 
     def __init__(self) -> None:
+        begin(self.role)
+        hear_serve()
         bind_loopback()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file is a copy of all secrets
         self.settings: Settings = configuration.load()
@@ -78,6 +81,18 @@ class Replica:
     async def __del__(self) -> None:
         # Serve's hook for a graceful end.
         await self._stack.aclose()
+
+
+def hear_serve() -> None:
+    """What Serve says in this process, tracebacks of ours above all, are records as all else is.
+
+    It writes JSON into files of its own, and text to stderr whatever it is told.
+    """
+    serves = logging.getLogger("ray.serve")
+    for handler in serves.handlers[:]:
+        if type(handler) is logging.StreamHandler:
+            serves.removeHandler(handler)
+    serves.propagate = True
 
 
 async def set_fleet_limits(base: Base) -> None:
