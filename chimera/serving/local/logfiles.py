@@ -111,8 +111,8 @@ class Tail:
         self._file = path.open("rb")
         self._rest = b""
         self._kind: Stranger | None = None
-        self._time = datetime.fromtimestamp(os.fstat(self._file.fileno()).st_mtime, UTC)
-        """Of its last line: one that does not tell its own is as old as that."""
+        self._time = datetime.fromtimestamp(0, UTC)
+        """Of its last line, or of the file's last change: a line that does not tell its own is no older."""
 
     @property
     def replaced(self) -> bool:
@@ -139,7 +139,9 @@ class Tail:
                 yield record
 
     def _lines(self) -> Iterator[str]:
-        if os.fstat(self._file.fileno()).st_size < self._file.tell():  # it was emptied
+        found = os.fstat(self._file.fileno())
+        self._time = max(self._time, datetime.fromtimestamp(found.st_mtime, UTC))
+        if found.st_size < self._file.tell():  # it was emptied
             self._file.seek(0)
             self._rest = b""
         while read := self._file.read(MOST):
