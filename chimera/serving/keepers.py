@@ -56,8 +56,11 @@ class GovernorKeeper(Service):
             self._known, self._silent = who, 0
             return
         self._silent += 1
-        log.warning("governor.silent", times=self._silent)
-        if self._silent >= (SILENT if who == self._known else UNBORN):
+        if starting := who != self._known:
+            log.info("governor.awaited", times=self._silent)
+        else:
+            log.warning("governor.silent", times=self._silent)
+        if self._silent >= (UNBORN if starting else SILENT):
             # Paused, or its loop is held: its term has run out meanwhile, so what it still does is refused.
             log.error("governor.replaced")
             ray.kill(governor)

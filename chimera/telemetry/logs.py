@@ -212,9 +212,11 @@ class _Unset:
     log_format: Literal["auto", "json", "console"] = "auto"
 
 
-def begin(role: str, stream: Literal["stderr", "stdout"] = "stdout") -> None:
+def begin(
+    role: str, stream: Literal["stderr", "stdout"] = "stdout", *, capture_print: bool | None = None
+) -> None:
     """As `configure`, while settings are not known yet: what fails before that is a record too."""
-    configure(_Unset(), role=role, stream=stream)
+    configure(_Unset(), role=role, stream=stream, capture_print=capture_print)
 
 
 def _original(name: Literal["stderr", "stdout"]) -> TextIO:

@@ -29,6 +29,7 @@ from typing import Any
 
 from chimera import settings as settings_module
 from chimera.errors import ConfigurationError
+from chimera.telemetry.logs import begin
 from chimera.telemetry.record import entry, render
 
 MODEL_NAME = "smollm2-135m-instruct"
@@ -153,6 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m chimera.agents.models.embedded", description=MODEL_NAME)
     parser.add_argument("--port", type=int, default=0, help="TCP port on 127.0.0.1; 0 chooses a free one")
     port = parser.parse_args(arguments).port
+    begin("model", "stderr", capture_print=False)
     die_with_parent()
     # Blocked before llama.cpp starts its threads, which inherit the mask: only `sigwait` sees them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
