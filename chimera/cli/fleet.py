@@ -73,7 +73,7 @@ def up(
     if foreground:
         from chimera.cli import foreground as staying
 
-        return output.leave(staying.stay(chosen, agents or [], output_format))
+        output.leave(staying.stay(chosen, agents or [], output_format))
     try:
         fleet = local.up(chosen, progress=stage_note, agents=agents or [])
     except KeyboardInterrupt:

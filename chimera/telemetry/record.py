@@ -93,7 +93,9 @@ def _at_any_price(line: dict[str, Any]) -> str:
 
     That is a number of over 64 bits, half of a surrogate pair, or what holds itself.
     """
-    said = {name: value if isinstance(value, int) else str(value) for name, value in line.items()}
+    said: dict[str, Any] = {
+        name: value if isinstance(value, int) else str(value) for name, value in line.items()
+    }
     if "fields" in line:
         said["fields"] = {str(name): str(value)[:10_000] for name, value in line["fields"].items()}
     return json.dumps(said, ensure_ascii=False).encode("utf-8", "replace").decode()

@@ -198,7 +198,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     )
     fleet.write("my_agents.py", code)
     with fleet.log.open("wb") as log:
-        command = [BIN / "chimera", "up", "--foreground", "--agents", "my_agents.py"]
+        command = [str(BIN / "chimera"), "up", "--foreground", "--agents", "my_agents.py"]
         process = subprocess.Popen(
             command, cwd=directory, env=dict(fleet.environment), stdout=log, stderr=log
         )

@@ -98,7 +98,7 @@ def test_logs_shows_what_is_asked_for_and_goes_on(fleet: LiveFleet) -> None:
 
     out = fleet.write("followed", "")
     with out.open("wb") as stdout:
-        command = [BIN / "chimera", "logs", "-f", "--role", "worker"]
+        command = [str(BIN / "chimera"), "logs", "-f", "--role", "worker"]
         follower = subprocess.Popen(command, env=dict(fleet.environment), stdout=stdout)
     try:
         fleet("run", fleet.mission(agent="talk", inputs=["afterwards"])).ok()

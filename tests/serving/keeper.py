@@ -12,9 +12,13 @@ from chimera.runtime.outfit import Outfit
 from chimera.serving.warden import Warden
 
 
+def say(busy: int) -> None:
+    os.write(1, f"slots in use: {busy}\n".encode())
+
+
 def main() -> None:
     """Until the cell ends, or stdin does."""
-    warden = Warden(sys.argv[1], node="", busy=lambda busy: os.write(1, f"slots in use: {busy}\n".encode()))
+    warden = Warden(sys.argv[1], node="", busy=say)
     os.write(1, f"cell {warden.process.pid}\n".encode())
     for line in sys.stdin:
         warden.give(Outfit.model_validate_json(line))
