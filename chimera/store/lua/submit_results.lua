@@ -28,6 +28,7 @@ for i = 3, #ARGV, 5 do
     local mid = mission_of(id)
     ended[#ended + 1] = id
     if t[5] then clear(k, ARGV[1], id) end
+    took_since("attempt", ARGV[i + 1], now)
     local stale = mission(k, mid).version ~= ARGV[i + 2]
     if stale then
       redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1], "submitted_as", -4)
