@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # (it ships no types)
 
 SHARED = "tests/acceptance/"
 ALONE = {"tests/acceptance/test_demo.py"}
@@ -22,7 +22,7 @@ def scope(test: str) -> str:
     return SHARED if file.startswith(SHARED) and file not in ALONE else file
 
 
-class Sharing(LoadScopeScheduling):
+class Sharing(LoadScopeScheduling):  # type: ignore[misc]  # (as above)
     """Gives whole scopes to processes; those of most tests first."""
 
     def _split_scope(self, nodeid: str) -> str:
