@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from chimera.agents.proposals import Proposals
 from chimera.agents.secrets import Secrets
+from chimera.agents.toolcalls import ToolCall, ToolCalls
 from chimera.core import trace
 from chimera.core.action import Action
 from chimera.core.task import Task
@@ -64,6 +65,7 @@ class Context:
         proposals: where `propose` goes.
         traceparent: the span of this attempt, for the header of that name: calls that carry it are found in
             the trace that the mission was submitted within. `model` and `openai()` send it by themselves.
+        tools: where `tool` goes.
         secrets: the tenant's own, by name: ``ctx.secrets["CRM_TOKEN"]``. What is printed of it are names.
     """
 
@@ -80,6 +82,7 @@ class Context:
     hub_url: str = ""
     report: Callable[[str], None] = unheard
     proposals: Proposals = field(default_factory=Proposals)
+    tools: ToolCalls = field(default_factory=ToolCalls)
     secrets: Secrets = field(default_factory=Secrets)
     traceparent: str = ""
 
@@ -110,6 +113,19 @@ class Context:
     def progress(self, text: str) -> None:
         """Tell those who watch the mission what is being done now; never waits."""
         self.report(text)
+
+    def tool(self, name: str, arguments: Any = None) -> ToolCall:
+        """Take down a call of a tool in the flight recorder: ``async with``, or ``with``, around the call.
+
+        ::
+
+            async with ctx.tool("search", {"query": query}) as call:
+                call.result = found = await search(query)
+
+        Name, time, and what went wrong are kept; of arguments and result their length and hash
+        (CHIMERA_RECORDER_PAYLOADS keeps more). It is written when the attempt ends: nothing waits for it.
+        """
+        return ToolCall(self.tools, name, arguments)
 
     def propose(self, action: Action) -> int:
         """Ask for a side effect: kept with the result, carried out once that is accepted. Any thread may.
