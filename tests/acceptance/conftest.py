@@ -209,13 +209,13 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     finally:
         process.terminate()
         try:
-            code = process.wait(60)
+            ended = process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-            code = process.wait()
+            ended = process.wait()
             fleet("down")
         left = remains.find(fleet.state)
-    assert (code, left) == (0, []), f"{fleet.log.read_text()[-3_000:]}\n{left}"
+    assert (ended, left) == (0, []), f"{fleet.log.read_text()[-3_000:]}\n{left}"
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import re
 import signal
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from chimera.core.views import WorkerView
 from chimera.serving.local.process import ProcessId
-from tests.acceptance.conftest import ROOT, SLOTS, LiveFleet, eventually
+from tests.acceptance.conftest import SLOTS, LiveFleet, eventually
 from tests.acceptance.test_jobs import Jobs
+from tests.e2e.conftest import CHROMIUM, FLAGS, SHOTS
 
 pytestmark = [
     pytest.mark.ray,
@@ -23,12 +23,6 @@ pytestmark = [
     pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-SCREENSHOTS = ROOT / "build/screenshots"
 PATIENT_MS = 60_000
 """Ray's agents tell its dashboard every few seconds; on two busy cores they are late."""
 
@@ -38,7 +32,7 @@ def page(fleet: LiveFleet) -> Iterator[Page]:
     """Ray's dashboard, opened as a person does: with the token that `chimera status` names."""
     assert "asks for the token in" in fleet("status").ok().out
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         opened = browser.new_page(viewport={"width": 1_600, "height": 1_000})
         opened.set_default_timeout(PATIENT_MS)
         expect.set_options(timeout=PATIENT_MS)
@@ -70,8 +64,8 @@ def at(page: Page, fleet: LiveFleet, place: str) -> None:
 
 
 def shot(page: Page, name: str) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png")
 
 
 def row(page: Page, *texts: str) -> Locator:
