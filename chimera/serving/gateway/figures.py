@@ -57,10 +57,9 @@ def exposition(figures: Iterable[Figure]) -> str:
     for name, several in by_name.items():
         metric = BY_NAME[name]
         lines += [f"# HELP {name} {metric.meaning}", f"# TYPE {name} {metric.kind}"]
+        form = ",".join(f'{label}="{{{place}}}"' for label, place in _sorted(metric.labels))
         for _, values, value in several:
-            labels = ",".join(
-                f'{label}="{said}"' for label, said in sorted(zip(metric.labels, values, strict=True))
-            )
+            labels = form.format(*values)
             if isinstance(value, Histogram):
                 lines += _histogram(name, labels, value)
             else:
@@ -68,10 +67,13 @@ def exposition(figures: Iterable[Figure]) -> str:
     return "\n".join([*lines, ""]) if lines else ""
 
 
-def _histogram(name: str, labels: str, times: Histogram) -> Sequence[str]:
+def _sorted(labels: Sequence[str]) -> list[tuple[str, int]]:
+    """As the library writes them, with the place of each in a figure."""
+    return sorted((label, place) for place, label in enumerate(labels))
+
+
+def _histogram(name: str, labels: str, times: Histogram) -> list[str]:
     reached = list(accumulate(times.within))
-    return [
-        *(f'{name}_bucket{{le="{le}",{labels}}} {count}.0' for le, count in zip(_LE, reached, strict=True)),
-        f"{name}_count{{{labels}}} {reached[-1]}.0",
-        f"{name}_sum{{{labels}}} {times.ms / 1000}",
-    ]
+    lines = [f'{name}_bucket{{le="{le}",{labels}}} {count}.0' for le, count in zip(_LE, reached, strict=True)]
+    lines += [f"{name}_count{{{labels}}} {reached[-1]}.0", f"{name}_sum{{{labels}}} {times.ms / 1000}"]
+    return lines
