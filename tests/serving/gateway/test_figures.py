@@ -76,7 +76,7 @@ async def attempts(base: Base, tenant: str) -> None:
     stores = await drive.begin(base, tenant, drive.spec(inputs=[1], max_attempts=2, min_accepted=1), "failed")
     for kind in ("return", "timeout", "error"):
         (one,) = await drive.claim(stores)
-        await stores.tasks.end("w1", [Ended(one.task_id, one.token, kind)])  # type: ignore[arg-type]  # (one of three)
+        await stores.tasks.end("w1", [Ended(one.task_id, one.token, kind)])
     await drive.end(stores, "failed")
     await stores.missions.redrive("failed", ["failed.0"], "op", by="test")
     (one,) = await drive.claim(stores, worker="w2")
