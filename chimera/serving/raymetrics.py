@@ -50,7 +50,8 @@ class RayInstruments:
     def _of(self, name: str, make: type[Counter | Gauge]) -> Any:
         if name not in self._made:
             metric = BY_NAME[name]
-            self._made[name] = make(name, description=metric.meaning, tag_keys=metric.labels)
+            said = metric.meaning.replace("µ$", "micro-dollars")  # Ray takes ASCII alone
+            self._made[name] = make(name, description=said, tag_keys=metric.labels)
         return self._made[name]
 
 

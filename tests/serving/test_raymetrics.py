@@ -13,7 +13,7 @@ from chimera.core.tally import Tally
 from chimera.runtime.base import Base
 from chimera.runtime.elector import Elector
 from chimera.runtime.sampler import Sampler
-from chimera.serving.raymetrics import NAMES, RayMetrics
+from chimera.serving.raymetrics import NAMES, RayInstruments, RayMetrics
 from chimera.telemetry.metrics import BY_NAME
 from tests.redis_fixtures import base, redis_server, settings, tenant
 from tests.store import drive
@@ -88,6 +88,14 @@ def test_a_gauge_is_0_once_its_tenant_is_gone_or_another_leads(written: Written)
     assert written.stands["chimera_slots acme busy"] == 0
     metrics.tell({})
     assert set(written.stands.values()) == {0}
+
+
+def test_ray_takes_every_name_with_its_labels() -> None:
+    instruments = RayInstruments()
+    for name in NAMES:
+        labels = dict.fromkeys(BY_NAME[name].labels, "acme")
+        tell = instruments.count if BY_NAME[name].kind == "counter" else instruments.stand
+        tell(name, labels, 1)
 
 
 async def test_what_the_leader_sees_is_told_by_every_name(base: Base, tenant: str, written: Written) -> None:
