@@ -30,9 +30,9 @@ for i = 3, #ARGV, 7 do
     local mid = mission_of(id)
     ended[#ended + 1] = id
     if t[5] then clear(k, ARGV[1], id) end
-    took_since("attempt", ARGV[i + 1], now)
     local said = told(ARGV[i + 6])
     note_tools(mid, id, said)
+    took_since("attempt", ARGV[i + 1], now)
     local stale = mission(k, mid).version ~= ARGV[i + 2]
     if stale then
       redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1], "submitted_as", -4)
