@@ -1,9 +1,9 @@
 """Whether a tenant's flight recorder is whole: no gap, no edit, in its archive and in its stream.
 
 The archive is a hash chain (`chimera.store.segments`). Two things tie it to the store: the archivist's
-cursor, which has the chain's hash where the archive ended when it was last written; and the events that the stream
-still has though they are archived, each compared with its line. What is only in the stream is checked by its
-numbers, and chained as it will be once it is archived.
+cursor, which has the chain's hash where the archive ended when it was last written; and the events that the
+stream still has though they are archived, each compared with its line. What is only in the stream is checked
+by its numbers, and chained as it will be once it is archived.
 
 What a chain without a signature cannot show: that somebody who may write both archive and store wrote all of
 it anew from some place on. Who notes its `anchor` elsewhere can ask later whether history still leads there.
@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from chimera.errors import CorruptRecord, InvalidRequest, StoreUnavailable
+from chimera.core.chainviews import MOST_WRONG, ChainView, Mark, Place
+from chimera.errors import CorruptRecord, StoreUnavailable
 from chimera.store.archive import Archive, Piece
 from chimera.store.connection import Redis, translated
 from chimera.store.epochs import Epochs
@@ -28,71 +26,8 @@ from chimera.store.segments import Entry, chained, lines_of
 from chimera.store.sinks import ARCHIVE, Cursor
 
 PAGE = 500
-MOST_WRONG = 20
-"""Faults that are told; the first is what matters."""
 MOST_COMPARED = 500_000
 """Archived events, the newest, that are compared with the stream."""
-
-Place = tuple[int, int]
-"""Epoch and number of an event."""
-_ANCHOR = re.compile(r"(\d{1,9})/(\d{1,19})")
-_HASH = re.compile(r"[0-9a-f]{64}")
-
-
-class Mark(BaseModel):
-    """A place in the chain, to be noted elsewhere."""
-
-    model_config = ConfigDict(frozen=True)
-
-    position: str = Field(description="`EPOCH/SEQ` of an event.")
-    hash: str = Field(description="The chain's hash behind it, hex.")
-
-    @property
-    def place(self) -> Place:
-        """Epoch and number."""
-        epoch, _, seq = self.position.partition("/")
-        return int(epoch), int(seq)
-
-    @classmethod
-    def parse(cls, position: str, hashed: str) -> Mark:
-        """From what somebody noted.
-
-        Raises:
-            InvalidRequest: it is none.
-        """
-        if not _ANCHOR.fullmatch(position) or not _HASH.fullmatch(hashed):
-            raise InvalidRequest(
-                f"{position[:40]!r} {hashed[:70]!r} is no anchor: take EPOCH/SEQ and the hash, 64 hex "
-                "digits, from `chimera recorder verify`"
-            )
-        return cls(position=position, hash=hashed)
-
-
-class ChainView(BaseModel):
-    """What following a tenant's chain showed."""
-
-    model_config = ConfigDict(frozen=True)
-
-    tenant: str
-    events: int = Field(description="All events, of which `archived` lie in the blob store.")
-    archived: int
-    segments: int
-    epochs: int
-    compared: int = Field(description="Archived events that the stream still has, compared line by line.")
-    anchor: Mark | None = Field(
-        description="The archive's end, to be noted elsewhere (`--from`). None: nothing is archived."
-    )
-    head: Mark | None = Field(
-        description="The newest event, chained as it will be once it is archived; None without any."
-    )
-    since: Mark | None = Field(None, description="The anchor that was asked for.")
-    wrong: tuple[str, ...] = Field(description=f"In words, the first place first; at most {MOST_WRONG}.")
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.wrong
-
 
 Progress = Callable[[int], None]
 """Hears how many events were gone through."""

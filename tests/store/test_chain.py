@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from chimera.core.chainviews import ChainView, Mark
 from chimera.errors import InvalidRequest
 from chimera.runtime.base import Base
 from chimera.store.archive import Segment
-from chimera.store.chain import ChainView, Mark, verify
+from chimera.store.chain import verify
 from chimera.store.segments import Line
 from tests.store import history
 
@@ -49,7 +50,7 @@ async def rewrite(base: Base, tenant: str, entries: Sequence[tuple[str, dict[str
     log = base.of(tenant).recorder.keys.log
     await base.redis.delete(log)
     for name, fields in entries:
-        await base.redis.xadd(log, fields, id=name)  # type: ignore[arg-type]  # (text to text is what it takes)
+        await base.redis.xadd(log, fields, id=name)
 
 
 async def test_a_whole_recorder_is_found_whole(base: Base, tenant: str) -> None:
