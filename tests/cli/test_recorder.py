@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from chimera.store.archive import Segment
 from tests.cli.conftest import Shell
 from tests.cli.test_missions import mission
 from tests.store import history
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 @pytest.fixture
@@ -112,8 +118,6 @@ async def test_an_export_is_whole_and_goes_on_where_it_was_cut(
 async def test_an_export_is_compressed_by_its_name_and_goes_to_stdout(
     hub: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from backports import zstd  # type: ignore[import-not-found,unused-ignore]  # (in the library from 3.14 on)
-
     await done(hub)
     events = (await hub("recorder", "show", "-o", "json")).lines
     monkeypatch.setattr(exporting, "BATCH", 5)
