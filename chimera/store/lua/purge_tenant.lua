@@ -18,9 +18,8 @@ local mid, most = ARGV[1], tonumber(ARGV[2])
 if mid == "" then
   if redis.call("ZCARD", k.missions) > 0 then return -1 end
   for _, name in ipairs(redis.call("ZRANGE", k.subjects, 0, -1)) do redis.call("UNLINK", k.of_subject(name)) end
-  local stays = { sequence = true, log = true, sinks = true, epochs = true, quota = true }
-  for name in pairs(PLAIN_KEYS) do
-    if not stays[name] then redis.call("UNLINK", k[name]) end
+  for name, path in pairs(PLAIN_KEYS) do
+    if name ~= "quota" and string.sub(path, 1, 2) ~= "r:" then redis.call("UNLINK", k[name]) end
   end
   return 0
 end
