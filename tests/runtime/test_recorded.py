@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -29,11 +30,14 @@ from chimera.store.purge import purge
 from chimera.store.tasks import Ended, HandedIn
 from chimera.telemetry.redaction import conceal
 from tests.agents.endpoint import MeteredEndpoint, Turn
+from tests.core.test_event import rows
 from tests.runtime.fleet import registry, running
 from tests.runtime.receiver import Receiver, receiving
 from tests.store import drive, history, test_shelves
 
 SECRET = "tangerine-77-secret"
+NAMED_FREELY = {"fleet.scaled", "key.created", "quota.set"}
+"""Kinds some of whose details are named by what was decided on, or changed."""
 
 
 @pytest.fixture
@@ -324,6 +328,11 @@ async def test_every_kind_is_provoked_once(world: Base, tenant: str, receiver: R
     await an_operator_acts(base, operated)
     events += [*await every(stores), *await every(base.of(operated))]
     assert {event.kind for event in events} == set(KINDS)
+    tabled = {kind: set(re.findall(r"`(\w+)`", details)) for kind, (_, _, details) in rows().items()}
+    told = {
+        (event.kind, name) for event in events for name in event.details if event.kind not in NAMED_FREELY
+    }
+    assert {f"{kind}: {name}" for kind, name in told if name not in tabled[kind]} == set()
     assert {event.v for event in events} == {VERSION}
     assert len({event.id for event in events}) == len(events)
     assert {event.id.split("/")[0] for event in events} == {tenant, large, operated}
