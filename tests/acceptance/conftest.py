@@ -22,6 +22,7 @@ from chimera.serving.local.ports import free_port
 from chimera.serving.local.process import ProcessId
 from chimera.serving.local.state import Fleet, StateDir
 from chimera.telemetry.record import LogRecord
+from tests.sharing import starting
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -199,11 +200,13 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     fleet.write("my_agents.py", code)
     with fleet.log.open("wb") as log:
         command = [str(BIN / "chimera"), "up", "--foreground", "--agents", "my_agents.py"]
-        process = subprocess.Popen(
-            command, cwd=directory, env=dict(fleet.environment), stdout=log, stderr=log
-        )
+        with starting():
+            process = subprocess.Popen(
+                command, cwd=directory, env=dict(fleet.environment), stdout=log, stderr=log
+            )
+            came = eventually(lambda: fleet.is_up or process.poll() is not None, 300)
     try:
-        assert eventually(lambda: fleet.is_up or process.poll() is not None, 300), fleet.log.read_text()
+        assert came, fleet.log.read_text()
         assert process.poll() is None, fleet.log.read_text()
         yield fleet
     finally:
