@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
 
 from chimera.agents.context import Context
 from chimera.core.event import BEGINNING, expand
@@ -29,13 +28,13 @@ from chimera.errors import BlobsUnavailable, StoreUnavailable
 from chimera.runtime import archivist as archivist_module
 from chimera.runtime.archivist import Archivist
 from chimera.runtime.base import Base, open_base
-from chimera.serving.gateway.archive import archived, measure
+from chimera.serving.gateway.archive import archived, figures
+from chimera.serving.gateway.figures import exposition
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import Settings, load
 from chimera.store import chain
 from chimera.store.archive import Segment
 from chimera.store.blobs import Blobs
-from chimera.telemetry.metrics import Metrics
 from tests.runtime.fleet import registry, running
 from tests.store import drive, history
 
@@ -266,7 +265,7 @@ async def test_it_may_be_killed_at_any_instant(
             until = asyncio.get_running_loop().time() + 0.1 + chance.random() * 0.5
             while asyncio.get_running_loop().time() < until:
                 await history.write(base, tenant, 10)
-    assert len(await base.of(tenant).archive.segments()) > 10
+    assert len(await base.of(tenant).archive.segments()) > 3, "each of them has archived some"
     assert await entries(base, tenant) < await whole(base, tenant)
     await history.archive(base, tenant)
     assert await whole(base, tenant) == (await base.of(tenant).recorder.last()).seq
@@ -315,9 +314,7 @@ async def fill(near: Base, tenant: str, how: str, inside: Path, process: subproc
     health = await archived(near)()
     assert not health.ok
     assert {"tmpfs": "No space left on device", "rlimit": "File too large"}[how] in health.detail
-    metrics = Metrics(CollectorRegistry())
-    await measure(near, metrics)
-    shown = generate_latest(metrics.registry).decode()
+    shown = exposition(await figures(near, [tenant]))
     behind = (await near.of(tenant).sink.stand()).behind
     assert behind > 1_000
     assert f'chimera_recorder_unarchived{{tenant="{tenant}"}} {behind}.0' in shown
