@@ -63,10 +63,11 @@ async def test_no_route_answers_500(
         body = {name: asked[name] for name in ("json", "data", "content") if asked.get(name) is not None}
         if "data" in body and not isinstance(body["data"], dict):
             body["content"] = body.pop("data")
+        params = asked.get("params")
+        if case.path == "/v1/events":  # a tenant's events would go on for ever
+            params = {**(params or {}), "follow": "false"}
         async with asyncio.timeout(SEND_S):
-            return await http.request(
-                asked["method"], asked["url"], params=asked.get("params"), headers=headers, **body
-            )
+            return await http.request(asked["method"], asked["url"], params=params, headers=headers, **body)
 
     def probe(operation: Any, key: str, real: bool) -> Callable[[], None]:
         @seed(1)

@@ -95,7 +95,9 @@ async def test_a_suspended_tenants_keys_read_and_do_nothing_else(
     for method, path, operation in routes(app):
         if operation[FOR] == "fleet":
             continue
-        response = await http.request(method, filled(path), headers=headers)
+        # A tenant's events would go on for ever.
+        params = {"follow": "false"} if path == "/v1/events" else None
+        response = await http.request(method, filled(path), headers=headers, params=params)
         if operation[NEEDS] == Scope.READ:
             assert response.status_code in {200, 404, 422}, f"{method} {path}: {response.text}"
         else:

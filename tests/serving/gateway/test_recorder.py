@@ -114,3 +114,5 @@ async def test_verify_follows_the_chain_and_an_anchor(
 )
 async def test_what_cannot_be_is_refused(http: httpx.AsyncClient, query: str) -> None:
     assert (await http.get(f"/v1/events?follow=false&{query}")).status_code == 422
+    wrong = await http.get("/v1/events?follow=false", headers={"Last-Event-ID": "null"})
+    assert (wrong.status_code, "is no event's id" in wrong.text) == (422, True)

@@ -80,10 +80,11 @@ async def events(
     wanted = Wanted(mission or task.partition(".")[0], task, _kinds(kind), _utc(since), _utc(until))
     recorder = caller.hub.base.of(whom).recorder
     streams: Streams = request.app.state.streams
+    behind = resume(last) if last else None
 
     async def entries(tail: Tail) -> AsyncGenerator[bytes, None]:
-        if last:
-            position = resume(last)
+        if behind is not None:
+            position = behind
         elif live:
             async with promptly():
                 position = await recorder.last()
