@@ -49,6 +49,7 @@ bell          list    one element for each worker worth waking           capped
 workers       zset    worker → heartbeat's end (µs)                      while alive
 worker        hash    a worker's slots, last claim, drain order          while alive, + 1 h
 wanted        string  workers the fleet controller last wanted           for ever
+scaled        list    the last changes of that, newest first (JSON)      for ever, capped
 suspects      zset    tasks a worker holds that died before → deaths     while any, 24 h
 pulse         hash    when the store was last in use; rescues held till  for ever
 requests      list    what the governor is asked to do                   until it is done
@@ -214,6 +215,7 @@ PLAIN = {
     "pulse": "q:pulse",
     "workers": "q:workers",
     "wanted": "h:wanted",
+    "scaled": "h:scaled",
     "requests": "q:requests",
     "sent": "q:sent",
     "inbox": "q:inbox",

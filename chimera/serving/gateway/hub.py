@@ -42,6 +42,7 @@ class Hub:
         probes: parts of the hub by name (``orchestrator``, ``judge``, ``governor``, ``recorder``,
             ``retention``, ``canary``), beside ``redis``, which is always asked. The hub is ready when all but
             the last three of these are well.
+        besides: further parts that the dashboard shows (``model``); readiness does not hang on them.
         metrics: the instruments; `/metrics` shows their registry.
         promises: how well high priority was served, as `/metrics` shows it.
         found_good: what missions asked for and was checked already.
@@ -55,6 +56,7 @@ class Hub:
 
     base: Base
     probes: Mapping[str, Probe] = field(default_factory=dict)
+    besides: Mapping[str, Probe] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     promises: Promises = field(default_factory=Promises)
     found_good: FoundGood = field(default_factory=FoundGood)
@@ -68,9 +70,9 @@ class Hub:
     def __post_init__(self) -> None:
         self.metrics.registry.register(self.promises)
 
-    async def health(self) -> dict[str, Health]:
-        """Every part's health, all asked at once."""
-        probes = {"redis": self._redis, **self.probes}
+    async def health(self, *, whole: bool = False) -> dict[str, Health]:
+        """Every part's health, all asked at once; `whole`: those besides, too."""
+        probes = {"redis": self._redis, **self.probes, **(self.besides if whole else {})}
         answers = await asyncio.gather(*(_ask(name, probe) for name, probe in probes.items()))
         return dict(zip(probes, answers, strict=True))
 
