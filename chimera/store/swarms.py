@@ -159,7 +159,7 @@ def _stands(keys: TenantKeys) -> list[Command]:
     """What is asked of each tenant first."""
     return [
         ("ZRANGE", keys.workers, 0, MOST_WORKERS - 1, "WITHSCORES"),
-        ("HMGET", f"{keys.root}q:depth", *Priority),
+        ("HMGET", keys.depth, *Priority),
         ("GET", keys.wanted),
         ("ZCARD", keys.leases),
         ("LLEN", keys.review),
