@@ -1,4 +1,4 @@
-"""The fleet at a glance: who works, who waits, for how long; leases by age; how many workers there shall be."""
+"""The fleet at a glance: who works, who waits, for how long; leases by age; how many workers were wanted."""
 
 from __future__ import annotations
 

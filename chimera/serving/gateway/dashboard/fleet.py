@@ -14,6 +14,7 @@ from chimera.dashboard.fleet import (
     scaling_panel,
 )
 from chimera.dashboard.health import HealthPanel, health_panel
+from chimera.dashboard.promise import PromisePanel, promise_panel
 from chimera.errors import CorruptRecord
 from chimera.serving.gateway.auth import needs
 from chimera.serving.gateway.dashboard.nav import Entry
@@ -34,6 +35,10 @@ async def _fleet(sight: Sight, asked: Asked) -> View:
     for one in found.damaged:
         sight.hub.bulkhead.name(CorruptRecord(one.detail), one.id)
     return found
+
+
+async def _promise(sight: Sight, asked: Asked) -> View:
+    return await promise_panel(sight.hub.base, sight.tenants)
 
 
 async def _leases(sight: Sight, asked: Asked) -> View:
@@ -58,6 +63,14 @@ PANELS = (
         FleetPanel,
         _fleet,
         "Workers by state, agents, queues and leases, of each tenant.",
+    ),
+    Panel(
+        "promise",
+        "High priority",
+        PromisePanel,
+        _promise,
+        "Whether 99 of 100 tasks of high priority are accepted within CHIMERA_SLO_S.",
+        wide=False,
     ),
     Panel(
         "leases",
