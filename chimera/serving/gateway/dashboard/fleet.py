@@ -49,6 +49,8 @@ async def _scaling(sight: Sight, asked: Asked) -> View:
     return await scaling_panel(sight.hub.base, sight.tenants)
 
 
+LEASES_S = 5.0
+"""Ages of ten thousand leases are as many reads: the store is spared them for so long."""
 PANELS = (
     Panel(
         "health",
@@ -78,6 +80,7 @@ PANELS = (
         LeasesPanel,
         _leases,
         "Tasks under lease by how long they have been.",
+        fresh_s=LEASES_S,
         wide=False,
     ),
     Panel(
