@@ -17,6 +17,7 @@ from chimera.cli import (
     fleet,
     governor,
     key,
+    logs,
     mission,
     model,
     output,
@@ -75,6 +76,7 @@ app.command("up")(fleet.up)
 app.command("down")(fleet.down)
 app.command("status")(fleet.status)
 app.command("dashboard")(dashboard.dashboard)
+app.command("logs")(logs.logs)
 app.command("demo")(demo.demo)
 app.add_typer(fleet.app)
 app.add_typer(tenant.app)
