@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -87,7 +88,7 @@ async def queries(base: Base, names: list[str]) -> None:
         ("scale events", scaling_panel),
         ("high priority", promise_panel),
     ):
-        taken, own = await medians_ms(lambda panel=panel: panel(base, names))
+        taken, own = await medians_ms(partial(panel, base, names))
         say(f"panel `{title}`, computed, median", taken, "ms")
         say("  of it time of this process", own, "ms")
 

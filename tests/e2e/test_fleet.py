@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from bench import busy
+from chimera.core.task import Priority
 from chimera.core.views import Health
 from tests.e2e.conftest import Open, Parts, Scheme, Site, fits, shot
 
@@ -72,7 +73,7 @@ async def test_the_table_is_sorted_and_filtered_by_keys_alone_and_stays_so_while
     await expect(page.get_by_role("columnheader", name="Low")).to_have_attribute("aria-sort", "descending")
     first = page.locator("#tenants tbody tr:visible").first
     await expect(first).to_have_id(f"row-{tenants[10]}")
-    await busy.submit(site.base, tenants[0], busy.Priority.LOW, 90)
+    await busy.submit(site.base, tenants[0], Priority.LOW, 90)
     await expect(first).to_have_id(f"row-{tenants[0]}")
     await expect(low).to_be_focused()
     await page.keyboard.press("Enter")
