@@ -10,6 +10,7 @@ from chimera.cli import (
     action,
     agent,
     chaos,
+    dashboard,
     demo,
     doctor,
     env,
@@ -74,6 +75,7 @@ app.add_typer(recorder.app)
 app.command("up")(fleet.up)
 app.command("down")(fleet.down)
 app.command("status")(fleet.status)
+app.command("dashboard")(dashboard.dashboard)
 app.command("logs")(logs.logs)
 app.command("demo")(demo.demo)
 app.add_typer(fleet.app)

@@ -283,7 +283,8 @@ def show(fleet: Fleet, down: Sequence[str] = ()) -> None:
     output.say(f"  API         {fleet.url}   (OpenAPI: {fleet.url}/docs)")
     output.say(f"  key         in {fleet.api_key_file}; `chimera` on this machine finds it")
     output.say(f"  fleet's key in {fleet.admin_key_file}: tenants and keys over HTTP")
-    output.say(f"  dashboard   {fleet.dashboard_url}   (asks for the token in {fleet.ray_token_file})")
+    output.say(f"  dashboard   {fleet.url}/dashboard   (log in with a key: `chimera dashboard`)")
+    output.say(f"  Ray         {fleet.dashboard_url}   (asks for the token in {fleet.ray_token_file})")
     output.say(
         f'  curl        curl -H "Authorization: Bearer $(cat {fleet.api_key_file})" {fleet.url}/v1/fleet'
     )

@@ -51,6 +51,7 @@ workers       zset    worker → heartbeat's end (µs)                      whil
 worker        hash    a worker's slots, last claim, drain order          while alive, + 1 h
 series        stream  samples of the tally and of what stands now          the last hour
 wanted        string  workers the fleet controller last wanted           for ever
+scaled        list    the last changes of that, newest first (JSON)      for ever, capped
 suspects      zset    tasks a worker holds that died before → deaths     while any, 24 h
 pulse         hash    when the store was last in use; rescues held till  for ever
 requests      list    what the governor is asked to do                   until it is done
@@ -218,6 +219,7 @@ PLAIN = {
     "pulse": "q:pulse",
     "workers": "q:workers",
     "wanted": "h:wanted",
+    "scaled": "h:scaled",
     "series": "h:series",
     "requests": "q:requests",
     "sent": "q:sent",

@@ -88,7 +88,7 @@ ASKS = (("BLMPOP", ("answers",)),)
 """Takes the governor's answers, and can write none."""
 QUEUE = ("q:*",)
 MISSIONS = ("mission", "missions", "active", "finished", "sweep", "revive", "large", "ids", "spec")
-PLANS = (*MISSIONS, "shelf", "wanted", "term")
+PLANS = (*MISSIONS, "shelf", "wanted", "scaled", "term")
 
 
 def _leads(role: str) -> dict[str, tuple[str, ...]]:

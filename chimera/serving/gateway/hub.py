@@ -41,6 +41,7 @@ class Hub:
         probes: parts of the hub by name (``orchestrator``, ``judge``, ``governor``, ``recorder``,
             ``retention``, ``canary``), beside ``redis``, which is always asked. The hub is ready when all but
             the last three of these are well.
+        besides: further parts that the dashboard shows (``model``); readiness does not hang on them.
         metrics: the instruments; `/metrics` shows their registry.
         found_good: what missions asked for and was checked already.
         bulkhead: names what of a tenant is damaged, once a minute.
@@ -53,6 +54,7 @@ class Hub:
 
     base: Base
     probes: Mapping[str, Probe] = field(default_factory=dict)
+    besides: Mapping[str, Probe] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     found_good: FoundGood = field(default_factory=FoundGood)
     bulkhead: Bulkhead = field(default_factory=lambda: Bulkhead("gateway"))
@@ -62,9 +64,9 @@ class Hub:
     max_streams: int = 512
     max_tenant_streams: int = 64
 
-    async def health(self) -> dict[str, Health]:
-        """Every part's health, all asked at once."""
-        probes = {"redis": self._redis, **self.probes}
+    async def health(self, *, whole: bool = False) -> dict[str, Health]:
+        """Every part's health, all asked at once; `whole`: those besides, too."""
+        probes = {"redis": self._redis, **self.probes, **(self.besides if whole else {})}
         answers = await asyncio.gather(*(_ask(name, probe) for name, probe in probes.items()))
         return dict(zip(probes, answers, strict=True))
 

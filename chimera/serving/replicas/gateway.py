@@ -13,6 +13,7 @@ from chimera.serving import door
 from chimera.serving.gateway import Hub, create_app, leads
 from chimera.serving.gateway.archive import RECORDER, RETENTION, archived, retained
 from chimera.serving.gateway.braked import CANARY, proven
+from chimera.serving.gateway.modelled import MODEL, reached
 from chimera.serving.replicas.replica import Replica, make_local_tenant, set_fleet_limits
 
 
@@ -36,7 +37,8 @@ class Gateway(Replica):
         roles = ("orchestrator", "governor", "judge")
         probes = {role: leads(self.base.election(role)) for role in roles}
         archives = {RECORDER: archived(self.base), RETENTION: retained(self.base)}
-        return create_app(Hub(self.base, probes={**probes, **archives, CANARY: proven(self.base)}))
+        probes = {**probes, **archives, CANARY: proven(self.base)}
+        return create_app(Hub(self.base, probes, {MODEL: reached(self.base.settings)}))
 
     def __serve_build_asgi_app__(self) -> Any:
         return self._api

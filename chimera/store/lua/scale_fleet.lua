@@ -18,5 +18,11 @@ redis.call("SET", k.wanted, ARGV[3])
 local details = cjson.decode(ARGV[4])
 details.before, details.workers = tonumber(before), tonumber(ARGV[3])
 note("fleet.scaled", "", "", details)
-write_log(k, ARGV[2], now_us())
+local now = now_us()
+write_log(k, ARGV[2], now)
+-- The recorder's stream is long, and what stands here is looked at every second.
+local MOST = 50
+details.at = int(now)
+redis.call("LPUSH", k.scaled, cjson.encode(details))
+redis.call("LTRIM", k.scaled, 0, MOST - 1)
 return 1

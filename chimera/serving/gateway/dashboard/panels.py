@@ -6,6 +6,7 @@ However many watch one, it is computed once a second for whomever it is about, i
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import time
 from collections import OrderedDict
@@ -29,7 +30,10 @@ from chimera.serving.gateway.hub import Hub, promptly
 from chimera.serving.gateway.whose import whose
 
 FRESH_S = 0.9
-"""A panel is computed anew when it is older."""
+"""A panel is computed anew when it is older: so what changes is seen within two seconds, of which a browser
+asks once."""
+PACKED_BYTES = 4_096
+"""A part that is larger goes gzipped. It holds nothing that is secret, so its size tells nothing."""
 MOST_KEPT = 1_000
 """Panels that one process remembers; the one that was asked for longest ago goes first."""
 
@@ -72,6 +76,7 @@ class Panel:
         compute: the document. It may depend on nothing but what it is given: others are shown it too.
         asked: what it may be asked.
         about: one sentence for the OpenAPI document.
+        fresh_s: it is computed anew when it is older.
         wide: it takes the page's whole width.
     """
 
@@ -81,6 +86,7 @@ class Panel:
     compute: Callable[[Sight, Any], Awaitable[View]]
     about: str
     asked: type[Asked] = Asked
+    fresh_s: float = FRESH_S
     wide: bool = True
 
 
@@ -121,7 +127,7 @@ class Panels:
     def _of(self, panel: Panel, owner: str, asked: Asked) -> Kept:
         key = panel.name, owner, asked.model_dump_json(exclude={"tenant"})
         kept = self._kept.get(key)
-        if kept is None or time.monotonic() - kept.made_at > FRESH_S or _failed(kept.making):
+        if kept is None or time.monotonic() - kept.made_at > panel.fresh_s or _failed(kept.making):
             making = asyncio.create_task(self._compute(panel, owner, asked), name=f"panel {panel.name}")
             # Whoever asked may have left by the time it fails.
             making.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -186,7 +192,11 @@ def _add(for_keys: APIRouter, for_pages: APIRouter, panel: Panel) -> None:
         markup, tag = await panels_of(request).fragment(panel, viewer, asked)
         if request.headers.get("if-none-match") == f'"{tag}"':
             return Response(status_code=304, headers={"ETag": f'"{tag}"'})
-        return HTMLResponse(markup, headers={"ETag": f'"{tag}"'})
+        headers = {"ETag": f'"{tag}"', "Vary": "Accept-Encoding"}
+        body = markup.encode()
+        if len(body) > PACKED_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
+            body, headers["Content-Encoding"] = gzip.compress(body, 1), "gzip"
+        return HTMLResponse(body, headers=headers)
 
     for one in (by_key, data, part):
         one.__annotations__["asked"] = Annotated[panel.asked, Query()]

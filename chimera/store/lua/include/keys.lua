@@ -10,7 +10,7 @@ local PLAIN_KEYS = {
   limits = "g:limits", stated = "g:stated", ledger = "g:ledger",
   holds = "g:holds", subjects = "g:subjects", purse = "g:purse", draws = "g:draws",
   brake = "g:brake", burn = "g:burn", notices = "g:notices", flags = "g:flags",
-  wanted = "h:wanted", series = "h:series",
+  wanted = "h:wanted", scaled = "h:scaled", series = "h:series",
   sequence = "r:seq", tally = "r:tally", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
 }
 local OWNED_KEYS = {
