@@ -235,6 +235,8 @@ def translated() -> Iterator[None]:
         ) from exc
     except driver.RedisError as exc:
         raise _ours(exc) from exc
+    except RecursionError as exc:  # a worker may hand in whatever text it likes
+        raise CorruptRecord("a record in Redis cannot be read: it is nested too deeply") from exc
     except (KeyError, ValueError, TypeError) as exc:
         raise CorruptRecord(f"a record in Redis cannot be read: {exc!r}") from exc
 

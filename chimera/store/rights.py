@@ -192,7 +192,7 @@ RIGHTS: dict[Role, Rights] = {
         reads=("h:*", "g:*", "r:*"),
         writes=(
             *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
-            *("limits", "stated", "brake", "notices", "flags"),
+            *("limits", "stated", "brake", "notices", "moves", "flags"),
         ),
         # It pays for chat completions: it asks the governor as a worker does.
         also=(*RECORDS, *ASKS, ("DEL", ("limits", "quota", "stated", "operation"))),

@@ -1,0 +1,1 @@
+"""The dashboard's panels: models and the queries that fill them, read through the stores."""

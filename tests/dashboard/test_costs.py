@@ -1,0 +1,155 @@
+"""The costs panel says what the ledger, the report and the recorder say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chimera.core.brake import BrakeState
+from chimera.core.usage import By
+from chimera.dashboard.breakdown import BreakdownPanel, Days, breakdown_panel
+from chimera.dashboard.costs import costs_panel
+from chimera.runtime.base import Base
+from chimera.runtime.spending import Question, report
+from chimera.store import keys
+from chimera.store.brakes import BrakeStore, Order
+from chimera.store.keys import TenantKeys
+from tests.dashboard.trips import trips
+from tests.store import paid
+
+OTHER = "other-costs"
+
+
+@pytest.fixture
+async def spent(base: Base, tenant: str) -> None:
+    """Limits, a budget, money settled and held, and a refusal."""
+    stores, claims = await paid.leased(base, tenant, inputs=3)
+    await stores.ledger.set_limits({"day": 10_000, "model/gpt/hour": 5_000}, by="test")
+    await paid.call(stores, claims[0], 1_200, agent="writer")
+    await paid.call(stores, claims[1], 300, agent="reader")
+    assert isinstance(await paid.hold(stores, claims[2], 400), str)
+    assert not isinstance(await paid.hold(stores, claims[2], 50_000), str)
+
+
+async def order(base: Base, tenant: str, what: Order, reason: str) -> None:
+    await BrakeStore(base.redis).order(
+        tenant, what, reason, by="key:1", reason=reason, seconds=60 if what is Order.OVERRIDE else 0
+    )
+
+
+@pytest.mark.usefixtures("spent")
+async def test_one_tenants_panel_says_what_its_report_says(base: Base, tenant: str) -> None:
+    panel = await costs_panel(base, [tenant], one=True, of_fleet=False)
+    told = await report(base, tenant, Question())
+    assert panel.outlook is not None
+    same = {
+        "settled_microusd",
+        "held_microusd",
+        "levels",
+        "flags",
+        "pace_hour",
+        "pace_day",
+        "year",
+        "year_note",
+    }
+    assert panel.outlook.model_dump(include=same) == told.model_dump(include=same)
+    assert panel.outlook.held_microusd == 400
+    by_name = {level.level: level for level in panel.outlook.levels}
+    assert by_name["tenant/day"].settled_microusd == 1_500
+    assert by_name["mission"].mission_id == "m1"
+    assert [flag.level for flag in panel.outlook.flags] == ["tenant/day"]
+
+
+@pytest.mark.usefixtures("spent")
+async def test_every_tenant_has_a_line_and_who_is_nearest_its_limit_says_so(base: Base, tenant: str) -> None:
+    await base.tenants.add(OTHER)
+    try:
+        panel = await costs_panel(base, [OTHER, tenant], one=False, of_fleet=True)
+    finally:
+        await base.tenants.remove(OTHER)
+    mine, other = panel.tenants
+    assert (mine.tenant, other.tenant) == (tenant, OTHER)
+    assert (mine.day_microusd, mine.held_microusd, mine.flags) == (1_500, 400, 1)
+    assert mine.fullest is not None
+    assert mine.fullest.level == "model/gpt/hour"  # 1,900 of 5,000 before 1,900 of 10,000
+    assert (other.day_microusd, other.fullest, other.flags) == (0, None, 0)
+    assert panel.outlook is None
+
+
+async def test_the_brakes_log_is_what_the_recorder_has(base: Base, tenant: str) -> None:
+    for what, why in ((Order.FREEZE, "we look"), (Order.THAW, "all is well"), (Order.OVERRIDE, "a big day")):
+        await order(base, tenant, what, why)
+    panel = await costs_panel(base, [tenant], one=True, of_fleet=False)
+    events = [
+        (event.at.replace(microsecond=event.at.microsecond // 1000 * 1000), event.by, event.details["reason"])
+        async for _, event in base.of(tenant).recorder.read()
+        if event.kind == "brake.changed"
+    ]
+    assert [(move.at, move.by, move.reason) for move in panel.moves] == events[::-1]
+    assert [(move.before, move.after) for move in panel.moves] == [
+        *(("open", "open"), ("frozen", "open"), ("open", "frozen"))
+    ]
+    assert panel.brake is not None
+    assert (panel.brake.state, panel.brake.reason) == (BrakeState.OPEN, "a big day")
+    assert panel.brake.override_until is not None
+
+
+async def test_the_log_keeps_the_newest_changes_alone(base: Base, tenant: str) -> None:
+    for number in range(55):
+        await order(base, tenant, Order.FREEZE, f"f{number}")
+        await order(base, tenant, Order.THAW, f"t{number}")
+    moves = await BrakeStore(base.redis).moves(tenant, 1_000)
+    assert len(moves) == 100
+    assert moves[0].reason == "t54"
+
+
+async def test_a_brake_that_cannot_be_read_hides_nothing_else(base: Base, tenant: str) -> None:
+    await base.redis.hset(TenantKeys(tenant).brake, "state", "ajar")
+    panel = await costs_panel(base, [tenant], one=True, of_fleet=False)
+    assert panel.brake is None
+    assert "governor freeze" in panel.brake_damaged
+    assert panel.outlook is not None
+    (line,) = (await costs_panel(base, [tenant], one=False, of_fleet=False)).tenants
+    assert line.brake is None
+
+
+async def test_the_fleets_limits_are_told_to_the_fleet_alone(base: Base, tenant: str) -> None:
+    limits = TenantKeys(keys.FLEET).limits
+    await base.redis.hset(limits, "day", 7_000_000)
+    try:
+        told = await costs_panel(base, [tenant], one=True, of_fleet=True)
+        untold = await costs_panel(base, [tenant], one=True, of_fleet=False)
+    finally:
+        await base.redis.hdel(limits, "day")
+    assert [(one.level, one.limit_microusd) for one in told.fleet] == [("fleet/day", 7_000_000)]
+    assert untold.fleet == ()
+
+
+@pytest.mark.usefixtures("spent")
+@pytest.mark.parametrize(
+    ("by", "rows"),
+    [
+        (By.MODEL, [("gpt", 1_500)]),
+        (By.AGENT, [("writer", 1_200), ("reader", 300)]),
+        (By.MISSION, [("m1", 1_500)]),
+    ],
+)
+async def test_what_money_went_to_is_told_apart_and_comes_to_the_same(
+    base: Base, tenant: str, by: By, rows: list[Any]
+) -> None:
+    panel = await breakdown_panel(base, tenant, by, Days.WEEK)
+    assert [(row.name, row.cost_microusd) for row in panel.rows] == rows
+    assert panel.total_microusd == 1_500
+    assert BreakdownPanel.model_validate_json(panel.model_dump_json()) == panel
+
+
+async def test_a_hundred_tenants_cost_no_more_round_trips_than_one(base: Base, tenant: str) -> None:
+    many = [f"{tenant}-{number}" for number in range(100)]
+    counts = []
+    for some in (many[:1], many):
+        await costs_panel(base, some, one=False, of_fleet=True)  # scripts are loaded, connections there
+        with trips() as count:
+            await costs_panel(base, some, one=False, of_fleet=True)
+        counts.append(count())
+    assert counts[0] == counts[1] <= 8
