@@ -1,15 +1,19 @@
-"""The costs panel says what the ledger, the report and the recorder say."""
+"""The panels of the costs page say what the ledger, the report and the recorder say."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from chimera.core.brake import BrakeState
+from chimera.core.report import LevelView
 from chimera.core.usage import By
+from chimera.dashboard.brake import brake_panel, what_stops
 from chimera.dashboard.breakdown import BreakdownPanel, Days, breakdown_panel
-from chimera.dashboard.costs import costs_panel
+from chimera.dashboard.flags import flags_panel
+from chimera.dashboard.spend import soonest, spend_panel
 from chimera.runtime.base import Base
 from chimera.runtime.spending import Question, report
 from chimera.store import keys
@@ -40,7 +44,7 @@ async def order(base: Base, tenant: str, what: Order, reason: str) -> None:
 
 @pytest.mark.usefixtures("spent")
 async def test_one_tenants_panel_says_what_its_report_says(base: Base, tenant: str) -> None:
-    panel = await costs_panel(base, [tenant], one=True, of_fleet=False)
+    panel = await spend_panel(base, [tenant], whole=False)
     told = await report(base, tenant, Question())
     assert panel.outlook is not None
     same = {
@@ -58,14 +62,17 @@ async def test_one_tenants_panel_says_what_its_report_says(base: Base, tenant: s
     by_name = {level.level: level for level in panel.outlook.levels}
     assert by_name["tenant/day"].settled_microusd == 1_500
     assert by_name["mission"].mission_id == "m1"
-    assert [flag.level for flag in panel.outlook.flags] == ["tenant/day"]
+    assert (panel.day_microusd, panel.held_microusd) == (1_500, 400)
+    (flag,) = (await flags_panel(base, [tenant])).flags
+    assert (flag.tenant, flag.level, flag.count) == (tenant, "tenant/day", 1)
+    assert panel.outlook.flags[0].level == "tenant/day"
 
 
 @pytest.mark.usefixtures("spent")
 async def test_every_tenant_has_a_line_and_who_is_nearest_its_limit_says_so(base: Base, tenant: str) -> None:
     await base.tenants.add(OTHER)
     try:
-        panel = await costs_panel(base, [OTHER, tenant], one=False, of_fleet=True)
+        panel = await spend_panel(base, [OTHER, tenant], whole=True)
     finally:
         await base.tenants.remove(OTHER)
     mine, other = panel.tenants
@@ -75,12 +82,13 @@ async def test_every_tenant_has_a_line_and_who_is_nearest_its_limit_says_so(base
     assert mine.fullest.level == "model/gpt/hour"  # 1,900 of 5,000 before 1,900 of 10,000
     assert (other.day_microusd, other.fullest, other.flags) == (0, None, 0)
     assert panel.outlook is None
+    assert (panel.day_microusd, panel.held_microusd) == (1_500, 400)
 
 
 async def test_the_brakes_log_is_what_the_recorder_has(base: Base, tenant: str) -> None:
     for what, why in ((Order.FREEZE, "we look"), (Order.THAW, "all is well"), (Order.OVERRIDE, "a big day")):
         await order(base, tenant, what, why)
-    panel = await costs_panel(base, [tenant], one=True, of_fleet=False)
+    panel = await brake_panel(base, [tenant], whole=False)
     events = [
         (event.at.replace(microsecond=event.at.microsecond // 1000 * 1000), event.by, event.details["reason"])
         async for _, event in base.of(tenant).recorder.read()
@@ -90,9 +98,10 @@ async def test_the_brakes_log_is_what_the_recorder_has(base: Base, tenant: str) 
     assert [(move.before, move.after) for move in panel.moves] == [
         *(("open", "open"), ("frozen", "open"), ("open", "frozen"))
     ]
-    assert panel.brake is not None
-    assert (panel.brake.state, panel.brake.reason) == (BrakeState.OPEN, "a big day")
-    assert panel.brake.override_until is not None
+    (brake,) = panel.brakes
+    assert brake.governor is not None
+    assert (brake.governor.state, brake.governor.reason) == (BrakeState.OPEN, "a big day")
+    assert brake.governor.override_until is not None
 
 
 async def test_the_log_keeps_the_newest_changes_alone(base: Base, tenant: str) -> None:
@@ -106,24 +115,58 @@ async def test_the_log_keeps_the_newest_changes_alone(base: Base, tenant: str) -
 
 async def test_a_brake_that_cannot_be_read_hides_nothing_else(base: Base, tenant: str) -> None:
     await base.redis.hset(TenantKeys(tenant).brake, "state", "ajar")
-    panel = await costs_panel(base, [tenant], one=True, of_fleet=False)
-    assert panel.brake is None
-    assert "governor freeze" in panel.brake_damaged
-    assert panel.outlook is not None
-    (line,) = (await costs_panel(base, [tenant], one=False, of_fleet=False)).tenants
+    (brake,) = (await brake_panel(base, [tenant], whole=False)).brakes
+    assert brake.governor is None
+    assert "governor freeze" in brake.damaged
+    (line,) = (await spend_panel(base, [tenant], whole=True)).tenants
     assert line.brake is None
 
 
-async def test_the_fleets_limits_are_told_to_the_fleet_alone(base: Base, tenant: str) -> None:
+async def test_of_all_tenants_those_are_told_whose_brake_is_not_open(base: Base, tenant: str) -> None:
+    several = [tenant, f"{tenant}-b", f"{tenant}-c"]
+    await order(base, tenant, Order.FREEZE, "we look")
+    await order(base, several[1], Order.OVERRIDE, "a big day")
+    panel = await brake_panel(base, several, whole=True)
+    assert [one.tenant for one in panel.brakes] == several[:2]
+    assert (panel.open, panel.moves) == (1, ())
+
+
+async def test_the_fleets_limits_are_told_where_all_tenants_are(base: Base, tenant: str) -> None:
     limits = TenantKeys(keys.FLEET).limits
     await base.redis.hset(limits, "day", 7_000_000)
     try:
-        told = await costs_panel(base, [tenant], one=True, of_fleet=True)
-        untold = await costs_panel(base, [tenant], one=True, of_fleet=False)
+        told = await spend_panel(base, [tenant], whole=True)
+        untold = await spend_panel(base, [tenant], whole=False)
     finally:
         await base.redis.hdel(limits, "day")
     assert [(one.level, one.limit_microusd) for one in told.fleet] == [("fleet/day", 7_000_000)]
     assert untold.fleet == ()
+
+
+@pytest.mark.usefixtures("spent")
+async def test_what_a_freeze_stops_is_named_before_it_is_done(base: Base, tenant: str) -> None:
+    found = await what_stops(base, tenant)
+    assert (found.missions, found.goals, found.leases, found.waiting, found.calls) == (1, ("try",), 3, 0, 1)
+    assert found.governor.state == "open"
+
+
+def test_the_limit_that_is_reached_first_is_named() -> None:
+    at = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    levels = [
+        LevelView(
+            level=name,
+            limit_microusd=1,
+            settled_microusd=0,
+            held_microusd=0,
+            left_microusd=1,
+            cap_at=None if hours is None else at + timedelta(hours=hours),
+        )
+        for name, hours in (("never", None), ("late", 10), ("soon", 2))
+    ]
+    found = soonest(levels)
+    assert found is not None
+    assert found.level == "soon"
+    assert soonest(levels[:1]) is None
 
 
 @pytest.mark.usefixtures("spent")
@@ -148,8 +191,8 @@ async def test_a_hundred_tenants_cost_no_more_round_trips_than_one(base: Base, t
     many = [f"{tenant}-{number}" for number in range(100)]
     counts = []
     for some in (many[:1], many):
-        await costs_panel(base, some, one=False, of_fleet=True)  # scripts are loaded, connections there
+        await spend_panel(base, some, whole=True)  # scripts are loaded, connections there
         with trips() as count:
-            await costs_panel(base, some, one=False, of_fleet=True)
+            await spend_panel(base, some, whole=True)
         counts.append(count())
     assert counts[0] == counts[1] <= 8
