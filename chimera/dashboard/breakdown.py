@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum
 
 from pydantic import Field
@@ -46,6 +46,8 @@ class BreakdownPanel(View):
     tenant: str
     by: By
     days: int
+    at: datetime | None = Field(description="As of when; null: it is still being made.")
+    took_s: float = Field(0.0, description="How long it took to make.")
     rows: tuple[BreakdownRow, ...] = Field(description="The dearest first; by day, the newest first.")
     left_out: int = Field(description="Rows that are only in the CSV.")
     total_microusd: int
@@ -73,12 +75,29 @@ async def breakdown_panel(base: Base, tenant: str, by: By, days: Days) -> Breakd
         tenant=tenant,
         by=by,
         days=days,
+        at=found.at,
         rows=tuple(_row(row, by) for row in rows[:MOST_ROWS]),
         left_out=max(0, len(rows) - MOST_ROWS),
         total_microusd=found.total.cost_microusd,
         calls=found.total.calls,
         events=found.events,
         workers_microusd=None if found.workers is None else found.workers.cost_microusd,
+    )
+
+
+def unmade(tenant: str, by: By, days: Days) -> BreakdownPanel:
+    """What is shown while it is being made."""
+    return BreakdownPanel(
+        tenant=tenant,
+        by=by,
+        days=days,
+        at=None,
+        rows=(),
+        left_out=0,
+        total_microusd=0,
+        calls=0,
+        events=0,
+        workers_microusd=None,
     )
 
 

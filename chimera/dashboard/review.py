@@ -13,6 +13,7 @@ from chimera.core.views import View
 from chimera.dashboard.payload import Payload, line, payload, seen
 from chimera.errors import CorruptRecord, NotFound
 from chimera.runtime.base import Base
+from chimera.store.inboxes import standing
 from chimera.store.missionrecord import MissionRecord
 from chimera.store.tasks import TaskRecord, mission_of
 
@@ -122,6 +123,33 @@ async def review_panel(base: Base, tenant: str, task_id: str) -> ReviewPanel:
         )
 
 
+class StandingPanel(View):
+    """Whether a task waits for an answer, and who gave one."""
+
+    task_id: str
+    status: str
+    waits: bool
+    since: datetime | None = Field(description="Since when it waits; null: it does not.")
+    decided: Decided | None = None
+
+
+async def standing_panel(base: Base, tenant: str, task_id: str) -> StandingPanel:
+    """How a task stands, in one round trip: for whoever has it open while another answers.
+
+    Raises:
+        NotFound: it is not in Redis: there is none, or it is archived.
+    """
+    found = await standing(base.redis, tenant, task_id)
+    waits = found.status == TaskStatus.ESCALATED
+    return StandingPanel(
+        task_id=task_id,
+        status=found.status,
+        waits=waits,
+        since=datetime.fromtimestamp(found.since_us / 1e6, UTC) if found.since_us else None,
+        decided=None if waits else _decided(found.last),
+    )
+
+
 async def payload_of(base: Base, tenant: str, task_id: str, which: str) -> Any:
     """The whole input or result of a task, for its download.
 
@@ -168,7 +196,9 @@ def _panel(tenant: str, task: TaskRecord, mission: MissionRecord, inputs: dict[s
         ),
         feedback=tuple(seen(one[:WORDS_CHARS]) for one in task.feedback),
         verdicts=verdicts,
-        decided=_decided(task),
+        decided=None
+        if task.status == TaskStatus.ESCALATED
+        else _decided(task.verdicts[-1] if task.verdicts else None),
     )
 
 
@@ -193,9 +223,8 @@ def _verdict(verdict: Verdict) -> VerdictRow:
     )
 
 
-def _decided(task: TaskRecord) -> Decided | None:
+def _decided(last: Verdict | None) -> Decided | None:
     """The answer that ended the wait; None where a judge spoke last, or nobody."""
-    last = task.verdicts[-1] if task.verdicts else None
     if last is None or not last.human:
         return None
     return Decided(

@@ -11,7 +11,7 @@ from typing import Any
 
 from chimera.core.mission import MissionBase
 from chimera.core.verdict import Verdict
-from chimera.errors import CorruptRecord
+from chimera.errors import CorruptRecord, NotFound
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.tasks import mission_of
@@ -55,6 +55,20 @@ class Slip:
     verdict: Verdict | None
     result_bytes: int
     actions: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one task stands.
+
+    Attributes:
+        since_us: since when it waits for a human; 0: it does not.
+        last: the last verdict on it.
+    """
+
+    status: str
+    since_us: int
+    last: Verdict | None
 
 
 async def waiting(
@@ -116,6 +130,25 @@ async def topics_of(redis: Redis, tasks: Sequence[Waiting]) -> list[tuple[str, .
                 pipe.lrange(TenantKeys(one.tenant).of("verdicts", one.task_id), -1, -1)
             rows = await pipe.execute()
     return [_topics(verdicts) for verdicts in rows]
+
+
+async def standing(redis: Redis, tenant: str, task_id: str) -> Standing:
+    """How one task stands, in one round trip.
+
+    Raises:
+        NotFound: there is none of that id in Redis.
+    """
+    keys = TenantKeys(tenant)
+    with translated():
+        async with redis.pipeline(transaction=True) as pipe:
+            pipe.hget(keys.of("task", task_id), "status")
+            pipe.zscore(keys.inbox, task_id)
+            pipe.lrange(keys.of("verdicts", task_id), -1, -1)
+            status, since, verdicts = await pipe.execute()
+        last = Verdict.model_validate_json(verdicts[0]) if verdicts else None
+    if status is None:
+        raise NotFound(f"there is no task {task_id!r}")
+    return Standing(status, int(since or 0), last)
 
 
 def _slip(one: Waiting, rows: Sequence[Any], mission: Sequence[Any]) -> Slip | CorruptRecord | None:

@@ -10,6 +10,7 @@ from chimera.core.lease import Review
 from chimera.core.verdict import Decision, Verdict
 from chimera.errors import Conflict, NotFound, StaleVerdict
 from chimera.store.connection import Redis, translated
+from chimera.store.inboxes import standing
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Refusal, Scripts
 from chimera.telemetry.redaction import redact
@@ -155,14 +156,11 @@ class ReviewStore:
 
     async def _answered(self, task_id: str) -> NotFound | Conflict:
         """Why a task does not wait for a human: with who answered, for whoever came second."""
-        with translated():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.hget(self.keys.of("task", task_id), "status")
-                pipe.lrange(self.keys.of("verdicts", task_id), -1, -1)
-                status, verdicts = await pipe.execute()
-            last = Verdict.model_validate_json(verdicts[0]) if verdicts else None
-        if status is None:
-            return NotFound(f"there is no task {task_id!r}")
+        try:
+            found = await standing(self._redis, self.keys.tenant, task_id)
+        except NotFound as exc:
+            return exc
+        status, last = found.status, found.last
         said = f"task {task_id} does not wait for a human: it is {status}"
         if last is None or not last.human:
             return Conflict(said)

@@ -30,6 +30,9 @@ tasks = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=Guarded, depen
 reviews = APIRouter(prefix="/v1/reviews", tags=["reviews"], route_class=Guarded, dependencies=[KEY])
 
 
+MOST_COMMENT = 20_000
+
+
 class Answer(Counted):
     """A human's answer."""
 
@@ -37,7 +40,7 @@ class Answer(Counted):
 
     comment: str = Field(
         "",
-        max_length=20_000,
+        max_length=MOST_COMMENT,
         description="Kept with the verdict; of a rejection, feedback to the next attempt.",
     )
 
