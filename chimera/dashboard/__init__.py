@@ -1,1 +1,1 @@
-"""The dashboard's panels: models and the queries that fill them, read through the stores."""
+"""What the dashboard shows: models of its panels, what they read, and how they look. It knows no HTTP."""
