@@ -6,11 +6,6 @@ import uuid
 from typing import Annotated
 from urllib.parse import urlencode
 
-from chimera.serving.gateway.dashboard.nav import Entry
-from chimera.serving.gateway.dashboard.page import dashboard_page
-from chimera.serving.gateway.dashboard.panels import Asked, Panel, Sight, fragments
-from chimera.serving.gateway.dashboard.session import ByViewer, PageRoute, fields_of
-from chimera.serving.gateway.dashboard.viewer import Viewer
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, ValidationError
 
@@ -26,6 +21,11 @@ from chimera.dashboard.spend import SpendPanel, spend_panel
 from chimera.errors import InvalidRequest, NotFound
 from chimera.runtime.spending import report
 from chimera.serving.gateway.auth import needs
+from chimera.serving.gateway.dashboard.nav import Entry
+from chimera.serving.gateway.dashboard.page import dashboard_page
+from chimera.serving.gateway.dashboard.panels import Asked, Panel, Sight, fragments
+from chimera.serving.gateway.dashboard.session import ByViewer, PageRoute, fields_of
+from chimera.serving.gateway.dashboard.viewer import Viewer
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.problems import invalid_request
 from chimera.serving.gateway.routes.governor import Override, Word, ordered

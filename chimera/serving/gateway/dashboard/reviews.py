@@ -8,11 +8,6 @@ import uuid
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
-from chimera.serving.gateway.dashboard.nav import Entry
-from chimera.serving.gateway.dashboard.page import dashboard_page
-from chimera.serving.gateway.dashboard.panels import Asked, Panel, Sight, fragments
-from chimera.serving.gateway.dashboard.session import ByViewer, PageRoute, fields_of
-from chimera.serving.gateway.dashboard.viewer import Viewer
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, ValidationError
 
@@ -30,6 +25,11 @@ from chimera.dashboard.review import (
 )
 from chimera.errors import Conflict, InvalidTransition, NotFound, StaleVerdict
 from chimera.serving.gateway.auth import needs
+from chimera.serving.gateway.dashboard.nav import Entry
+from chimera.serving.gateway.dashboard.page import dashboard_page
+from chimera.serving.gateway.dashboard.panels import Asked, Panel, Sight, fragments
+from chimera.serving.gateway.dashboard.session import ByViewer, PageRoute, fields_of
+from chimera.serving.gateway.dashboard.viewer import Viewer
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.problems import invalid_request
 from chimera.serving.gateway.routes.tasks import MOST_COMMENT, Answer, answered
