@@ -23,7 +23,7 @@ from chimera.runtime.spending import report
 from chimera.serving.gateway.auth import needs
 from chimera.serving.gateway.dashboard.nav import Entry
 from chimera.serving.gateway.dashboard.page import dashboard_page
-from chimera.serving.gateway.dashboard.panels import Asked, Panel, Sight, fragments
+from chimera.serving.gateway.dashboard.panels import Asked, Panel, Sight, fragments, panels_of
 from chimera.serving.gateway.dashboard.session import ByViewer, PageRoute, fields_of
 from chimera.serving.gateway.dashboard.viewer import Viewer
 from chimera.serving.gateway.hub import promptly
@@ -151,7 +151,7 @@ async def act(request: Request, viewer: ByViewer, order: Order) -> Response:
         raise invalid_request(exc.errors(), said) from exc
     seconds = word.minutes * 60 if isinstance(word, Override) else 0
     await ordered(viewer.caller, viewer.tenant, order, word, said.get("operation") or None, seconds)
-    return _back(viewer, order)
+    return _back(request, viewer, order)
 
 
 @router.post("/dashboard/act/flags", openapi_extra=needs("operate", of="both"))
@@ -165,7 +165,7 @@ async def acknowledge(request: Request, viewer: ByViewer) -> Response:
         raise invalid_request(exc.errors(), said) from exc
     stores = viewer.hub.base.of(_one(viewer))
     await acknowledged(viewer.caller, stores, seen, said.get("operation") or None)
-    return _back(viewer, "seen")
+    return _back(request, viewer, "seen")
 
 
 def _one(viewer: Viewer) -> str:
@@ -175,7 +175,8 @@ def _one(viewer: Viewer) -> str:
     return viewer.tenant
 
 
-def _back(viewer: Viewer, told: str) -> Response:
-    """To the page, which says that it is done."""
+def _back(request: Request, viewer: Viewer, told: str) -> Response:
+    """To the page, which says and shows that it is done."""
+    panels_of(request).forget(viewer.tenant)
     said = {"told": told, **({"tenant": viewer.tenant} if viewer.of_fleet else {})}
     return Response(status_code=303, headers={"Location": f"{PATH}?{urlencode(said)}"})

@@ -27,7 +27,7 @@ from chimera.errors import Conflict, InvalidTransition, NotFound, StaleVerdict
 from chimera.serving.gateway.auth import needs
 from chimera.serving.gateway.dashboard.nav import Entry
 from chimera.serving.gateway.dashboard.page import dashboard_page
-from chimera.serving.gateway.dashboard.panels import Asked, Panel, Sight, fragments
+from chimera.serving.gateway.dashboard.panels import Asked, Panel, Sight, fragments, panels_of
 from chimera.serving.gateway.dashboard.session import ByViewer, PageRoute, fields_of
 from chimera.serving.gateway.dashboard.viewer import Viewer
 from chimera.serving.gateway.hub import promptly
@@ -143,12 +143,15 @@ async def act(
     made: Literal[Decision.ACCEPT, Decision.REJECT] = (
         Decision.ACCEPT if decision == "approve" else Decision.REJECT
     )
+    panels = panels_of(request)
     try:
         await answered(viewer.caller, stores, task_id, made, answer, said.get("operation") or None)
     except (Conflict, StaleVerdict, InvalidTransition) as exc:
+        panels.forget(viewer.tenant)
         shown = await _page(request, viewer, task_id, problem=str(exc), comment=answer.comment)
         shown.status_code = 409
         return shown
+    panels.forget(viewer.tenant)
     done = {"told": f"{'approved' if decision == 'approve' else 'rejected'}:{task_id}"}
     return Response(status_code=303, headers={"Location": _to(viewer, following, **done)})
 
