@@ -35,7 +35,7 @@ def environment() -> Environment:
     )
     found.globals["asset"] = assets().address
     found.filters.update(count=count, usd=usd, span=span, instant=instant, percent=percent, plural=plural)
-    found.filters.update(rate=words.rate, latency=words.latency, size=words.size)
+    found.filters.update(rate=words.rate, latency=words.latency, clock=words.clock, size=words.size)
     found.globals.update(limit_bar=limit_bar, share_bar=share_bar, used=used, soonest=soonest)
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 NARROW_SPACE = "\u202f"
 
 
@@ -21,6 +23,11 @@ def rate(per_s: float | None) -> str:
     if per_s == 0:
         return "0"
     return f"{per_s:,.1f}/s" if per_s >= 0.1 else f"{per_s * 60:.1f}/min"
+
+
+def clock(at_s: int) -> str:
+    """Seconds since the epoch → ``14:05``, UTC."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%H:%M}"
 
 
 def size(count: int) -> str:

@@ -100,7 +100,7 @@ async def test_whoever_goes_through_them_is_led_to_the_next(base: Base, tenant: 
     ids = [row.task_id for row in (await inbox_panel(base, [tenant])).rows]
 
     async def around(task_id: str) -> list[str | None]:
-        return [one and one.task_id for one in await neighbours(base, [tenant], task_id)]
+        return [one.task_id if one else None for one in await neighbours(base, [tenant], task_id)]
 
     assert [await around(one) for one in (*ids, "gone.0")] == [
         *([None, ids[1]], [ids[0], ids[2]], [ids[1], None], [None, ids[0]])
@@ -117,7 +117,7 @@ async def test_a_hundred_tenants_cost_no_more_round_trips_than_one(base: Base, t
     await escalated(base, tenant, inputs=3, topics=("health",))
     counts = []
     for some in ([tenant], [tenant, *(f"{tenant}-{number}" for number in range(99))]):
-        with trips() as count:
+        with trips(base) as count:
             await inbox_panel(base, some, topic="health")
         counts.append(count())
-    assert counts[0] == counts[1] <= 5
+    assert 0 < counts[0] == counts[1] <= 5

@@ -7,20 +7,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from redis.asyncio.connection import AbstractConnection
+
+from chimera.runtime.base import Base
 
 
 @contextmanager
-def trips() -> Iterator[Callable[[], int]]:
-    """Counts what all connections of this process send meanwhile: a pipeline is one."""
+def trips(base: Base) -> Iterator[Callable[[], int]]:
+    """Counts what the base's connections send meanwhile: a pipeline is one."""
     sent = 0
-    really = AbstractConnection.send_packed_command
+    connection = base.redis.connection_pool.connection_class
+    really = connection.send_packed_command
 
-    async def counted(self: AbstractConnection, *args: Any, **more: Any) -> None:
+    async def counted(self: Any, *args: Any, **more: Any) -> None:
         nonlocal sent
         sent += 1
         await really(self, *args, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AbstractConnection, "send_packed_command", counted)
+        patch.setattr(connection, "send_packed_command", counted)
         yield lambda: sent

@@ -39,7 +39,8 @@ UNSURE = Verdict(
     at_ms=1_764_374_400_000,
 )
 HOSTILE = {
-    "markup": "</pre></script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">",
+    "markup": "</pre></script><script>document.title='owned'</script>"
+    "<img src=x onerror=\"document.title='owned'\">",
     "huge": "long " * 209_716,
     "deep": "[" * 90 + "]" * 90,
     "marks": "safe\u202egnp.exe \u0000 \u2066x\u2069 שלום עולם",
