@@ -156,7 +156,7 @@ async def test_the_second_of_two_people_is_told_who_decided(
         await other.get_by_role("button", name="Reject").click()
         _, judge, _ = await stands(stores)
         who = judge.removeprefix("human:")
-        await expect(other.get_by_role("alert")).to_contain_text(f"{who} approved it at")
+        await expect(other.locator("main .problem")).to_contain_text(f"{who} approved it at")
         await expect(other.locator("[data-decided]")).to_contain_text(f"{who} approved it")
         await expect(other.get_by_role("button", name="Reject")).to_have_count(0)
         await shot(other, "review-second")
