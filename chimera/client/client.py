@@ -31,6 +31,7 @@ from chimera.client.lines import Inputs, again
 from chimera.client.lines import body as as_lines
 from chimera.client.listing import Listing
 from chimera.core.action import ActionStatus
+from chimera.core.chainviews import ChainView, Mark
 from chimera.core.estimate import Sizes
 from chimera.core.event import Event
 from chimera.core.forecast import EstimateView
@@ -199,6 +200,58 @@ class Client:
         async with aclosing(stream):
             async for event in stream:
                 yield event.id, parse(Event, event.data)
+
+    async def recorder(
+        self,
+        *,
+        tenant: str = "",
+        kinds: Sequence[str] = (),
+        mission_id: str = "",
+        task_id: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str | None = None,
+        live: bool = False,
+        follow: bool = False,
+    ) -> AsyncGenerator[tuple[str, Event], None]:
+        """A tenant's flight recorder, oldest first, each event with its id.
+
+        Args:
+            tenant: whose, for a key of the fleet.
+            kinds: how the kinds begin that are wanted; all by default.
+            mission_id, task_id: of this alone.
+            since, until: from an aware instant on, and before one.
+            after: go on after this id.
+            live: only what happens from now on.
+            follow: wait for new ones, for ever; otherwise end with the newest.
+        Raises:
+            InvalidRequest: a key of the fleet named no tenant.
+        """
+        given = {
+            "tenant": tenant,
+            "kind": ",".join(kinds),
+            "mission": mission_id,
+            "task": task_id,
+            "since": since.isoformat() if since else "",
+            "until": until.isoformat() if until else "",
+            "live": "true" if live else "",
+        }
+        params = {name: value for name, value in given.items() if value}
+        stream = self._hub.events("/v1/events", params | {"follow": str(follow).lower()}, after or "")
+        async with aclosing(stream):
+            async for event in stream:
+                yield event.id, parse(Event, event.data)
+
+    async def verify(self, *, tenant: str = "", since: Mark | None = None) -> ChainView:
+        """Follow the hash chain of the tenant's recorder; from an anchor too. It may take long.
+
+        Raises:
+            InvalidRequest: a key of the fleet named no tenant.
+            RateLimited: another is under way. StoreTimeout: it took too long.
+        """
+        given = {"tenant": tenant, **({"position": since.position, "hash": since.hash} if since else {})}
+        params = {name: value for name, value in given.items() if value}
+        return await self._hub.read(ChainView, "/v1/recorder/verify", params)
 
     async def results(self, mission_id: str, *, after: str = "") -> AsyncGenerator[ResultView, None]:
         """What is accepted so far, in the order planned; one is in memory at a time.

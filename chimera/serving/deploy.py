@@ -29,7 +29,8 @@ NAME = "chimera"
 LOGGING = {"encoding": "JSON", "enable_access_log": False}
 """Serve's own lines, as serve_config.yaml has them."""
 
-HEAD_S = 90.0
+HEAD_S = 300.0
+"""Longer than the head's start is tried (`local/ray_head.py`); whoever gives that up ends this process."""
 POLL_S = 0.1
 
 

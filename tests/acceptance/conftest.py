@@ -22,6 +22,7 @@ from chimera.serving.local.ports import free_port
 from chimera.serving.local.process import ProcessId
 from chimera.serving.local.state import Fleet, StateDir
 from chimera.telemetry.record import LogRecord
+from tests.sharing import starting
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -186,7 +187,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     )
     fleet.write("my_agents.py", code)
     try:
-        fleet("up", "--agents", "my_agents.py", timeout_s=300).ok()
+        with starting():
+            fleet("up", "--agents", "my_agents.py", timeout_s=300).ok()
         yield fleet
     finally:
         ended = fleet("down")
