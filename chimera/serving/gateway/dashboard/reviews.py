@@ -52,7 +52,7 @@ class Sought(Asked):
 class OfTask(Asked):
     """Which task."""
 
-    task: str = Field("", max_length=100, description="The task's id.")
+    task: str = Field(min_length=1, max_length=100, description="The task's id.")
 
 
 async def _inbox(sight: Sight, asked: Sought) -> View:
