@@ -117,6 +117,7 @@ class Client:
         inputs: Inputs | None = None,
         idempotency_key: str | None = None,
         sent: Callable[[int], None] | None = None,
+        traceparent: str = "",
     ) -> MissionView:
         """Submit a mission. When this returns, it is stored and will be done.
 
@@ -128,6 +129,8 @@ class Client:
             idempotency_key: the same key with the same mission gives the mission that it made
                 before (24 h). Without one, a fresh key makes this call's own retries safe.
             sent: told how many inputs are on their way, where there are many.
+            traceparent: the span that submits it, as W3C Trace Context has it: the mission's log lines and
+                model calls are then found in that trace (`MissionView.trace_id`).
         Raises:
             InvalidRequest: with every problem and its place; nothing was submitted.
             PayloadTooLarge: an input or the whole is over a limit.
@@ -138,13 +141,16 @@ class Client:
             inputs = getattr(spec, "inputs", None) if isinstance(spec, MissionBase) else spec.get("inputs")
         if inputs is None or (isinstance(inputs, list | tuple) and len(inputs) <= FEW):
             body = _plain(spec) if inputs is None else {**_plain(spec), "inputs": inputs}
-            return await self._hub.write(MissionView, "POST", "/v1/missions", body, idempotency_key)
+            return await self._hub.write(
+                MissionView, "POST", "/v1/missions", body, idempotency_key, traceparent=traceparent
+            )
         return await self._hub.write_lines(
             MissionView,
             "/v1/missions",
             as_lines(_plain(spec, exclude={"inputs"}), inputs, sent),
             idempotency_key,
             again=again(inputs),
+            traceparent=traceparent,
         )
 
     async def mission(self, mission_id: str) -> MissionView:

@@ -22,6 +22,7 @@ import ray
 from ray import serve
 
 from chimera.errors import BackendError, ChimeraError, ConfigurationError
+from chimera.telemetry.logs import begin
 
 NAME = "chimera"
 """The application's name, and the Ray namespace of the hub's actors."""
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--address", required=True, help="host:port of Ray's GCS")
     parser.add_argument("--app", required=True, help="module:function that builds the application")
     options = parser.parse_args(arguments)
+    begin("deploy", "stderr", capture_print=False)
     try:
         build = load(options.app)
         wait_for_node(options.address, HEAD_S)
