@@ -196,7 +196,7 @@ async def _status(
     redis: Redis, settings: Settings, names: list[str]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Each brake as the API shows it, or what of it is damaged; and how the canary is."""
-    from chimera.serving.brakeviews import canary_health, governor_view
+    from chimera.runtime.brakeviews import canary_health, governor_view
     from chimera.store.brakes import BrakeStore
 
     store, rules = BrakeStore(redis), settings.brake_rules

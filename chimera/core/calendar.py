@@ -48,6 +48,7 @@ def window_of(identity: str) -> Window:
     return Window(identity.partition(":")[0])
 
 
+@lru_cache(maxsize=8_192)
 def begins(identity: str) -> datetime:
     """When the window of a name begins; of the lifetime the beginning of time. Raises ValueError."""
     kind, _, when = identity.partition(":")

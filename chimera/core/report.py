@@ -132,11 +132,27 @@ class ReviewPage(Page[ReviewView]):
     flags: tuple[FlagView, ...] = Field((), description="Refusals that nobody has acknowledged.")
 
 
-class ReportView(View):
-    """A tenant's money: where it goes, what is left, how fast it goes."""
+class OutlookView(View):
+    """How a tenant's money stands: what is left, how fast it goes. All of it from the ledger's counters."""
 
     tenant: str
     at: datetime = Field(description="When it was made, by the store's clock.")
+    settled_microusd: dict[str, int] = Field(description="The ledger's own counters, by the present windows.")
+    held_microusd: int
+    levels: tuple[LevelView, ...] = Field(
+        description="Every limit that is set, and budgets of open missions."
+    )
+    missions_left_out: int = Field(0, description="Open missions whose budgets are not among the levels.")
+    pace_hour: PaceView | None = Field(description="Over the last hour; null: too little is known.")
+    pace_day: PaceView | None = Field(description="Over the last 24 hours.")
+    year: YearView | None
+    year_note: str = Field(description="What the year rests on, or why there is none.")
+    flags: tuple[FlagView, ...] = ()
+
+
+class ReportView(OutlookView):
+    """A tenant's money: where it goes, what is left, how fast it goes."""
+
     by: tuple[By, ...]
     since: datetime
     until: datetime
@@ -149,18 +165,7 @@ class ReportView(View):
     events: int = Field(description="Entries of the flight recorder that the rows rest on.")
     first_at: datetime | None = Field(description="Of these the first.")
     last_at: datetime | None
-    settled_microusd: dict[str, int] = Field(description="The ledger's own counters, by the present windows.")
-    held_microusd: int
-    levels: tuple[LevelView, ...] = Field(
-        description="Every limit that is set, and budgets of open missions."
-    )
-    missions_left_out: int = Field(0, description="Open missions whose budgets are not among the levels.")
-    pace_hour: PaceView | None = Field(description="Over the last hour; null: too little is known.")
-    pace_day: PaceView | None = Field(description="Over the last 24 hours.")
-    year: YearView | None
-    year_note: str = Field(description="What the year rests on, or why there is none.")
     workers: WorkersView | None = Field(None, description="Null unless CHIMERA_WORKER_HOUR_USD is set.")
-    flags: tuple[FlagView, ...] = ()
 
 
 COLUMNS = (

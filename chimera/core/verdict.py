@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 ACCEPT_ABOVE = 0.90
 REJECT_BELOW = 0.70
+HUMAN = "human:"
+"""Before who answered, in the `judge` of a human's verdict."""
 
 
 class Decision(StrEnum):
@@ -50,6 +52,11 @@ class Verdict(BaseModel):
     topics: tuple[str, ...] = Field((), description="Sensitive topics found: any of them waits for a human.")
     judge: str = Field("", description="Who judged: a judge's name, or `human:<who>`.")
     at_ms: int | None = Field(None, ge=0, description="When, ms since the epoch by the store's clock.")
+
+    @property
+    def human(self) -> str:
+        """The person who answered; "" of a judge's verdict."""
+        return self.judge.removeprefix(HUMAN) if self.judge.startswith(HUMAN) else ""
 
 
 def decide(

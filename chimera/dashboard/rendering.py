@@ -9,7 +9,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from chimera.dashboard import words
 from chimera.dashboard.assets import assets
+from chimera.dashboard.drawing.bars import limit_bar, share_bar
+from chimera.dashboard.spend import soonest, used
 
 NARROW_SPACE = "\u202f"
 
@@ -32,6 +35,8 @@ def environment() -> Environment:
     )
     found.globals["asset"] = assets().address
     found.filters.update(count=count, usd=usd, span=span, instant=instant, percent=percent, plural=plural)
+    found.filters.update(rate=words.rate, latency=words.latency, clock=words.clock, size=words.size)
+    found.globals.update(limit_bar=limit_bar, share_bar=share_bar, used=used, soonest=soonest)
     return found
 
 

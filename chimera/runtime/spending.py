@@ -17,6 +17,7 @@ from chimera.core.replay import TENANT, window_of_limit
 from chimera.core.report import (
     FlagView,
     LevelView,
+    OutlookView,
     PaceView,
     ReportView,
     UseView,
@@ -47,14 +48,16 @@ class Question:
     """What a report is to tell.
 
     Attributes:
-        since, until: aware instants; None: 30 days before, and now.
+        since, until: aware instants; None: so long before, and now.
         mission_id: of this mission alone; "": of all.
+        length: how far back it goes where `since` is not said.
     """
 
     by: tuple[By, ...] = (By.MODEL,)
     since: datetime | None = None
     until: datetime | None = None
     mission_id: str = ""
+    length: timedelta = DEFAULT_SPAN
 
     def span(self, now: datetime) -> tuple[datetime, datetime]:
         """From when until when.
@@ -63,7 +66,7 @@ class Question:
             InvalidRequest: it is no span, or too long a one.
         """
         until = max(min(self.until or now, now), EARLIEST)
-        since = max(self.since or until - DEFAULT_SPAN, EARLIEST)
+        since = max(self.since or until - self.length, EARLIEST)
         if since >= until:
             raise InvalidRequest(
                 f"since ({since:%Y-%m-%d %H:%MZ}) must be before until ({until:%Y-%m-%d %H:%MZ})"
@@ -100,13 +103,11 @@ async def report(base: Base, tenant: str, question: Question) -> ReportView:
             hours.take(event)
     if hours is not None:
         hours.finish(list(await stores.tasks.workers()), now)
-    own = standing.subjects.get(TENANT, {})
-    levels = [] if budget else [LevelView.of(one) for one in limits(standing)]
     budgets, left_out = ([budget], 0) if budget else await _budgets(stores)
-    a_year = year(own, now)
+    flags = await stores.flags.all()
+    stands = outlook_of(tenant, standing, budgets, left_out, flags, limited=not budget)
     return ReportView(
-        tenant=tenant,
-        at=now,
+        **dict(stands),
         by=question.by,
         since=since,
         until=until,
@@ -117,6 +118,43 @@ async def report(base: Base, tenant: str, question: Question) -> ReportView:
         events=usage.events,
         first_at=usage.first_at,
         last_at=usage.last_at,
+        workers=None if hours is None or price is None else _workers(hours, round(price * MICRO)),
+    )
+
+
+async def outlook(base: Base, tenant: str) -> OutlookView:
+    """How one tenant's money stands, without what it went to: quick, for the recorder is not read.
+
+    Raises:
+        CorruptRecord, StoreUnavailable: the ledger cannot be read.
+    """
+    stores = base.of(tenant)
+    standing = await stores.spending.standing()
+    budgets, left_out = await _budgets(stores)
+    return outlook_of(tenant, standing, budgets, left_out, await stores.flags.all())
+
+
+def outlook_of(
+    tenant: str,
+    standing: Standing,
+    budgets: Sequence[LevelView] = (),
+    left_out: int = 0,
+    flags: Sequence[Flag] = (),
+    *,
+    limited: bool = True,
+) -> OutlookView:
+    """The same of what was read.
+
+    Args:
+        budgets: of open missions, `left_out` others there are.
+        limited: the tenant's limits are told too.
+    """
+    now, own = standing.at, standing.subjects.get(TENANT, {})
+    levels = [LevelView.of(one) for one in limits(standing)] if limited else []
+    a_year = year(own, now)
+    return OutlookView(
+        tenant=tenant,
+        at=now,
         settled_microusd={identity: settled(own, identity) for identity in window_ids(now)},
         held_microusd=own.get("held", 0),
         levels=(*levels, *budgets),
@@ -125,8 +163,7 @@ async def report(base: Base, tenant: str, question: Question) -> ReportView:
         pace_day=PaceView.of(pace(own, now, Window.HOUR, timedelta(days=1))),
         year=YearView.of(a_year) if isinstance(a_year, Year) else None,
         year_note=_rests_on(a_year),
-        workers=None if hours is None or price is None else _workers(hours, round(price * MICRO)),
-        flags=tuple(flag_view(one) for one in await stores.flags.all()),
+        flags=tuple(map(flag_view, flags)),
     )
 
 

@@ -42,6 +42,18 @@ class Look:
     notices: int
 
 
+class Moved(NamedTuple):
+    """A change of a brake that was made, as its event in the recorder tells it."""
+
+    at_ms: int
+    before: str
+    after: str
+    cause: str
+    by: str
+    reason: str
+    figures: Mapping[str, float | int]
+
+
 class Move(NamedTuple):
     """What a look led to."""
 
@@ -168,6 +180,16 @@ class BrakeStore:
                 "the fleet's operator lets go, with `chimera governor thaw`"
             )
 
+    async def moves(self, tenant: str, most: int) -> list[Moved]:
+        """A brake's last changes, the newest first; the recorder has all.
+
+        Raises:
+            CorruptRecord: they cannot be read.
+        """
+        with translated():
+            found = await self._redis.lrange(TenantKeys(tenant).moves, 0, most - 1)
+            return [_moved(json.loads(text)) for text in found]
+
     async def notices(self, tenant: str, most: int) -> list[str]:
         """Changes that the webhook is to be told, oldest first (JSON)."""
         with translated():
@@ -254,6 +276,18 @@ def _look(answer: Sequence[Any]) -> Look | ChimeraError:
         return exc
     except ValueError as exc:
         return CorruptRecord(f"the tenant's limits cannot be read ({exc}): set them anew")
+
+
+def _moved(said: Mapping[str, Any]) -> Moved:
+    return Moved(
+        int(said["at_ms"]),
+        str(said["from"]),
+        str(said["to"]),
+        str(said["cause"]),
+        str(said["by"]),
+        str(said["reason"]),
+        said["figures"] or {},  # an empty table of Lua's is written as []
+    )
 
 
 def _pairs(flat: Sequence[str]) -> dict[str, str]:

@@ -232,7 +232,7 @@ def translated() -> Iterator[None]:
     before = _cancellations()
     try:
         yield
-    except (driver.RedisError, KeyError, ValueError, TypeError) as exc:
+    except (driver.RedisError, KeyError, ValueError, TypeError, RecursionError) as exc:
         if _cancellations() > before:
             raise asyncio.CancelledError from exc
         raise _translation(exc) from exc
@@ -260,6 +260,8 @@ def _translation(exc: Exception) -> ChimeraError:
             )
         case driver.RedisError():
             return _ours(exc)
+        case RecursionError():  # a worker may hand in whatever text it likes
+            return CorruptRecord("a record in Redis cannot be read: it is nested too deeply")
     return CorruptRecord(f"a record in Redis cannot be read: {exc!r}")
 
 

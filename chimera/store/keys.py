@@ -84,6 +84,7 @@ holds         zset    open hold → its end (µs)                           whil
 brake         hash    where the tenant's brake stands, since when, why   for ever
 burn          hash    settled in each 5 s (µ$); of that, for tasks (":t")  the long window
 notices       list    changes of the brake that a webhook is to hear     until it took them
+moves         list    the brake's newest changes, the newest first       for ever, 100
 flags         hash    refusals by level, till somebody has seen them     until acknowledged
 kept          hash    one round of a task: settled call → its reply      a setting, or the round
 sequence      string  number of the recorder's last event                for ever
@@ -237,6 +238,7 @@ PLAIN = {
     "brake": "g:brake",
     "burn": "g:burn",
     "notices": "g:notices",
+    "moves": "g:moves",
     "flags": "g:flags",
     "sequence": "r:seq",
     "tally": "r:tally",

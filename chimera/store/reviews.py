@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from chimera.core.lease import Review
-from chimera.core.verdict import Verdict
+from chimera.core.verdict import Decision, Verdict
 from chimera.errors import Conflict, NotFound, StaleVerdict
 from chimera.store.connection import Redis, translated
+from chimera.store.inboxes import standing
 from chimera.store.keys import TenantKeys
 from chimera.store.scripts import Refusal, Scripts
 from chimera.telemetry.redaction import redact
@@ -150,11 +152,23 @@ class ReviewStore:
         if code == Refusal.NO_RESULT:
             raise Conflict(f"task {task_id} has no result to approve: reject it to try again")
         if code == Refusal.LOST:
-            with translated():
-                status = await self._redis.hget(self.keys.of("task", task_id), "status")
-            if status is None:
-                raise NotFound(f"there is no task {task_id!r}")
-            raise Conflict(f"task {task_id} does not wait for a human: it is {status}")
+            raise await self._answered(task_id)
+
+    async def _answered(self, task_id: str) -> NotFound | Conflict:
+        """Why a task does not wait for a human: with who answered, for whoever came second."""
+        try:
+            found = await standing(self._redis, self.keys.tenant, task_id)
+        except NotFound as exc:
+            return exc
+        status, last = found.status, found.last
+        said = f"task {task_id} does not wait for a human: it is {status}"
+        if last is None or not last.human:
+            return Conflict(said)
+        what = "approved" if last.decision is Decision.ACCEPT else "rejected"
+        when = (
+            "" if last.at_ms is None else f" at {datetime.fromtimestamp(last.at_ms / 1000, UTC):%H:%M:%S} UTC"
+        )
+        return Conflict(f"{said}; {last.human} {what} it{when}")
 
 
 def _redacted(verdict: Verdict) -> Verdict:

@@ -31,9 +31,9 @@ def _named(*texts: str) -> frozenset[str]:
 
 COMMANDS = _named(
     "BLMPOP BLPOP DEL EVAL EVALSHA EXEC EXISTS EXPIRE GET HDEL HEXISTS HGET HGETALL HINCRBY HKEYS HLEN",
-    "HMGET HSCAN HSET HSETNX HVALS INCR INCRBY INFO LLEN LMOVE LPOP LPOS LPUSH LRANGE LREM LTRIM MULTI",
-    "PEXPIRE PING PSUBSCRIBE PUBLISH PUNSUBSCRIBE RPUSH SADD SCARD SELECT SET SISMEMBER SMEMBERS SPOP SREM",
-    "TIME TTL UNLINK XADD XLEN XRANGE XREAD XREVRANGE XTRIM ZADD ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREM",
+    "HMGET HSCAN HSET HSETNX HSTRLEN HVALS INCR INCRBY INFO LLEN LMOVE LPOP LPOS LPUSH LRANGE LREM LTRIM",
+    "MULTI PEXPIRE PING PSUBSCRIBE PUBLISH PUNSUBSCRIBE RPUSH SADD SCARD SELECT SET SISMEMBER SMEMBERS SPOP",
+    "SREM TIME TTL UNLINK XADD XLEN XRANGE XREAD XREVRANGE XTRIM ZADD ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREM",
     "ZREVRANGE ZSCORE",
 )
 """All that any role may be given: a script with another command runs for nobody."""
@@ -43,8 +43,8 @@ NARROW = frozenset({"BLMPOP", "DEL", "UNLINK", "XADD", "XTRIM"})
 
 LOGIN = frozenset({"PING", "SELECT"})
 READING = _named(
-    "EXEC EXISTS GET HEXISTS HGET HGETALL HKEYS HLEN HMGET HVALS INFO LLEN LPOS LRANGE MULTI SISMEMBER",
-    "SMEMBERS TIME XLEN XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREVRANGE ZSCORE",
+    "EXEC EXISTS GET HEXISTS HGET HGETALL HKEYS HLEN HMGET HSTRLEN HVALS INFO LLEN LPOS LRANGE MULTI",
+    "SISMEMBER SMEMBERS TIME XLEN XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREVRANGE ZSCORE",
 )
 """Of the parts of the hub. `INFO` tells how full the store is, and which process it is."""
 
@@ -194,7 +194,7 @@ RIGHTS: dict[Role, Rights] = {
         reads=("h:*", "g:*", "r:*"),
         writes=(
             *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
-            *("limits", "stated", "brake", "notices", "flags"),
+            *("limits", "stated", "brake", "notices", "moves", "flags"),
         ),
         # It pays for chat completions: it asks the governor as a worker does.
         # Of a tenant that was removed it deletes all but the recorder.

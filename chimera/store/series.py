@@ -48,6 +48,38 @@ async def newest(redis: Redis, tenants: Sequence[str]) -> dict[str, Sample | Non
     }
 
 
+async def bounds(
+    redis: Redis, tenants: Sequence[str], since_ms: int
+) -> dict[str, tuple[Sample | None, Sample | None]]:
+    """How each tenant stood at an instant and how it stands now, in one round trip.
+
+    Of one that has no sample from before that instant, the first one after it; None: there is none at all.
+    """
+    if not tenants:
+        return {}
+    asked: list[tuple[str | int, ...]] = []
+    for tenant in tenants:
+        key = TenantKeys(tenant).series
+        asked += [
+            ("XREVRANGE", key, since_ms, "-", "COUNT", 1),
+            ("XRANGE", key, since_ms, "+", "COUNT", 1),
+            ("XREVRANGE", key, "+", "-", "COUNT", 1),
+        ]
+    with translated():
+        found = [next(iter(_samples(entries)), None) for entries in await ask(redis, asked)]
+    return {
+        tenant: (found[3 * place] or found[3 * place + 1], found[3 * place + 2])
+        for place, tenant in enumerate(tenants)
+    }
+
+
+async def now_ms(redis: Redis) -> int:
+    """The store's clock, Unix ms."""
+    with translated():
+        seconds, micros = await redis.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
 async def look(redis: Redis, tenants: Sequence[str]) -> dict[str, Sample]:
     """A sample of each tenant, taken now; in a constant number of round trips."""
     with translated():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from chimera.core.replay import TENANT
 from chimera.store.connection import Redis, translated
@@ -36,18 +38,34 @@ class Spending:
 
     async def standing(self) -> Standing:
         """The ledger as it stands."""
-        keys = self.keys
-        with translated():
-            limited = {name.rpartition("/")[0] for name in await self._redis.hkeys(keys.limits)} - {TENANT}
-            names = [TENANT, *sorted(limited)]
-            async with self._redis.pipeline(transaction=True) as pipe:
+        return (await standings(self._redis, [self.keys.tenant]))[self.keys.tenant]
+
+
+async def standings(redis: Redis, tenants: Sequence[str]) -> dict[str, Standing]:
+    """The ledgers of many tenants: two round trips, however many. One alone is read at one instant."""
+    if not tenants:
+        return {}
+    many = [TenantKeys(tenant) for tenant in tenants]
+    with translated():
+        async with redis.pipeline(transaction=False) as pipe:
+            for keys in many:
+                pipe.hkeys(keys.limits)
+            limited = [
+                {name.rpartition("/")[0] for name in names} - {TENANT} for names in await pipe.execute()
+            ]
+        subjects = [[TENANT, *sorted(names)] for names in limited]
+        async with redis.pipeline(transaction=len(many) == 1) as pipe:
+            for keys, names in zip(many, subjects, strict=True):
                 pipe.time()
                 pipe.hgetall(keys.limits)
                 for name in names:
                     pipe.hgetall(keys.ledger if name == TENANT else keys.of("subject", name))
-                now, limits, *figures = await pipe.execute()
-            return Standing(
-                at=datetime.fromtimestamp(now[0] + now[1] / 1e6, UTC),
-                limits={name: int(limit) for name, limit in limits.items()},
-                subjects={name: money(found) for name, found in zip(names, figures, strict=True)},
-            )
+            rows = iter(await pipe.execute())
+        return {keys.tenant: _standing(rows, names) for keys, names in zip(many, subjects, strict=True)}
+
+
+def _standing(rows: Iterator[Any], names: Sequence[str]) -> Standing:
+    seconds, micros = next(rows)
+    limits = {name: int(limit) for name, limit in next(rows).items()}
+    subjects = {name: money(next(rows)) for name in names}
+    return Standing(datetime.fromtimestamp(seconds + micros / 1e6, UTC), limits, subjects)

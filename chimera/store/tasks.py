@@ -360,6 +360,18 @@ class TaskStore:
                 _record(task_id, found.get(task_id, one)) for task_id, one in zip(task_ids, raw, strict=True)
             ]
 
+    async def status(self, task_id: str) -> str:
+        """How a task stands, also where the rest of its record cannot be read.
+
+        Raises:
+            NotFound: there is none of that id in Redis.
+        """
+        with translated():
+            status = await self._redis.hget(self.keys.of("task", task_id), "status")
+        if status is None:
+            raise NotFound(f"there is no task {task_id!r}")
+        return str(status)
+
     async def fetch(self, task_ids: Sequence[str]) -> list[Raw]:
         """Tasks as they are in Redis, in the order asked; empty ones where there is nothing."""
         reads: list[tuple[str | int | float, ...]] = []

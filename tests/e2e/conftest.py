@@ -169,8 +169,8 @@ def opened(browser: Browser, complaints: list[str]) -> Open:
 
 
 @pytest.fixture
-async def page(opened: Open) -> AsyncIterator[Page]:
-    """A page of a usual screen."""
+async def page(opened: Open, site: Site) -> AsyncIterator[Page]:
+    """A page of a usual screen. It goes before the site does, which it asks every second."""
     async with opened() as found:
         yield found
 

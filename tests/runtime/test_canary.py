@@ -15,8 +15,8 @@ from chimera.core.event import Event
 from chimera.errors import BudgetExceeded
 from chimera.runtime import canary as canaries
 from chimera.runtime.base import Base, open_base
+from chimera.runtime.brakeviews import canary_health
 from chimera.runtime.desk import Desk
-from chimera.serving.brakeviews import canary_health
 from chimera.settings import Settings
 from chimera.store import keys
 from chimera.store.brakes import BrakeStore, CanaryRecord, Look, Order

@@ -8,7 +8,7 @@ from chimera.core.brake import STATES, figures
 from chimera.core.views import Health
 from chimera.errors import ChimeraError
 from chimera.runtime.base import Base
-from chimera.serving.brakeviews import canary_health
+from chimera.runtime.brakeviews import canary_health
 from chimera.serving.gateway.hub import Probe
 from chimera.store.brakes import BrakeStore
 from chimera.telemetry.figures import Figure

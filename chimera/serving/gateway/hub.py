@@ -11,9 +11,11 @@ from typing import TypeAlias, TypeVar
 from prometheus_client import CollectorRegistry
 
 from chimera.core.views import Health
+from chimera.dashboard.throughput import Histories
 from chimera.errors import ChimeraError, StoreTimeout
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import Bulkhead
+from chimera.serving.gateway.breakdowns import Breakdowns
 from chimera.serving.gateway.foundgood import FoundGood
 from chimera.serving.gateway.reports import Reports
 from chimera.store.connection import remarks
@@ -46,6 +48,8 @@ class Hub:
         found_good: what missions asked for and was checked already.
         bulkhead: names what of a tenant is damaged, once a minute.
         reports: where reports of spend are made, few at once.
+        breakdowns: those that the dashboard shows, kept for a while.
+        histories: tenants' last hour, as far as the dashboard was asked for it.
         max_requests: requests under way at once in this process, streams among them.
         max_tenant_requests: of these, of one tenant.
         max_streams: event streams open at once in this process.
@@ -59,6 +63,8 @@ class Hub:
     found_good: FoundGood = field(default_factory=FoundGood)
     bulkhead: Bulkhead = field(default_factory=lambda: Bulkhead("gateway"))
     reports: Reports = field(default_factory=Reports)
+    breakdowns: Breakdowns = field(default_factory=Breakdowns)
+    histories: Histories = field(default_factory=Histories)
     max_requests: int = 2_000
     max_tenant_requests: int = 1_000
     max_streams: int = 512

@@ -13,7 +13,7 @@ from chimera.core.brake import Brake, BrakeCause, BrakeState, Decision
 from chimera.core.scope import FLEET
 from chimera.core.views import ReadyView
 from chimera.runtime.base import Base
-from chimera.serving.brakeviews import LATE, SLACK_S, canary_health
+from chimera.runtime.brakeviews import LATE, SLACK_S, canary_health
 from chimera.serving.gateway import Hub
 from chimera.serving.gateway.braked import CANARY, proven
 from chimera.serving.gateway.routes.probes import ready

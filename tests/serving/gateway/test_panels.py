@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from chimera.runtime.base import Base
 from chimera.serving.gateway import Hub
 from chimera.serving.gateway.dashboard.panels import Asked, Panel, Panels, Sight
 from tests.keys import key_of
+from tests.serving.gateway.conftest import Fleet, submitted
 from tests.serving.gateway.test_sessions import browser, log_in
 
 __all__ = ["browser"]
@@ -87,19 +89,25 @@ async def test_a_part_that_has_not_changed_is_not_sent_again(browser: httpx.Asyn
 
 
 async def test_every_panel_has_the_same_json_for_sessions_and_for_keys_and_links_to_it(
-    app: FastAPI, browser: httpx.AsyncClient, http: httpx.AsyncClient, base: Base, key: str, tenant: str
+    app: FastAPI, browser: httpx.AsyncClient, http: httpx.AsyncClient, key: str, tenant: str, fleet: Fleet
 ) -> None:
     await log_in(browser, key)
-    paths = [path for path in app.openapi()["paths"] if path.startswith("/v1/panels/")]
+    mission_id = await submitted(http, inputs=["a"])
+    await fleet.plan(mission_id)
+    ids = {"task": f"{mission_id}.0", "mission": mission_id}
+    paths = {path: said for path, said in app.openapi()["paths"].items() if path.startswith("/v1/panels/")}
     assert paths
-    for path in paths:
+    for path, said in paths.items():
         name = path.rpartition("/")[2]
-        data = await browser.get(f"/dashboard/panels/{name}.json")
+        wanted = [one["name"] for one in said["get"]["parameters"] if one["required"]]
+        asked = {one: ids[one] for one in wanted}
+        data = await browser.get(f"/dashboard/panels/{name}.json", params=asked)
         assert data.status_code == 200, data.text
-        by_key = await http.get(path)
+        by_key = await http.get(path, params=asked)
         assert data.json().keys() == by_key.json().keys()
-        part = (await browser.get(f"/dashboard/panels/{name}?tenant={tenant}")).text
-        assert f'href="/dashboard/panels/{name}.json?tenant={tenant}"' in part
+        part = await browser.get(f"/dashboard/panels/{name}", params={"tenant": tenant, **asked})
+        query = urlencode({"tenant": tenant, **asked}).replace("&", "&amp;")
+        assert f'href="/dashboard/panels/{name}.json?{query}"' in part.text
 
 
 async def test_a_key_of_the_fleet_may_ask_for_one_tenant(

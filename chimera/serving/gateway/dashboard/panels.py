@@ -124,6 +124,11 @@ class Panels:
             kept.shown[who] = _shown(panel, document, viewer, asked)
         return kept.shown[who]
 
+    def forget(self, owner: str) -> None:
+        """Something of a tenant was just changed here: what shows it is computed anew."""
+        for key in [key for key in self._kept if key[1] in {owner, FLEET}]:
+            del self._kept[key]
+
     def _of(self, panel: Panel, owner: str, asked: Asked) -> Kept:
         key = panel.name, owner, asked.model_dump_json(exclude={"tenant"})
         kept = self._kept.get(key)

@@ -12,7 +12,7 @@ from chimera.core.mistakes import Counted
 from chimera.core.scope import FLEET
 from chimera.core.views import GovernorView
 from chimera.errors import ChimeraError, InvalidRequest
-from chimera.serving.brakeviews import governor_view
+from chimera.runtime.brakeviews import governor_view
 from chimera.serving.gateway.answers import Operation, answer
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, needs
 from chimera.serving.gateway.hub import promptly
@@ -45,14 +45,14 @@ async def status(caller: ByCaller, tenant: Whose = "") -> Response:
 @router.post("/freeze", response_model=GovernorView, openapi_extra=needs("operate", of="both"))
 async def freeze(word: Word, caller: ByCaller, tenant: Whose = "", operation: Operation = None) -> Response:
     """No paid call of the tenant's starts any more, until it is thawed. Twice is fine."""
-    return await _order(caller, tenant, Order.FREEZE, word, operation)
+    return answer(await ordered(caller, tenant, Order.FREEZE, word, operation))
 
 
 @router.post("/thaw", response_model=GovernorView, openapi_extra=needs("operate", of="both"))
 async def thaw(word: Word, caller: ByCaller, tenant: Whose = "", operation: Operation = None) -> Response:
     """Paid calls start again; what was spent before is not held against it. What the canary froze, only a key
     of the fleet thaws."""
-    return await _order(caller, tenant, Order.THAW, word, operation)
+    return answer(await ordered(caller, tenant, Order.THAW, word, operation))
 
 
 @router.post("/override", response_model=GovernorView, openapi_extra=needs("operate", of="both"))
@@ -60,7 +60,7 @@ async def override(
     word: Override, caller: ByCaller, tenant: Whose = "", operation: Operation = None
 ) -> Response:
     """The brake is open, and stays so for a while whatever is spent. The limits hold."""
-    return await _order(caller, tenant, Order.OVERRIDE, word, operation, word.minutes * 60)
+    return answer(await ordered(caller, tenant, Order.OVERRIDE, word, operation, word.minutes * 60))
 
 
 async def _owner(caller: Caller, tenant: str) -> str:
@@ -70,9 +70,16 @@ async def _owner(caller: Caller, tenant: str) -> str:
     return owner
 
 
-async def _order(
+async def ordered(
     caller: Caller, tenant: str, order: Order, word: Word, operation: str | None, seconds: float = 0
-) -> Response:
+) -> GovernorView:
+    """Move a tenant's brake by a caller's word, and say where it stands then.
+
+    Raises:
+        InvalidRequest: a key of the fleet named no tenant.
+        NotFound: there is none of that name, or the caller may not know.
+        Conflict: the canary froze it.
+    """
     owner = await _owner(caller, tenant)
     async with promptly():
         await BrakeStore(caller.hub.base.redis).order(
@@ -84,7 +91,7 @@ async def _order(
             seconds=seconds,
             of_fleet=caller.principal.of_fleet,
         )
-    return answer(await _view(caller, owner))
+    return await _view(caller, owner)
 
 
 async def _view(caller: Caller, tenant: str) -> GovernorView:

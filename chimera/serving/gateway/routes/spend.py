@@ -15,9 +15,10 @@ from chimera.core.report import Acknowledged, FlagView, ReportView, as_csv
 from chimera.core.usage import By
 from chimera.core.views import Page, SpendView
 from chimera.errors import InvalidRequest
+from chimera.runtime.base import TenantStores
 from chimera.runtime.spending import Question, flag_view, report
 from chimera.serving.gateway.answers import Operation, answer
-from chimera.serving.gateway.auth import KEY, ByCaller, Guarded, needs
+from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, needs
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.render import spend_view
 from chimera.store.flags import ALL
@@ -100,16 +101,27 @@ async def flags(caller: ByCaller) -> Response:
 @router.post("/flags/ack", response_model=Acknowledged, openapi_extra=needs("operate"))
 async def acknowledge(said: Acknowledgement, caller: ByCaller, operation: Operation = None) -> Response:
     """Say that flags are seen: they are shown no more, until the same is refused again."""
+    return answer(await acknowledged(caller, caller.stores, said, operation))
+
+
+async def acknowledged(
+    caller: Caller, stores: TenantStores, said: Acknowledgement, operation: str | None
+) -> Acknowledged:
+    """Take flags of a tenant down by a caller's word.
+
+    Raises:
+        InvalidRequest: it names none.
+    """
     if not said.levels and not said.all:
         raise InvalidRequest("nothing to acknowledge: name levels, or say all")
     async with promptly():
-        count = await caller.stores.flags.acknowledge(
+        count = await stores.flags.acknowledge(
             [ALL] if said.all else said.levels,
             operation or uuid.uuid4().hex,
             by=str(caller.principal),
             comment=said.comment,
         )
-    return answer(Acknowledged(acknowledged=count))
+    return Acknowledged(acknowledged=count)
 
 
 def cuts(names: Sequence[str]) -> tuple[By, ...]:

@@ -12,10 +12,11 @@ from pydantic import ConfigDict, Field
 from chimera.core.mistakes import Counted
 from chimera.core.report import ReviewPage
 from chimera.core.task import TaskStatus
-from chimera.core.verdict import Decision, Verdict
+from chimera.core.verdict import HUMAN, Decision, Verdict
 from chimera.core.views import ReviewView, TaskView, WhyView
 from chimera.core.waiting import why
 from chimera.errors import Conflict, NotFound
+from chimera.runtime.base import TenantStores
 from chimera.runtime.spending import flag_view
 from chimera.serving.gateway.answers import Limit, Operation, answer
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, needs
@@ -29,6 +30,9 @@ tasks = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=Guarded, depen
 reviews = APIRouter(prefix="/v1/reviews", tags=["reviews"], route_class=Guarded, dependencies=[KEY])
 
 
+MOST_COMMENT = 20_000
+
+
 class Answer(Counted):
     """A human's answer."""
 
@@ -36,7 +40,7 @@ class Answer(Counted):
 
     comment: str = Field(
         "",
-        max_length=20_000,
+        max_length=MOST_COMMENT,
         description="Kept with the verdict; of a rejection, feedback to the next attempt.",
     )
 
@@ -142,21 +146,38 @@ async def _answer(
     said: Answer | None,
     operation: str | None,
 ) -> Response:
-    base = caller.hub.base
-    async with caller.stores.readings.changing(mission_of(task_id)), promptly():
-        now_us = await caller.stores.missions.now_us()
+    await answered(caller, caller.stores, task_id, decision, said, operation)
+    return answer(await _task(caller, task_id))
+
+
+async def answered(
+    caller: Caller,
+    stores: TenantStores,
+    task_id: str,
+    decision: Literal[Decision.ACCEPT, Decision.REJECT],
+    said: Answer | None,
+    operation: str | None,
+) -> None:
+    """Give a caller's answer to a review of a tenant.
+
+    Raises:
+        NotFound: there is no such task.
+        Conflict: it waits no more, and who answered it; or it has no result to approve.
+        StaleVerdict, InvalidTransition: its mission moved on, or is archived.
+    """
+    async with stores.readings.changing(mission_of(task_id)), promptly():
+        now_us = await stores.missions.now_us()
         verdict = Verdict(
             decision=decision,
             confidence=1.0 if decision is Decision.ACCEPT else 0.0,
             feedback=said.comment if said else "",
-            judge=f"human:{caller.principal}",
+            judge=f"{HUMAN}{caller.principal}",
             at_ms=now_us // 1000,
         )
-        await caller.stores.reviews.answer(
+        await stores.reviews.answer(
             task_id,
             operation or uuid.uuid4().hex,
             verdict=verdict,
             by=str(caller.principal),
-            max_stale=base.settings.max_stale,
+            max_stale=caller.hub.base.settings.max_stale,
         )
-    return answer(await _task(caller, task_id))

@@ -9,7 +9,7 @@ local PLAIN_KEYS = {
   inbox = "q:inbox", outbox = "j:outbox", slo = "j:slo", progress = "j:progress",
   limits = "g:limits", stated = "g:stated", ledger = "g:ledger",
   holds = "g:holds", subjects = "g:subjects", purse = "g:purse", draws = "g:draws",
-  brake = "g:brake", burn = "g:burn", notices = "g:notices", flags = "g:flags",
+  brake = "g:brake", burn = "g:burn", notices = "g:notices", moves = "g:moves", flags = "g:flags",
   wanted = "h:wanted", scaled = "h:scaled", series = "h:series",
   sequence = "r:seq", tally = "r:tally", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
 }

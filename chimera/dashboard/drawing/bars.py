@@ -1,0 +1,50 @@
+"""Bars: how much of a limit is used, and how parts of a sum compare. Pure SVG, no style of its own.
+
+Every bar stands beside its figures, which say the same in words: so it is hidden from readers of the page.
+Widths are attributes, for the page's policy allows no inline style.
+"""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 200, 10
+
+
+def limit_bar(limit: int, settled: int, held: int) -> Markup:
+    """A limit as a bar: settled, then held, and what is left of it.
+
+    Settled money alone can go beyond a limit (a limit was lowered, or a call cost more than was held): the
+    bar is then full, and marked ``over``.
+    """
+    whole = max(limit, settled + held, 1)
+    spent, reserved = _share(settled, whole), _share(settled + held, whole)
+    over = " over" if settled + held > limit else ""
+    return _svg(
+        f"bar limit{over}",
+        f'<rect class="rest" width="{WIDTH}" height="{HEIGHT}" rx="2"/>'
+        f'<rect class="held" width="{reserved}" height="{HEIGHT}" rx="2"/>'
+        f'<rect class="settled" width="{spent}" height="{HEIGHT}" rx="2"/>',
+    )
+
+
+def share_bar(part: int, most: int) -> Markup:
+    """One part beside the largest."""
+    return _svg(
+        "bar share",
+        f'<rect class="settled" width="{_share(part, max(most, 1))}" height="{HEIGHT}" rx="2"/>',
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    """In units of the drawing. What is not nothing is seen."""
+    width = round(WIDTH * max(0, part) / whole, 1)
+    return min(float(WIDTH), max(width, 1.0 if part > 0 else 0.0))
+
+
+def _svg(name: str, inner: str) -> Markup:
+    # Of numbers and constants alone: there is nothing to escape.
+    return Markup(  # nosec B704 - see above
+        f'<svg class="{name}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true" '
+        f'focusable="false">{inner}</svg>'
+    )
