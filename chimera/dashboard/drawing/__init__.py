@@ -1,0 +1,1 @@
+"""Pictures: pure makers of SVG."""
