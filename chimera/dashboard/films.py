@@ -96,9 +96,7 @@ class Films:
     def _reel(self, base: Base, tenant: str, mission: MissionRecord) -> Reel:
         key = tenant, mission.mission_id
         if key not in self._reels:
-            roster = roster_of(
-                mission.spec, mission.inputs, mission.total_tasks, base.settings.reduce_width
-            )
+            roster = roster_of(mission.spec, mission.inputs, mission.total_tasks, base.settings.reduce_width)
             film = Film(roster, mission.mission_id)
             self._reels[key] = Reel(film, Position.before(mission.submitted_at_us // 1000))
         self._reels.move_to_end(key)

@@ -147,9 +147,7 @@ def _dag(spec: MissionBase, plan: DagPlan) -> Roster:
         else:
             layers.append(Layer(f"layer {deep + 1} · {agent}", agent, deep, number, 1))
     needs = tuple(tuple(numbers[one] for one in node.depends_on) for node in nodes)
-    roster = Roster(
-        tuple(layers), len(nodes), _names=tuple(numbers), _numbers=numbers, _needs=needs
-    )
+    roster = Roster(tuple(layers), len(nodes), _names=tuple(numbers), _numbers=numbers, _needs=needs)
     pairs = Counter(
         (roster.layer_of(one), roster.layer_of(number)) for number, some in enumerate(needs) for one in some
     )

@@ -47,7 +47,17 @@ def by_layer(film: Film, index: int) -> list[dict[str, int]]:
     ]
 
 
-KINDS = ("claimed", "submitted", "accepted", "erred", "rejected", "escalated", "failed", "redriven", "cancelled")
+KINDS = (
+    "claimed",
+    "submitted",
+    "accepted",
+    "erred",
+    "rejected",
+    "escalated",
+    "failed",
+    "redriven",
+    "cancelled",
+)
 
 
 @given(
@@ -161,7 +171,9 @@ def test_what_a_store_lost_counts_until_its_next_epoch_and_no_longer() -> None:
     lost = told.events[-1].seq
     told.tell("task.submitted", "0", attempt=1)
     told.epoch = 2
-    again = Event(epoch=2, seq=lost + 1, at=told.at, kind="task.rescued", by="t", mission_id="m1", task_id="m1.3")
+    again = Event(
+        epoch=2, seq=lost + 1, at=told.at, kind="task.rescued", by="t", mission_id="m1", task_id="m1.3"
+    )
     film = film_of([*told.events])
     assert by_layer(film, len(film))[0] == {S.READY: 3, S.REVIEW: 1}
     film.begin_epoch({2: lost - 1})

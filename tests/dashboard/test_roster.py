@@ -29,9 +29,7 @@ def agrees(mission: MissionSpec, inputs: int, width: int, cuts: list[int]) -> No
     roster = of(mission, inputs, width)
     seen: set[int] = set()
     for before, cursor in pairwise([0, *cuts]):
-        window = next_window(
-            mission, tuple(range(before, cursor)), cursor=before, inputs=inputs, width=width
-        )
+        window = next_window(mission, tuple(range(before, cursor)), cursor=before, inputs=inputs, width=width)
         made = {number for some in roster.made(before, window.cursor) for number in some}
         assert {roster.name(number) for number in made} == {task.name for task in window.tasks}
         assert not made & seen

@@ -70,9 +70,7 @@ def draw(nodes: Sequence[Node], *, label: str) -> Markup:
     """The picture of a graph."""
     size = GROUP if any(node.counts for node in nodes) else CARD if len(nodes) <= CARDS else CELL
     places, width, height = lay_out(nodes, size)
-    edges = [
-        _edge(places[need], places[at], size) for at, node in enumerate(nodes) for need in node.needs
-    ]
+    edges = [_edge(places[need], places[at], size) for at, node in enumerate(nodes) for need in node.needs]
     drawn = [_node(node, place, size) for node, place in zip(nodes, places, strict=True)]
     return element(
         "svg",
