@@ -254,7 +254,7 @@ class Timeline:
         return len(self._places)
 
     def take(self, event: Event) -> Sequence[Change]:
-        """The next event; what it made of tasks. Those of other missions are passed over; those of the recorder's
+        """The next event; what it made of tasks. Other missions' are passed over; those of the recorder's
         epochs are heard."""
         if event.kind == "recorder.epoch":
             self._starts[event.epoch] = int(event.details.get("after", 0))

@@ -1,4 +1,4 @@
-"""The course of a mission: when each task was ready, at work, in review and done; of many, how many stood where."""
+"""The course of a mission: when each task was ready, at work, in review; of many, how many stood where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mission's film: all of its events, kept so that any moment, lane or density of it is a few small steps. Pure.
+"""A mission's film: all of its events, so that any moment, lane or density of it is a few small steps. Pure.
 
 `chimera.core.timeline` says what each event changes; a film adds it up by layer of the mission's roster. Ten
 thousand tasks are some seventy thousand changes, each of nine bytes; every `RUNG` of them the counts are put
@@ -49,8 +49,8 @@ class Step:
         calls, settled: paid calls that ended, and what they cost, µ$.
         judging: of `settled`, what its judges cost.
         refused: reservations that were refused.
-        stood_us, stays: how long its tasks stood in each status in all, and how often; by code. Those that still
-            stand there are left out.
+        stood_us, stays: how long its tasks stood in each status in all, and how often; by code. Those that
+            still stand there are left out.
     """
 
     claims: int = 0
@@ -215,7 +215,7 @@ class Film:
         if number is None or code == (before := self.now[number]):
             return
         at, layer = self.end_us, self.roster.layer_of(number)
-        if before != UNPLANNED and code != UNPLANNED:
+        if UNPLANNED not in {before, code}:
             step = self.steps[layer]
             step.stood_us[before] += at - self._since[number]
             step.stays[before] += 1

@@ -1,8 +1,8 @@
 """The films of one process: read from the flight recorder once, then only what is new of them.
 
-A film is read a page of the recorder at a time. Who asks for one waits `PATIENCE_S` at most and is given it as
-far as it is read: a large mission's first sight comes at once, and fills up. They are bounded by weight: the one
-that was looked at longest ago goes first, and a mission too large for `MOST_BYTES` has none.
+A film is read a page of the recorder at a time. Who asks for one waits `PATIENCE_S` at most and is given it
+as far as it is read: a large mission's first sight comes at once, and fills up. They are bounded by weight:
+the one that was looked at longest ago goes first, and a mission too large for `MOST_BYTES` has none.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Films:
         return self._reels[key]
 
     async def _read(self, stores: TenantStores, reel: Reel) -> None:
-        """What follows in the recorder. What was taken stays, however this ends: it is gone on with from there."""
+        """What follows in the recorder. What was taken stays, however this ends, and is gone on from."""
         pages = stores.recorder.pages(after=reel.position, mission_id=reel.film.mission_id)
         async for reached, lines in pages:
             for count, (at, event) in enumerate(lines, 1):

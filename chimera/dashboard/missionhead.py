@@ -1,4 +1,4 @@
-"""What a mission says of itself: goal, status, what to do, money, counts, times; and what may be done to it."""
+"""What a mission says of itself: goal, status, what to do, money, counts, times; and what may be done."""
 
 from __future__ import annotations
 

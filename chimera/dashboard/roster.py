@@ -156,7 +156,7 @@ def _dag(spec: MissionBase, plan: DagPlan) -> Roster:
 
 
 def _depths(needs: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """How deep each node stands: behind the deepest that it takes from. The plan is known to have no cycle."""
+    """How deep each node stands: behind the deepest that it takes from. The plan has no cycle."""
     depth: dict[str, int] = {}
     for start in needs:
         stack = [start]

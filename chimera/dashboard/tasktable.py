@@ -1,4 +1,4 @@
-"""A mission's tasks, a page at a time: those of a status or a layer, each with what became of it and why it waits."""
+"""A mission's tasks, a page at a time, of a status or a layer: what became of each, and why it waits."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def areas(samples: Sequence[Mapping[str, int]], size: int, *, playhead: float | 
 
 
 def busy(counts: Sequence[int], *, playhead: float | None, label: str) -> Markup:
-    """How many were at work, against the most that ever were: few of many thousand would not be seen above."""
+    """How many were at work, against the most that ever were: above, few of thousands would not be seen."""
     most = max(counts, default=0) or 1
     return _picture(
         [_area([0] * len(counts), counts, most, BUSY_HEIGHT, "PENDING")], BUSY_HEIGHT, playhead, label

@@ -11,8 +11,8 @@ def element(name: str, *inside: str, **attributes: str | float | None) -> Markup
     """An element. What stands inside is escaped, unless it is an element itself.
 
     Args:
-        attributes: ``stroke_width=2`` is ``stroke-width="2"``, ``class_`` is ``class``; those that are None are
-            left out.
+        attributes: ``stroke_width=2`` is ``stroke-width="2"``, ``class_`` is ``class``; those that are
+            None are left out.
     """
     told = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{_value(value)}"'
