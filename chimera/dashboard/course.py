@@ -14,6 +14,7 @@ from chimera.core.views import View
 from chimera.dashboard.drawing import density, lanes
 from chimera.dashboard.film import Film, instant
 from chimera.dashboard.scene import MOST_NODES, NAMES, bands_of
+from chimera.store.missionrecord import MissionRecord
 
 LANES = 40
 """Lanes on one page."""
@@ -108,6 +109,8 @@ class CoursePanel(View):
     page: int
     pages: int
     of: int = Field(description="How many tasks have a lane, over all pages.")
+    layers: str = Field("", description="Of these layers; empty for all.")
+    too_long: bool = Field(False, description="Its history is too long to be shown over time.")
 
     @property
     def axis(self) -> Markup:
@@ -116,7 +119,15 @@ class CoursePanel(View):
 
 
 def course(
-    film: Film, *, tenant: str, whole: bool, over: bool, numbers: Sequence[int], page: int, of: int
+    film: Film,
+    *,
+    tenant: str,
+    whole: bool,
+    over: bool,
+    numbers: Sequence[int],
+    page: int,
+    of: int,
+    layers: str = "",
 ) -> CoursePanel:
     """A mission's course.
 
@@ -139,6 +150,27 @@ def course(
         page=page,
         pages=max(1, -(-of // LANES)),
         of=of,
+        layers=layers,
+    )
+
+
+def plain_course(mission: MissionRecord, *, tenant: str) -> CoursePanel:
+    """The same of a mission that has no film: nothing of it."""
+    return CoursePanel(
+        tenant=tenant,
+        mission_id=mission.mission_id,
+        still=True,
+        reading=False,
+        begin=None,
+        end=None,
+        seconds=0.0,
+        events=0,
+        bands=(),
+        lanes=(),
+        page=0,
+        pages=1,
+        of=0,
+        too_long=True,
     )
 
 

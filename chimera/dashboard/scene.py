@@ -15,6 +15,7 @@ from chimera.dashboard.drawing.graph import Node, draw
 from chimera.dashboard.drawing.marks import UNPLANNED, WORDS
 from chimera.dashboard.film import CODES, Film, instant
 from chimera.dashboard.roster import Layer, Roster
+from chimera.store.missionrecord import MissionRecord
 
 MOST_NODES = 200
 """A mission of more tasks is drawn by its layers."""
@@ -74,6 +75,9 @@ class ScenePanel(View):
     counts: dict[str, int] = Field(description="Its tasks by status; UNPLANNED: not made yet.")
     bands: tuple[BandAt, ...]
     tasks: tuple[TaskAt, ...] = Field(description="Each task, where there are not more than 200.")
+    too_long: bool = Field(
+        False, description="Its history is too long to be shown at any moment: it is shown as it is now."
+    )
 
     @property
     def picture(self) -> Markup:
@@ -157,6 +161,47 @@ def scene(
         counts=named(counts),
         bands=bands,
         tasks=_tasks(film, index) if film.roster.size <= MOST_NODES else (),
+    )
+
+
+def plain_scene(mission: MissionRecord, *, tenant: str, over: bool) -> ScenePanel:
+    """The same of a mission that has no film: as it stands now, its layers together."""
+    counts = {**mission.counts, UNPLANNED: max(0, mission.total_tasks - sum(mission.counts.values()))}
+    band = BandAt(
+        title="all tasks",
+        agent=mission.spec.agent,
+        depth=0,
+        layers=(0, 1),
+        tasks=mission.total_tasks,
+        counts=counts,
+        needs=(),
+    )
+    return ScenePanel(
+        tenant=tenant,
+        mission_id=mission.mission_id,
+        still=over,
+        live=True,
+        reading=False,
+        index=0,
+        events=0,
+        epoch=0,
+        seq=0,
+        at=None,
+        kind="",
+        task_id="",
+        elapsed_s=0.0,
+        share=1.0,
+        status=mission.status,
+        reason=mission.reason,
+        budget_microusd=mission.budget_microusd,
+        held_microusd=mission.held_microusd,
+        settled_microusd=mission.settled_microusd,
+        attempts=0,
+        total_tasks=mission.total_tasks,
+        counts=counts,
+        bands=(band,),
+        tasks=(),
+        too_long=True,
     )
 
 

@@ -10,6 +10,7 @@ from chimera.core.views import View
 from chimera.dashboard.film import CODES, Film
 from chimera.dashboard.film import Step as Taken
 from chimera.dashboard.scene import bands_of
+from chimera.store.missionrecord import MissionRecord
 
 _LOST = tuple(ENDS)
 
@@ -47,6 +48,7 @@ class StepsPanel(View):
     reading: bool
     steps: tuple[Step, ...]
     settled_microusd: int = Field(description="Of all of them; calls of no task are not in it.")
+    too_long: bool = Field(False, description="Its history is too long to be added up here.")
 
 
 def steps(film: Film, *, tenant: str, whole: bool, over: bool) -> StepsPanel:
@@ -86,6 +88,19 @@ def steps(film: Film, *, tenant: str, whole: bool, over: bool) -> StepsPanel:
         reading=not whole,
         steps=tuple(found),
         settled_microusd=total,
+    )
+
+
+def plain_steps(mission: MissionRecord, *, tenant: str) -> StepsPanel:
+    """The same of a mission that has no film: nothing but what it spent."""
+    return StepsPanel(
+        tenant=tenant,
+        mission_id=mission.mission_id,
+        still=True,
+        reading=False,
+        steps=(),
+        settled_microusd=mission.settled_microusd,
+        too_long=True,
     )
 
 

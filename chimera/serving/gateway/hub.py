@@ -11,6 +11,7 @@ from typing import TypeAlias, TypeVar
 from prometheus_client import CollectorRegistry
 
 from chimera.core.views import Health
+from chimera.dashboard.films import Films
 from chimera.errors import ChimeraError, StoreTimeout
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import Bulkhead
@@ -47,6 +48,7 @@ class Hub:
         found_good: what missions asked for and was checked already.
         bulkhead: names what of a tenant is damaged, once a minute.
         reports: where reports of spend are made, few at once.
+        films: missions as they can be looked at at any moment.
         max_requests: requests under way at once in this process, streams among them.
         max_tenant_requests: of these, of one tenant.
         max_streams: event streams open at once in this process.
@@ -60,6 +62,7 @@ class Hub:
     found_good: FoundGood = field(default_factory=FoundGood)
     bulkhead: Bulkhead = field(default_factory=lambda: Bulkhead("gateway"))
     reports: Reports = field(default_factory=Reports)
+    films: Films = field(default_factory=Films)
     max_requests: int = 2_000
     max_tenant_requests: int = 1_000
     max_streams: int = 512
