@@ -1,1 +1,1 @@
-"""The dashboard's pages: what stands on them, read through the stores. No Ray, no HTTP."""
+"""What the dashboard shows: models of its panels, what they read, and how they look. It knows no HTTP."""

@@ -148,6 +148,16 @@ def keys_of(tenant: str) -> str:
     return f"{{chimera:keys}}:of:{tenant}"
 
 
+def session(digest: str) -> str:
+    """String: a person's session with the dashboard, by its id's SHA-256; JSON. It expires."""
+    return f"chimera:session:{digest}"
+
+
+def login_root(address: str) -> str:
+    """Root of the rate at which an address may log in: a bucket, as a tenant's is; no tenant's."""
+    return f"{{chimera:login:{address}}}:"
+
+
 def key_root(tenant: str, key_id: str) -> str:
     """Root of one key's own rate of requests: a bucket, as a tenant's is. It can be no tenant's root."""
     return f"{{chimera:key:{tenant}:{key_id}}}:"

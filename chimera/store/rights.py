@@ -33,7 +33,7 @@ COMMANDS = _named(
     "BLMPOP BLPOP DEL EVAL EVALSHA EXEC EXISTS EXPIRE GET HDEL HEXISTS HGET HGETALL HINCRBY HKEYS HLEN",
     "HMGET HSCAN HSET HSETNX HVALS INCR INCRBY INFO LLEN LMOVE LPOP LPOS LPUSH LRANGE LREM LTRIM MULTI",
     "PEXPIRE PING PSUBSCRIBE PUBLISH PUNSUBSCRIBE RPUSH SADD SCARD SELECT SET SISMEMBER SMEMBERS SPOP SREM",
-    "TIME UNLINK XADD XLEN XRANGE XREAD XREVRANGE XTRIM ZADD ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREM",
+    "TIME TTL UNLINK XADD XLEN XRANGE XREAD XREVRANGE XTRIM ZADD ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREM",
     "ZREVRANGE ZSCORE",
 )
 """All that any role may be given: a script with another command runs for nobody."""
@@ -188,7 +188,7 @@ RIGHTS: dict[Role, Rights] = {
             "retry_actions revoke_keys set_key set_limits set_quota submit_mission suspend_tenant",
             "send_holds send_requests take_requests use_key weigh_burn",
         ),
-        direct=LOGIN | READING | {"HDEL", "HSCAN", "PUBLISH"},
+        direct=LOGIN | READING | {"EXPIRE", "HDEL", "HSCAN", "PUBLISH", "SET", "TTL"},
         reads=("h:*", "g:*", "r:*"),
         writes=(
             *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
@@ -200,8 +200,8 @@ RIGHTS: dict[Role, Rights] = {
             *(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.SPARES, keys.CANARY),
             keys.leader("*"),
         ),
-        shared_writes=(keys.TENANTS, keys.API_KEYS, keys.KEYS_USED, keys.keys_of("*")),
-        shared_also=(("XTRIM", (keys.TenantKeys(keys.FLEET).log,)),),
+        shared_writes=(keys.TENANTS, keys.API_KEYS, keys.KEYS_USED, keys.keys_of("*"), keys.session("*")),
+        shared_also=(("XTRIM", (keys.TenantKeys(keys.FLEET).log,)), ("DEL", (keys.session("*"),))),
         wakes=(keys.MISSIONS, keys.REVIEWS, keys.ERRANDS, keys.LOAD, keys.MONEY, keys.USERS),
         brings=True,
     ),

@@ -8,8 +8,9 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from chimera.runtime.chats import Chats
-from chimera.serving.gateway import problems
+from chimera.serving.gateway import dashboard, problems
 from chimera.serving.gateway.crowd import Crowd, Entrance
+from chimera.serving.gateway.dashboard.headers import Sealed
 from chimera.serving.gateway.envelope import Envelope
 from chimera.serving.gateway.hub import Hub
 from chimera.serving.gateway.routes import (
@@ -55,6 +56,7 @@ def create_app(hub: Hub) -> FastAPI:
     # The last one added is the outermost: what the entrance turns away has an id and is counted too.
     app.add_middleware(Entrance, crowd=Crowd(hub.max_requests, hub.max_tenant_requests), aside=PROBES)
     app.add_middleware(Envelope, metrics=hub.metrics)
+    app.add_middleware(Sealed)
     for router in (
         probes.router,
         submissions.router,
@@ -75,4 +77,5 @@ def create_app(hub: Hub) -> FastAPI:
         chat.completions,
     ):
         app.include_router(router)
+    dashboard.install(app, hub)
     return app
