@@ -10,6 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from chimera.dashboard.assets import assets
+from chimera.dashboard.drawing.marks import WORDS, picture
+from chimera.dashboard.payload import seen
 
 NARROW_SPACE = "\u202f"
 
@@ -30,8 +32,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    found.globals["asset"] = assets().address
+    found.globals.update(asset=assets().address, mark_picture=picture, status_words=WORDS)
     found.filters.update(count=count, usd=usd, span=span, instant=instant, percent=percent, plural=plural)
+    found.filters["seen"] = seen
     return found
 
 
