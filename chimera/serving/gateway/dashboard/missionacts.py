@@ -85,7 +85,9 @@ def _resumption(text: str) -> Resumption:
     try:
         return Resumption(budget_usd=Decimal(text))
     except (InvalidOperation, ValueError) as exc:
-        raise InvalidRequest(f"the budget {text[:40]!r} is no amount of USD: write 12.50, for example") from exc
+        raise InvalidRequest(
+            f"the budget {text[:40]!r} is no amount of USD: write 12.50, for example"
+        ) from exc
 
 
 def _reason(request: Request) -> str:

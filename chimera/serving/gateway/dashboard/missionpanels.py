@@ -148,7 +148,9 @@ async def _course(sight: Sight, asked: AskedTasks) -> View:
     of = sum(film.roster.layers[layer].size for layer in range(*layers))
     page = min(asked.page, max(0, -(-of // LANES) - 1))
     numbers = select(film, "", layers, page * LANES, LANES)
-    return course(film, tenant=tenant, whole=whole, over=over, numbers=numbers, page=page, of=of, layers=asked.layers)
+    return course(
+        film, tenant=tenant, whole=whole, over=over, numbers=numbers, page=page, of=of, layers=asked.layers
+    )
 
 
 async def _steps(sight: Sight, asked: AskedMission) -> View:
