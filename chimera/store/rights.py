@@ -82,8 +82,8 @@ class Rights:
     brings: bool = False
 
 
-RECORDS = (("XADD", ("log",)), ("INCRBY", ("sequence",)))
-"""Appends to the recorder, and nothing else there."""
+RECORDS = (("XADD", ("log",)), ("INCRBY", ("sequence",)), ("HINCRBY", ("tally",)))
+"""Appends to the recorder and adds to its tally, and nothing else there."""
 ASKS = (("BLMPOP", ("answers",)),)
 """Takes the governor's answers, and can write none."""
 QUEUE = ("q:*",)
@@ -154,8 +154,8 @@ RIGHTS: dict[Role, Rights] = {
     ),
     "orchestrator": Rights(
         scripts=_named(
-            "advance_sink bind_spare check_block claim_actions drain_worker elect_leader mark_mission",
-            "open_epoch pass_failures plan_tasks prune_mission publish_agents release_worker",
+            "add_sample advance_sink bind_spare check_block claim_actions drain_worker elect_leader",
+            "mark_mission open_epoch pass_failures plan_tasks prune_mission publish_agents release_worker",
             "report_actions report_archive rescue_leases revive_tasks scale_fleet settle_mission",
             "shelve_tasks sweep_mission trim_log",
         ),
@@ -164,6 +164,7 @@ RIGHTS: dict[Role, Rights] = {
         writes=(*PLANS, *QUEUE, "action", "outcomes", "outbox", "sinks", "epochs"),
         also=(
             *RECORDS,
+            ("XADD", ("series",)),
             ("XTRIM", ("log",)),
             ("UNLINK", ("mission", "ids", "spec", "shelf", *QUEUE, "j:*", "spend", "kept")),
         ),

@@ -1,4 +1,4 @@
-"""The orchestrator, with controller, rescuer, courier, archivist, retention, shelver, as a deployment."""
+"""The orchestrator, with controller, rescuer, courier, archivist, retention, shelver, sampler, deployed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from chimera.runtime.elector import Elector
 from chimera.runtime.orchestrator import Orchestrator as OrchestratorService
 from chimera.runtime.orchestrator import Rescuer
 from chimera.runtime.retention import Retention
+from chimera.runtime.sampler import Sampler
 from chimera.runtime.service import Service
 from chimera.runtime.shelver import Shelver
 from chimera.runtime.users import UserKeeper, reconcile
@@ -46,6 +47,7 @@ class Orchestrator(Replica):
             Archivist(self.base, elector),
             Retention(self.base, elector),
             Shelver(self.base, elector),
+            Sampler(self.base, elector),
         )
         await catalogue
 

@@ -32,6 +32,7 @@ for i = 2, #ARGV, 6 do
     local kind = KINDS[ARGV[i + 2]]
     note_tools(mission_of(id), id, told(ARGV[i + 5]))
     redis.call("ZREM", k.leases, id)
+    took_since("attempt", ARGV[i + 1], now)
     if t[6] and kind[4] then clear(k, ARGV[1], id) elseif t[6] then part(k, ARGV[1], id) end
     redis.call("HSET", k.of_task(id), "ended_token", ARGV[i + 1], "last_error", ARGV[i + 4])
     local status = end_attempt(k, id, "PENDING", kind[1], kind[2], kind[3], kind[4], tonumber(ARGV[i + 3]),

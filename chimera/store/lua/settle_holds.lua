@@ -42,7 +42,22 @@ local function cost_of(text)
   local cost = #text <= 16 and string.match(text, "^%d+$") and tonumber(text)
   return cost and cost <= tonumber(ARGV[5]) and cost or nil
 end
+<<<<<<< HEAD
 for i = 6, #ARGV, 7 do
+=======
+-- Tokens and time of a call, as who made it tells them: a figure that can be none is not counted.
+local TOKENS = { "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens" }
+local function count_call(text)
+  local read, charge = pcall(cjson.decode, text)
+  if not read or type(charge) ~= "table" then return end
+  for _, name in ipairs(TOKENS) do
+    local n = charge[name]
+    if type(n) == "number" and n >= 1 and n <= 1e12 then add_up(name, math.floor(n)) end
+  end
+  took("model", type(charge.latency_ms) == "number" and charge.latency_ms)
+end
+for i = 6, #ARGV, 6 do
+>>>>>>> i6-tally
   local hold = ARGV[i]
   local key = k.of_hold(hold)
   local h = redis.call("HMGET", key, "task", "amount", "state", "cost", "expired_at", "agent", "model",
@@ -85,6 +100,7 @@ for i = 6, #ARGV, 7 do
     if released then
       note("spend.released", mid, task_named(id), { hold = hold })
     else
+      count_call(ARGV[i + 2])
       note("spend.settled", mid, task_named(id), { hold = hold, cost = cost, charge = ARGV[i + 2], kept = kept,
         asked = not real and string.sub(ARGV[i + 1], 1, 40) or nil, over = cost > amount and cost - amount or nil })
     end

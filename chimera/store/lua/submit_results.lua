@@ -32,6 +32,7 @@ for i = 3, #ARGV, 7 do
     if t[5] then clear(k, ARGV[1], id) end
     local said = told(ARGV[i + 6])
     note_tools(mid, id, said)
+    took_since("attempt", ARGV[i + 1], now)
     local stale = mission(k, mid).version ~= ARGV[i + 2]
     if stale then
       redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1], "submitted_as", -4)
