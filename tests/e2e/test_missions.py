@@ -11,6 +11,7 @@ from playwright.async_api import Page, expect
 
 from chimera.dashboard.film import Film
 from chimera.dashboard.films import Films
+from chimera.dashboard.rendering import usd
 from chimera.dashboard.scene import named
 from tests.dashboard import crowd
 from tests.e2e.conftest import Open, Scheme, Site, fits, shot
@@ -93,10 +94,7 @@ async def test_scrubbing_back_shows_the_counts_and_the_money_of_that_moment(page
     await scrub.evaluate("(one, at) => { one.value = at; one.dispatchEvent(new Event('input')) }", middle)
     await expect(scene_at(page, middle)).to_be_visible()
     assert await shown_counts(page) == counts_at(film, middle)
-    settled = film.aside(middle).settled_microusd
-    await expect(page.locator("[data-figure=settled]")).to_have_text(
-        re.compile(rf"^\$0?\.?{settled / 1e6:.6f}".rstrip("0").replace("0.", r"0\."))
-    )
+    await expect(page.locator("[data-figure=settled]")).to_have_text(usd(film.aside(middle).settled_microusd))
     assert f"at={middle}" in page.url
     await expect(page.locator(".lanes .playhead:not(.unseen)").first).to_be_visible()
     await scrub.focus()
@@ -152,7 +150,7 @@ async def test_a_mission_is_paused_resumed_and_cancelled_with_a_reason(page: Pag
     await page.get_by_role("button", name="Leave it").click()
     assert (await stores.missions.get("m1")).status == "RUNNING"
     await page.get_by_role("button", name="Cancel…").click()
-    await page.get_by_label("Reason").fill("no more flour")
+    await page.get_by_role("textbox", name="Reason").fill("no more flour")
     await page.get_by_role("button", name="Cancel the mission").click()
     await expect(now).to_contain_text("cancelled")
     record = await stores.missions.get("m1")
@@ -210,7 +208,8 @@ async def test_keys_alone_reach_a_task_and_everything_of_it(page: Page, site: Si
     await shot(page, "task")
     await page.keyboard.press("g")
     await page.keyboard.press("m")
-    await expect(page.get_by_role("heading", name="Missions")).to_be_visible()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("Missions")
+    await page.wait_for_url("**/dashboard/missions")
 
 
 async def test_an_open_task_says_why_it_waits(page: Page, site: Site) -> None:
@@ -303,12 +302,12 @@ async def test_a_tenant_sees_no_mission_of_another_and_the_fleets_key_is_led_to_
 
 
 async def test_the_list_is_filtered_and_has_the_archived_ones_too(page: Page, site: Site) -> None:
+    stores = await drive.over(site.base, site.tenant, "a1", goal="Rye")
+    await drive.archive(stores, "a1")
     for number in range(27):
         await drive.submit(
             site.base, site.tenant, drive.spec(goal=f"Loaf {number}"), f"m{number:02}", at_once=True
         )
-    stores = await drive.over(site.base, site.tenant, "a1", goal="Rye")
-    await drive.archive(stores, "a1")
     await site.log_in(page, "missions", who=site.tenant)
     rows = page.locator("#panel-missions tbody tr")
     await expect(rows).to_have_count(25)
