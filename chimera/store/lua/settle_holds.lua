@@ -42,9 +42,6 @@ local function cost_of(text)
   local cost = #text <= 16 and string.match(text, "^%d+$") and tonumber(text)
   return cost and cost <= tonumber(ARGV[5]) and cost or nil
 end
-<<<<<<< HEAD
-for i = 6, #ARGV, 7 do
-=======
 -- Tokens and time of a call, as who made it tells them: a figure that can be none is not counted.
 local TOKENS = { "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens" }
 local function count_call(text)
@@ -56,8 +53,7 @@ local function count_call(text)
   end
   took("model", type(charge.latency_ms) == "number" and charge.latency_ms)
 end
-for i = 6, #ARGV, 6 do
->>>>>>> i6-tally
+for i = 6, #ARGV, 7 do
   local hold = ARGV[i]
   local key = k.of_hold(hold)
   local h = redis.call("HMGET", key, "task", "amount", "state", "cost", "expired_at", "agent", "model",
