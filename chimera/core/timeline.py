@@ -303,8 +303,9 @@ class Timeline:
             raise IndexError(f"there are {len(self)} events, and no moment {index}")
         if index == 0:
             return Aside(0, 0, None, "", Head(), 0, 0, 0)
-        place, beside = self._places[index - 1], self._beside[index - 1]
-        return Aside(*place, self._instants[index - 1], self._kinds[index - 1], *beside)
+        head, claims, held, spent = self._beside[index - 1]
+        epoch, seq = self._places[index - 1]
+        return Aside(epoch, seq, self._instants[index - 1], self._kinds[index - 1], head, claims, held, spent)
 
     def index_of(self, where: Where) -> int:
         """How many events lead to the last one at or before a place."""

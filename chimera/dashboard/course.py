@@ -12,6 +12,7 @@ from pydantic import Field
 from chimera.core.task import TaskStatus
 from chimera.core.views import View
 from chimera.dashboard.drawing import density, lanes
+from chimera.dashboard.drawing.marks import WORDS
 from chimera.dashboard.film import Film, instant
 from chimera.dashboard.scene import MOST_NODES, NAMES, bands_of
 from chimera.store.missionrecord import MissionRecord
@@ -60,7 +61,7 @@ class LaneView(View):
         ]
         last = self.stays[-1] if self.stays else None
         said = (
-            f"{lanes.WORDS[last.status]} since {lanes.length(last.begin_s)}, attempt {last.attempt}"
+            f"{WORDS[last.status]} since {lanes.length(last.begin_s)}, attempt {last.attempt}"
             if last
             else "not planned yet"
         )
@@ -80,7 +81,7 @@ class BandCourse(View):
     def areas(self, share: float | None) -> Markup:
         """Where its tasks stood."""
         last = self.samples[-1]
-        told = ", ".join(f"{last[name]:,} {word}" for name, word in lanes.WORDS.items() if last.get(name))
+        told = ", ".join(f"{last[name]:,} {word}" for name, word in WORDS.items() if last.get(name))
         return density.areas(
             self.samples, self.tasks, playhead=share, label=f"{self.title} over time; in the end {told}"
         )

@@ -92,4 +92,4 @@ def mission_head(mission: MissionView, now_us: int) -> MissionHead:
 
 def is_over(status: MissionStatus, counts: Mapping[TaskStatus, int] | Mapping[str, int]) -> bool:
     """Whether a mission and all its tasks are final: nothing of note will follow."""
-    return status in MISSION_FINAL and not any(counts.get(one, 0) for one in OPEN)  # type: ignore[call-overload]  # (a status is a text)
+    return status in MISSION_FINAL and not any(counts.get(one, 0) for one in OPEN)

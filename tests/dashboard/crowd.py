@@ -67,7 +67,8 @@ async def run(stores: TenantStores, mission_id: str = "m1", **how: int) -> int:
 
 async def _pay(stores: TenantStores, claims: Sequence[Claim]) -> None:
     holds = [
-        Reservation(f"{one.task_id}-{one.token}", one.task_id, one.token, 100, 600, "echo", "m") for one in claims
+        Reservation(f"{one.task_id}-{one.token}", one.task_id, one.token, 100, 600, "echo", "m")
+        for one in claims
     ]
     assert not any(await stores.ledger.reserve(holds, term=drive.TERM, by="g"))
     told = [Settlement(one.hold_id, 40 + at % 7, "") for at, one in enumerate(holds)]

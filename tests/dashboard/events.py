@@ -39,7 +39,7 @@ class Told:
 
     def planned(self, tasks: int, ready: str, blocked: str = "", cursor: int = 0) -> None:
         """Tasks are made."""
-        more = {"blocked": blocked} if blocked else {}
+        more: dict[str, Any] = {"blocked": blocked} if blocked else {}
         self.tell("mission.planned", tasks=tasks, cursor=cursor or tasks, ready=ready, **more)
 
     def accepted(self, task: str, *, cost: int = 0, attempt: int = 1) -> None:

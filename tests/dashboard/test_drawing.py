@@ -91,7 +91,17 @@ def test_what_a_stranger_wrote_is_text_in_a_picture() -> None:
     assert "<script" not in drawn
     assert 'href="javascript' not in drawn
     graph = parsed(f"<all>{drawn}</all>")
-    assert {one.tag for one in graph.iter()} <= {"all", "svg", "g", "a", "title", "rect", "path", "text", "line"}
+    assert {one.tag for one in graph.iter()} <= {
+        "all",
+        "svg",
+        "g",
+        "a",
+        "title",
+        "rect",
+        "path",
+        "text",
+        "line",
+    }
 
 
 def test_no_picture_bears_a_style_a_script_or_a_handler() -> None:
@@ -111,7 +121,11 @@ def test_no_picture_bears_a_style_a_script_or_a_handler() -> None:
 def test_a_lane_marks_what_is_final_and_says_how_long_each_stay_was() -> None:
     drawn = parsed(
         lane(
-            [Stay("READY", 0, 0.25, 5), Stay("PENDING", 0.25, 0.5, 5, ", attempt 2"), Stay("FAILED", 0.5, 1, 10)],
+            [
+                Stay("READY", 0, 0.25, 5),
+                Stay("PENDING", 0.25, 0.5, 5, ", attempt 2"),
+                Stay("FAILED", 0.5, 1, 10),
+            ],
             playhead=0.5,
             label="task 7",
         )
