@@ -15,7 +15,6 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
     pytest.mark.chaos,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 NUMBERS = list(range(12))
@@ -78,8 +77,8 @@ def test_a_killed_replica_delays_a_mission_and_no_more(fleet: LiveFleet, role: s
 
 
 def test_an_agent_that_blocks_its_worker_costs_no_neighbour_its_lease(fleet: LiveFleet) -> None:
-    # High priority may use every slot of a worker: 64 agents, of which one sleeps for ten leases.
-    inputs = [{"block_s": 0}] * 20 + [{"block_s": 30}] + [{"block_s": 0}] * 43
+    # High priority may use every slot of a worker: 64 agents, of which one sleeps for four leases.
+    inputs = [{"block_s": 0}] * 20 + [{"block_s": 12}] + [{"block_s": 0}] * 43
     mission_id = fleet.submit(agent="block", inputs=inputs, priority="high")
     mission = ended(fleet, mission_id)
     assert (mission.accepted, mission.tallies) == (64, {})

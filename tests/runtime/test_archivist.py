@@ -265,7 +265,7 @@ async def test_it_may_be_killed_at_any_instant(
             until = asyncio.get_running_loop().time() + 0.1 + chance.random() * 0.5
             while asyncio.get_running_loop().time() < until:
                 await history.write(base, tenant, 10)
-    assert len(await base.of(tenant).archive.segments()) > 10
+    assert len(await base.of(tenant).archive.segments()) > 3, "each of them has archived some"
     assert await entries(base, tenant) < await whole(base, tenant)
     await history.archive(base, tenant)
     assert await whole(base, tenant) == (await base.of(tenant).recorder.last()).seq

@@ -1052,8 +1052,12 @@ async def outcome(call: Call, base: Base, tenant: str) -> Any:
         return exc
 
 
-TIME = re.compile(r"\b1\d{15}\b|\b1\d{12}(?:-\d+)?\b|\b[cr]\d+\b|(?<='still_us', ')\d+")
-"""Times, tokens, how long a mission stood still, and the claims that `drive` numbers through."""
+TIME = re.compile(
+    r"\b1\d{15}\b|\b1\d{12}(?:-\d+)?\b|\b[cr]\d+\b|(?<='still_us', ')\d+|(?<=')3\d{8}(?=[':])"
+    r"|\b(?:minute|hour):\d{4}-\d\d-\d\dT[\d:]+"
+)
+"""Times (of burn, by fives of seconds; a window's), tokens, how long a mission stood still, and the claims that `drive`
+numbers through."""
 
 
 def plain(value: Any, tenant: str) -> str:

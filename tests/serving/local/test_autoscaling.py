@@ -14,7 +14,7 @@ from chimera.serving.local import remains
 from chimera.serving.local.ports import free_port
 from tests.acceptance.conftest import LiveFleet, clean, eventually
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 NODES, SLOTS = 2, 4
 HIGH_S = 10.0

@@ -29,7 +29,7 @@ from chimera.serving.local.state import Fleet, StateDir
 from chimera.settings import Settings
 from chimera.store.users import without_login
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[3]
 APP = "tests.serving.local.tiny_hub:build"

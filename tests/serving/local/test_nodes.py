@@ -19,7 +19,6 @@ from tests.acceptance.conftest import LiveFleet, clean, eventually
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.chaos,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 INPUTS = [{"n": n, "seconds": 6.0, "pays": False, "fails": False, "hook": ""} for n in range(8)]
