@@ -18,7 +18,7 @@ from chimera.dashboard.roster import roster_of
 from chimera.runtime.base import Base, TenantStores
 from chimera.store.missionrecord import MissionRecord
 
-PATIENCE_S = 0.8
+PATIENCE_S = 0.4
 """So long who asks waits for what is new."""
 FRESH_S = 0.4
 """What was read is not read on within this time, however many ask."""

@@ -31,14 +31,13 @@ async def make(base: Base, tenant: str, mission: MissionSpec, mission_id: str = 
 
 
 async def turn(
-    stores: TenantStores, *, most: int = BATCH, paid: bool = True, error_every: int = 0, reject_every: int = 0
+    stores: TenantStores, *, most: int = BATCH, error_every: int = 0, reject_every: int = 0
 ) -> int:
-    """Claim some tasks, pay a call for each, hand in, judge. Every so many err or are rejected. Returns how many."""
+    """Claim some tasks, pay a call for each, hand in, judge; every so many err or are rejected. How many."""
     claims = await drive.claim(stores, most, lease_s=600)
     if not claims:
         return 0
-    if paid:
-        await _pay(stores, claims)
+    await _pay(stores, claims)
     erring = [one for at, one in enumerate(claims, 1) if error_every and at % error_every == 0]
     fine = [one for one in claims if one not in erring]
     ended = [Ended(one.task_id, one.token, "error", "the agent raised <b>boom</b>") for one in erring]
@@ -58,9 +57,9 @@ async def run(stores: TenantStores, mission_id: str = "m1", **how: int) -> int:
     """All of it, to its end. Returns how many attempts it took."""
     attempts = 0
     while True:
-        if not (some := await turn(stores, **how)):  # type: ignore[arg-type]  # (figures and flags alike)
+        if not (some := await turn(stores, **how)):
             await drive.end(stores, mission_id)
-            if not (some := await turn(stores, **how)):  # type: ignore[arg-type]
+            if not (some := await turn(stores, **how)):
                 return attempts
         attempts += some
 

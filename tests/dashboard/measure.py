@@ -1,4 +1,4 @@
-"""What a mission of ten thousand tasks costs the dashboard: time and bytes of each panel, first paint, memory.
+"""What a mission of ten thousand tasks costs the dashboard: time and bytes of panels, first paint, memory.
 
     .venv/bin/python -m tests.dashboard.measure [TASKS]
 
@@ -59,7 +59,7 @@ async def measure(tasks: int, folder: Path) -> None:
             listener.bind(("127.0.0.1", 0))
             async with serve(create_app(hub), listener) as url:
                 film = await _film(hub)
-                print(f"{film} and {_rss() - before:.0f} MiB more resident")
+                say(f"{film} and {_rss() - before:.0f} MiB more resident")
                 await _panels(url, key, len(hub.films._reels["t", "m1"].film))
                 await _look(url, key)
         await hub.films.close()
@@ -73,11 +73,12 @@ async def _film(hub: Hub) -> str:
     while not whole:
         film, whole = await hub.films.film(base, "t", record)
     took, busy = time.perf_counter() - began, time.process_time() - busy
-    return f"{len(film):,} events read in {took:.2f} s, {busy:.2f} s of CPU; the film tells {film.weight / 2**20:.0f} MiB"
+    size = f"{film.weight / 2**20:.0f} MiB"
+    return f"{len(film):,} events read in {took:.2f} s, {busy:.2f} s of CPU; the film tells {size}"
 
 
 async def _panels(url: str, key: str, events: int) -> None:
-    print("| panel | median ms | slowest ms | CPU ms | KiB |\n|---|---|---|---|---|")
+    say("| panel | median ms | slowest ms | CPU ms | KiB |\n|---|---|---|---|---|")
     async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client:
         for path in PANELS:
             took, spent, size = [], [], 0
@@ -91,7 +92,7 @@ async def _panels(url: str, key: str, events: int) -> None:
                 assert answer.status_code == 200, answer.text
                 size = max(size, len(answer.content))
             told = (f"{statistics.median(took):.0f}", f"{max(took):.0f}", f"{statistics.median(spent):.0f}")
-            print(f"| `{path}` | {' | '.join(told)} | {size / 1024:.0f} |", flush=True)
+            say(f"| `{path}` | {' | '.join(told)} | {size / 1024:.0f} |")
 
 
 async def _look(url: str, key: str) -> None:
@@ -106,10 +107,17 @@ async def _look(url: str, key: str) -> None:
             answer = await page.goto(f"{url}/dashboard/missions/m1")
             assert answer is not None
             body = len(await answer.body())
+            await page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
             paint = await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
             elements = await page.evaluate("document.querySelectorAll('*').length")
-            print(f"first contentful paint {paint:.0f} ms, page {body / 1024:.0f} KiB, {elements:,} elements")
+            say(f"first contentful paint {paint:.0f} ms, page {body / 1024:.0f} KiB, {elements:,} elements")
         await chromium.close()
+
+
+def say(line: str) -> None:
+    """A line of the answer."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _rss() -> float:

@@ -1,4 +1,4 @@
-"""Pictures: every node reached by the keyboard, nothing said by colour alone, nothing of a stranger's as markup."""
+"""Pictures: every node reached by keyboard, nothing said by colour alone, nothing of a stranger as markup."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOSTILE = '"><script>alert(1)</script><a href="javascript:alert(2)">& \u202e'
 
 
 def parsed(markup: str) -> ET.Element:
-    return ET.fromstring(markup)  # noqa: S314  (our own)
+    return ET.fromstring(markup)
 
 
 def chain(count: int, width: int = 1) -> list[Node]:

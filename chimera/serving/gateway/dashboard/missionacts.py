@@ -1,4 +1,4 @@
-"""What a person may do to a mission: pause, resume, cancel, redrive. Each is the API's own call, by its own scope."""
+"""What a person may do to a mission: pause, resume, cancel, redrive. Each is the API's own call and scope."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ async def _failed(caller: Caller, mission_id: str) -> list[str]:
             film, whole = await caller.hub.films.film(caller.hub.base, caller.tenant, reading.mission)
         except TooLong as exc:
             raise InvalidRequest(
-                "the mission is too large to be kept here: `chimera task list MISSION --status FAILED` names its "
-                "failed tasks, `chimera task redrive` takes them"
+                "the mission is too large to be kept here: `chimera task list MISSION --status FAILED` names "
+                "its failed tasks, `chimera task redrive` takes them"
             ) from exc
     if not whole:
         raise InvalidRequest("the flight recorder is still being read: try again in a moment")

@@ -64,7 +64,7 @@ async def mission(
     page: Annotated[int, Query(ge=0)] = 0,
     lanes: Annotated[int, Query(ge=0)] = 0,
 ) -> Response:
-    """A mission. `at`: its moment behind so many events; the rest say which tasks are listed and have lanes."""
+    """A mission. `at`: its moment behind so many events; the rest say which tasks are listed."""
     if (elsewhere := await _elsewhere(request, viewer, mission_id)) is not None:
         return elsewhere
     tenant = viewer.tenant

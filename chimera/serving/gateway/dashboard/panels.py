@@ -31,7 +31,7 @@ from chimera.serving.gateway.whose import whose
 FRESH_S = 0.9
 """A panel is computed anew when it is older."""
 FORGET_S = 10.0
-"""What nobody asked for again within this time is forgotten: a replay asks for a thousand moments, each once."""
+"""What nobody asked for again within this time is forgotten: a replay asks for many moments, each once."""
 MOST_KEPT = 1_000
 """Panels that one process remembers; the one that was asked for longest ago goes first."""
 
