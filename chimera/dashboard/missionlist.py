@@ -104,14 +104,13 @@ async def mission_list(
     for _ in range(LOOKS):
         size = most + 1 if wanted.all else LOOK
         if archived:
-            places = await _archived(base, tenants, before, size)
-            read, worse = list(places.values()), {}
-            order = list(places)
+            by_place = await _archived(base, tenants, before, size)
+            order = list(by_place)
         else:
             order = await newest(base.redis, tenants, before=before, most=size)
             read, worse = await glances(base.redis, order)
-        by_place = {one.place: one for one in read}
-        damaged |= {mission_id: str(exc) for mission_id, exc in worse.items()}
+            by_place = {one.place: one for one in read}
+            damaged |= {mission_id: str(exc) for mission_id, exc in worse.items()}
         for place in order:
             if len(found) == most:
                 return _page(found, following, looked, damaged)
@@ -125,7 +124,7 @@ async def mission_list(
 
 async def _archived(
     base: Base, tenants: Sequence[str], before: Place | None, most: int
-) -> Mapping[Place, Glance]:
+) -> dict[Place, Glance]:
     """Dossiers of all these tenants: by their ids, which are in the order of time."""
     last = before.mission_id if before else ""
     ids = await asyncio.gather(
