@@ -63,7 +63,7 @@ def scene_at(page: Page, index: int) -> Any:
 
 
 async def test_a_live_mission_is_watched_until_it_is_completed_and_then_left_alone(
-    page: Page, site: Site
+    site: Site, page: Page
 ) -> None:
     spec = drive.spec(inputs=[], plan=DAG, goal="Bake the bread twice")
     stores = await crowd.make(site.base, site.tenant, spec)
@@ -82,7 +82,7 @@ async def test_a_live_mission_is_watched_until_it_is_completed_and_then_left_alo
     await shot(page, "mission-completed")
 
 
-async def test_scrubbing_back_shows_the_counts_and_the_money_of_that_moment(page: Page, site: Site) -> None:
+async def test_scrubbing_back_shows_the_counts_and_the_money_of_that_moment(site: Site, page: Page) -> None:
     spec = drive.spec(inputs=list(range(30)), plan={"strategy": "map_reduce"}, max_attempts=2)
     stores = await crowd.make(site.base, site.tenant, spec)
     await crowd.run(stores, most=7, error_every=5, reject_every=6)
@@ -108,14 +108,14 @@ async def test_scrubbing_back_shows_the_counts_and_the_money_of_that_moment(page
     await scrub.focus()
     await page.keyboard.press("Home")
     await expect(scene_at(page, 0)).to_be_visible()
-    assert await shown_counts(page) == {"UNPLANNED": 32}
+    assert await shown_counts(page) == {"UNPLANNED": 33}
     await page.get_by_role("button", name="Newest").click()
     await expect(scene_at(page, len(film))).to_be_visible()
     assert "at=" not in page.url
 
 
 async def test_a_link_leads_to_a_moment_and_play_goes_on_from_there_to_the_end(
-    page: Page, site: Site
+    site: Site, page: Page
 ) -> None:
     stores = await crowd.make(site.base, site.tenant, drive.spec(inputs=[], plan=DAG))
     await crowd.run(stores)
@@ -130,7 +130,7 @@ async def test_a_link_leads_to_a_moment_and_play_goes_on_from_there_to_the_end(
     assert await shown_counts(page) == {"ACCEPTED": 5}
 
 
-async def test_a_mission_is_paused_resumed_and_cancelled_with_a_reason(page: Page, site: Site) -> None:
+async def test_a_mission_is_paused_resumed_and_cancelled_with_a_reason(site: Site, page: Page) -> None:
     stores = await drive.begin(site.base, site.tenant, drive.spec())
     await site.log_in(page, address(site), who=site.tenant)
     now = page.locator("#panel-mission .now")
@@ -160,7 +160,7 @@ async def test_a_mission_is_paused_resumed_and_cancelled_with_a_reason(page: Pag
 
 
 async def test_what_the_api_refuses_is_said_and_changes_nothing(
-    page: Page, site: Site, complaints: list[str]
+    site: Site, page: Page, complaints: list[str]
 ) -> None:
     await drive.begin(site.base, site.tenant, drive.spec())
     await site.log_in(page, address(site), who=site.tenant)
@@ -175,7 +175,7 @@ async def test_what_the_api_refuses_is_said_and_changes_nothing(
     complaints.clear()
 
 
-async def test_failed_tasks_are_redriven(page: Page, site: Site) -> None:
+async def test_failed_tasks_are_redriven(site: Site, page: Page) -> None:
     stores = await drive.begin(site.base, site.tenant, drive.spec(max_attempts=1))
     await crowd.turn(stores, error_every=1)
     await drive.end(stores)
@@ -189,7 +189,7 @@ async def test_failed_tasks_are_redriven(page: Page, site: Site) -> None:
     assert (await stores.missions.get("m1")).counts["READY"] == 3
 
 
-async def test_keys_alone_reach_a_task_and_everything_of_it(page: Page, site: Site) -> None:
+async def test_keys_alone_reach_a_task_and_everything_of_it(site: Site, page: Page) -> None:
     stores = await crowd.make(site.base, site.tenant, drive.spec(inputs=[], plan=DAG))
     await crowd.run(stores, reject_every=2)
     await site.log_in(page, "missions", who=site.tenant)
@@ -212,7 +212,7 @@ async def test_keys_alone_reach_a_task_and_everything_of_it(page: Page, site: Si
     await page.wait_for_url("**/dashboard/missions")
 
 
-async def test_an_open_task_says_why_it_waits(page: Page, site: Site) -> None:
+async def test_an_open_task_says_why_it_waits(site: Site, page: Page) -> None:
     await crowd.make(site.base, site.tenant, drive.spec(inputs=[], plan=DAG))
     await site.log_in(page, address(site), who=site.tenant)
     rows = page.locator("#panel-mission-tasks tbody tr")
@@ -222,7 +222,7 @@ async def test_an_open_task_says_why_it_waits(page: Page, site: Site) -> None:
     await expect(page.locator("#panel-mission-task .next")).to_contain_text("chimera task why m1.read")
 
 
-async def test_payloads_of_strangers_are_shown_as_text(page: Page, site: Site) -> None:
+async def test_payloads_of_strangers_are_shown_as_text(site: Site, page: Page) -> None:
     spec = drive.spec(goal=HOSTILE, inputs=[HOSTILE, {HOSTILE: HOSTILE}], max_attempts=3)
     stores = await drive.begin(site.base, site.tenant, spec)
     first, second = await drive.claim(stores, 2)
@@ -247,7 +247,7 @@ async def test_payloads_of_strangers_are_shown_as_text(page: Page, site: Site) -
 
 
 async def test_a_mission_of_many_tasks_is_drawn_by_its_stages_and_filtered_by_what_is_clicked(
-    page: Page, site: Site
+    site: Site, page: Page
 ) -> None:
     spec = drive.spec(inputs=list(range(1_500)), plan={"strategy": "map_reduce"}, max_attempts=1)
     stores = await crowd.make(site.base, site.tenant, spec)
@@ -301,7 +301,7 @@ async def test_a_tenant_sees_no_mission_of_another_and_the_fleets_key_is_led_to_
         await site.base.tenants.remove(f"{site.tenant}x")
 
 
-async def test_the_list_is_filtered_and_has_the_archived_ones_too(page: Page, site: Site) -> None:
+async def test_the_list_is_filtered_and_has_the_archived_ones_too(site: Site, page: Page) -> None:
     stores = await drive.over(site.base, site.tenant, "a1", goal="Rye")
     await drive.archive(stores, "a1")
     for number in range(27):
@@ -327,7 +327,7 @@ async def test_the_list_is_filtered_and_has_the_archived_ones_too(page: Page, si
     await expect(page.locator("#panel-mission-tasks tbody tr")).to_have_count(3)
 
 
-async def test_results_are_viewed_and_downloaded_as_the_api_streams_them(page: Page, site: Site) -> None:
+async def test_results_are_viewed_and_downloaded_as_the_api_streams_them(site: Site, page: Page) -> None:
     stores = await crowd.make(site.base, site.tenant, drive.spec(inputs=list(range(25))))
     await crowd.run(stores)
     await site.log_in(page, f"missions/m1/results?tenant={site.tenant}", who=site.tenant)
