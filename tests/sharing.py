@@ -6,6 +6,10 @@ file's own.
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +31,16 @@ class Sharing(LoadScopeScheduling):  # type: ignore[misc]  # (as above)
 
     def _split_scope(self, nodeid: str) -> str:
         return scope(nodeid)
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """While a fleet starts no other does: together they might miss the 30 s that Ray gives a node."""
+    lock = Path(__file__).parents[1] / "build/fleet-starts.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chimera.core.views import Health
 from chimera.runtime.base import Base
 from chimera.serving.gateway.hub import Probe
-from chimera.store.sinks import Troubles
-from chimera.telemetry.metrics import Metrics
+from chimera.store.sinks import Troubles, unread
+from chimera.telemetry.figures import Figure
 
 RECORDER, RETENTION = "recorder", "retention"
 PARTS = (RECORDER, RETENTION)
@@ -38,20 +40,21 @@ def _probe(of: Troubles, sentence: str) -> Probe:
     return probe
 
 
-async def measure(base: Base, metrics: Metrics) -> None:
-    """Set the gauges of every tenant's archives.
+async def figures(base: Base, tenants: Sequence[str]) -> list[Figure]:
+    """Every tenant's archives, for Prometheus.
 
     Raises:
         StoreError: the store is away.
     """
-    behind = metrics.gauge("chimera_recorder_unarchived")
-    failures = metrics.gauge("chimera_archive_failures")
-    finished = metrics.gauge("chimera_missions_finished")
-    unretired = metrics.gauge("chimera_retention_failures")
     troubles, retention = await base.troubles.all(), await base.retention_troubles.all()
-    for tenant in await base.tenants.names():
-        stores = base.of(tenant)
-        behind.labels(tenant=tenant).set((await stores.sink.stand()).behind)
-        failures.labels(tenant=tenant).set(troubles.get(tenant, {}).get("failures", 0))
-        finished.labels(tenant=tenant).set(await stores.pruning.count())
-        unretired.labels(tenant=tenant).set(retention.get(tenant, {}).get("failures", 0))
+    behind = await unread(base.redis, tenants)
+    told = []
+    for tenant in tenants:
+        told += [
+            Figure("chimera_recorder_unarchived", (tenant,), behind[tenant]),
+            Figure("chimera_archive_failures", (tenant,), int(troubles.get(tenant, {}).get("failures", 0))),
+            Figure(
+                "chimera_retention_failures", (tenant,), int(retention.get(tenant, {}).get("failures", 0))
+            ),
+        ]
+    return told
