@@ -1,4 +1,4 @@
-"""Missions in the browser: found, watched live, replayed, paused, cancelled, redriven; by keys, on a phone."""
+"""Missions in the browser: found, watched live, replayed, paused, cancelled, redriven; by keys, on phones."""
 
 from __future__ import annotations
 
