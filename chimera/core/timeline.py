@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
@@ -70,6 +70,14 @@ MISSION_STEPS = {
 _CODES = tuple(TaskStatus)
 _CODE = {status: code for code, status in enumerate(_CODES)}
 _RUN = re.compile(r"(\d+)\.\.(\d+)")
+
+
+class Change(NamedTuple):
+    """What an event made of a task."""
+
+    task_id: str
+    status: TaskStatus | None
+    """None: the store lost that it was made."""
 
 
 class TaskAt(NamedTuple):
@@ -126,6 +134,24 @@ class Moment:
     held_microusd: int
     settled_microusd: int
     tasks: dict[str, TaskAt]
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """The same without its tasks: what it takes no look at them to say.
+
+    Attributes:
+        attempts, held_microusd, settled_microusd: as of a `Moment`.
+    """
+
+    epoch: int
+    seq: int
+    at: datetime | None
+    kind: str
+    mission: Head
+    attempts: int
+    held_microusd: int
+    settled_microusd: int
 
 
 @dataclass(slots=True)
@@ -226,21 +252,23 @@ class Timeline:
     def __len__(self) -> int:
         return len(self._places)
 
-    def take(self, event: Event) -> None:
-        """The next event. Other missions' are passed over; those of the recorder's epochs are heard."""
+    def take(self, event: Event) -> Sequence[Change]:
+        """The next event; what it made of tasks. Other missions' are passed over; those of the recorder's
+        epochs are heard."""
         if event.kind == "recorder.epoch":
             self._starts[event.epoch] = int(event.details.get("after", 0))
         elif event.mission_id and event.mission_id == (self.mission_id or event.mission_id):
             self.mission_id = event.mission_id
-            self._forget_what_was_lost(event)
-            self._fold(event)
+            return [*self._forget_what_was_lost(event), *self._fold(event)]
+        return ()
+
+    def learn(self, starts: Mapping[int, int]) -> None:
+        """Epochs that are known by now, beside those that were: see `starts`."""
+        self._starts.update(starts)
 
     def at(self, where: Where) -> Moment:
         """The state behind the last event at or before a place."""
-        if isinstance(where, datetime):
-            return self.moment(bisect_right(self._instants, where))
-        place = (where.epoch, where.seq) if isinstance(where, Position) else where
-        return self.moment(bisect_right(self._places, place))
+        return self.moment(self.index_of(where))
 
     def moment(self, index: int, *, tasks: bool = True) -> Moment:
         """The state behind so many events: 0 is before the first. Raises IndexError.
@@ -274,6 +302,22 @@ class Timeline:
             else {},
         )
 
+    def aside(self, index: int) -> Aside:
+        """The same without its tasks, at no cost. Raises IndexError."""
+        if not 0 <= index <= len(self):
+            raise IndexError(f"there are {len(self)} events, and no moment {index}")
+        if index == 0:
+            return Aside(0, 0, None, "", Head(), 0, 0, 0)
+        head, claims, held, spent = self._beside[index - 1]
+        epoch, seq = self._places[index - 1]
+        return Aside(epoch, seq, self._instants[index - 1], self._kinds[index - 1], head, claims, held, spent)
+
+    def index_of(self, where: Where) -> int:
+        """How many events lead to the last one at or before a place."""
+        if isinstance(where, datetime):
+            return bisect_right(self._instants, where)
+        return bisect_right(self._places, (where.epoch, where.seq) if isinstance(where, Position) else where)
+
     @property
     def last(self) -> Moment:
         """The state behind the newest event."""
@@ -292,7 +336,7 @@ class Timeline:
 
     # The fold.
 
-    def _fold(self, event: Event) -> None:
+    def _fold(self, event: Event) -> list[Change]:
         if len(self) - self._frames[-1][0] >= KEYFRAME:
             self._frames.append((len(self), self._now.copy()))
         born: _Births = ()
@@ -312,6 +356,10 @@ class Timeline:
         self._places.append((event.epoch, event.seq))
         self._instants.append(max(event.at, self._instants[-1]) if self._instants else event.at)
         self._kinds.append(event.kind)
+        changes = [Change(self._names[number], _CODES[status]) for number, status in born]
+        if step.status >= 0 and step.task >= 0:
+            changes.append(Change(self._names[step.task], _CODES[step.status]))
+        return changes
 
     def _mission(self, event: Event) -> _Births:
         details, head = event.details, self._now.head
@@ -384,22 +432,31 @@ class Timeline:
                 born.append((number, _CODE[status]))
         return tuple(born)
 
-    def _forget_what_was_lost(self, event: Event) -> None:
+    def _forget_what_was_lost(self, event: Event) -> list[Change]:
         """The first event of a new epoch goes on from the last one that the store still had."""
         if not self._places or event.epoch <= (before := self._places[-1][0]):
-            return
+            return []
         begins = [after for epoch, after in self._starts.items() if before < epoch <= event.epoch]
         after = min([*begins, event.seq - 1])
         kept = len(self)
         while kept and self._places[kept - 1][1] > after:
             kept -= 1
         if kept == len(self):
-            return
-        self._now = self._frame(kept)
+            return []
+        lost, self._now = self._now, self._frame(kept)
         self._frames.append((len(self), self._now.copy()))
         self._holds = {name: hold for name, hold in self._holds.items() if hold.granted < kept}
         for hold in self._holds.values():
             hold.ends = [end for end in hold.ends if end[0] < kept]
+        return [
+            Change(name, _CODES[now] if (now := _at(self._now.statuses, number)) != _UNBORN else None)
+            for number, name in enumerate(self._names)
+            if _at(lost.statuses, number) != _at(self._now.statuses, number)
+        ]
+
+
+def _at(statuses: bytearray, number: int) -> int:
+    return statuses[number] if number < len(statuses) else _UNBORN
 
 
 def runs(text: str) -> Iterator[str]:

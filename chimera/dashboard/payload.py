@@ -21,13 +21,15 @@ SHOWN_CHARS = 200_000
 """Of one payload; the rest is in its download."""
 FOLDED_LINES, FOLDED_CHARS = 24, 2_000
 """A longer payload is folded until somebody opens it."""
+HEAD_CHARS = 160
+"""Of its beginning, on one line of a table."""
 DEEPEST_INDENT = 32
 """What lies deeper is laid out no further in: else the spaces alone would be most of it."""
 
 _UNSEEN = re.compile(
     "["
     "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # controls, but for tab and line feed
-    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"  # marks of direction, and what has no width
+    "\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # marks of direction; no width
     "\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f"  # halves of a character, annotations, tags
     "]|\r"
 )
@@ -50,7 +52,12 @@ class Payload(View):
     @property
     def head(self) -> str:
         """Its beginning, for one line."""
-        return line(self.text, 120)
+        return line(self.text, HEAD_CHARS)
+
+    @property
+    def folded(self) -> bool:
+        """Whether its head is not all of it."""
+        return self.cut or self.head != self.text
 
 
 def payload(value: Any, most: int = SHOWN_CHARS) -> Payload:

@@ -12,6 +12,8 @@ from markupsafe import Markup
 from chimera.dashboard import words
 from chimera.dashboard.assets import assets
 from chimera.dashboard.drawing.bars import limit_bar, share_bar
+from chimera.dashboard.drawing.marks import WORDS, picture
+from chimera.dashboard.payload import seen
 from chimera.dashboard.spend import soonest, used
 
 NARROW_SPACE = "\u202f"
@@ -33,10 +35,11 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    found.globals["asset"] = assets().address
+    found.globals.update(asset=assets().address, mark_picture=picture, status_words=WORDS)
     found.filters.update(count=count, usd=usd, span=span, instant=instant, percent=percent, plural=plural)
     found.filters.update(rate=words.rate, latency=words.latency, clock=words.clock, size=words.size)
     found.globals.update(limit_bar=limit_bar, share_bar=share_bar, used=used, soonest=soonest)
+    found.filters["seen"] = seen
     return found
 
 

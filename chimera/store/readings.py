@@ -142,6 +142,18 @@ class Reading:
 
         return await self._read(here, lambda dossier: dossier.task(task_id))
 
+    async def named(self, task_ids: Sequence[str]) -> list[TaskRecord]:
+        """Tasks of it, in the order asked.
+
+        Raises:
+            NotFound: it has none of one of these ids.
+        """
+
+        async def there(dossier: Dossier) -> list[TaskRecord]:
+            return [(await dossier.task(one))[0] for one in task_ids]
+
+        return await self._read(lambda: self._readings.tasks.get_many(task_ids), there)
+
     async def results(self, task_ids: Sequence[str]) -> dict[str, Any]:
         """Accepted results of its tasks by id, in the order asked; those not accepted are left out."""
 

@@ -1,3 +1,5 @@
+"""Fixtures of tests that read pages' panels from a real Redis."""
+
 from __future__ import annotations
 
 from tests.redis_fixtures import base, redis_server, settings, tenant

@@ -1,1 +1,1 @@
-"""Pure makers of SVG."""
+"""Pictures: pure makers of SVG."""

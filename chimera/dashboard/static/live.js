@@ -8,7 +8,8 @@
   const notes = document.querySelector("[data-notes]");
   const clock = () => new Date().toLocaleTimeString([], { hour12: false });
 
-  const panels = () => document.querySelectorAll("[data-panel]");
+  // What says that nothing of it changes any more is left alone.
+  const panels = () => document.querySelectorAll("[data-panel]:not([data-still])");
   const panelOf = (context) => context.sourceElement?.closest?.("[data-panel]");
 
   function tick() {

@@ -11,6 +11,7 @@ from typing import TypeAlias, TypeVar
 from prometheus_client import CollectorRegistry
 
 from chimera.core.views import Health
+from chimera.dashboard.films import Films
 from chimera.dashboard.throughput import Histories
 from chimera.errors import ChimeraError, StoreTimeout
 from chimera.runtime.base import Base
@@ -50,6 +51,7 @@ class Hub:
         reports: where reports of spend are made, few at once.
         breakdowns: those that the dashboard shows, kept for a while.
         histories: tenants' last hour, as far as the dashboard was asked for it.
+        films: missions as they can be looked at at any moment.
         max_requests: requests under way at once in this process, streams among them.
         max_tenant_requests: of these, of one tenant.
         max_streams: event streams open at once in this process.
@@ -65,6 +67,7 @@ class Hub:
     reports: Reports = field(default_factory=Reports)
     breakdowns: Breakdowns = field(default_factory=Breakdowns)
     histories: Histories = field(default_factory=Histories)
+    films: Films = field(default_factory=Films)
     max_requests: int = 2_000
     max_tenant_requests: int = 1_000
     max_streams: int = 512

@@ -6,12 +6,12 @@ from fastapi import APIRouter, FastAPI, Response
 
 from chimera.errors import NotFound
 from chimera.serving.gateway.auth import needs
-from chimera.serving.gateway.dashboard import costs, fleet, login, reviews, static, throughput
+from chimera.serving.gateway.dashboard import costs, fleet, login, missions, reviews, static, throughput
 from chimera.serving.gateway.dashboard.panels import Panels, routers
 from chimera.serving.gateway.dashboard.session import PageRoute
 from chimera.serving.gateway.hub import Hub
 
-PAGES = (fleet, costs, throughput, reviews)
+PAGES = (fleet, costs, throughput, missions, reviews)
 """Modules of pages: each has a `router`, its `PANELS`, and its `ENTRY` in the navigation."""
 
 rest = APIRouter(route_class=PageRoute, include_in_schema=False)

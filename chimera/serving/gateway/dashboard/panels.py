@@ -34,6 +34,8 @@ FRESH_S = 0.9
 asks once."""
 PACKED_BYTES = 4_096
 """A part that is larger goes gzipped. It holds nothing that is secret, so its size tells nothing."""
+FORGET_S = 10.0
+"""What nobody asked for again within this time is forgotten: a replay asks for many moments, each once."""
 MOST_KEPT = 1_000
 """Panels that one process remembers; the one that was asked for longest ago goes first."""
 
@@ -72,7 +74,7 @@ class Panel:
     Args:
         name: in addresses; ``panels/<name>.html`` is its template, which gets `panel`, `viewer` and `asked`.
         title: its heading.
-        model: of its document.
+        model: of its document. One that says `still` is not looked at again by itself: nothing of it changes.
         compute: the document. It may depend on nothing but what it is given: others are shown it too.
         asked: what it may be asked.
         about: one sentence for the OpenAPI document.
@@ -138,7 +140,8 @@ class Panels:
             making.add_done_callback(lambda task: task.cancelled() or task.exception())
             kept = self._kept[key] = Kept(time.monotonic(), making)
         self._kept.move_to_end(key)
-        while len(self._kept) > MOST_KEPT:
+        forgotten = time.monotonic() - FORGET_S
+        while len(self._kept) > MOST_KEPT or next(iter(self._kept.values())).made_at < forgotten:
             self._kept.popitem(last=False)
         return kept
 
@@ -158,7 +161,8 @@ def _shown(panel: Panel, document: View, viewer: Viewer, asked: Asked) -> tuple[
     tag = hashlib.sha256(body.encode()).hexdigest()[:20]
     said = asked.model_dump(mode="json", exclude_defaults=True)
     query = f"?{urlencode(said)}" if said else ""
-    return render("panel.html", about=panel, body=body, tag=tag, query=query), tag
+    still = bool(getattr(document, "still", False))
+    return render("panel.html", about=panel, body=body, tag=tag, query=query, still=still), tag
 
 
 def panels_of(request: Request) -> Panels:

@@ -219,10 +219,11 @@ async def results(mission_id: str, caller: ByCaller, after: AfterResult = "") ->
     start = position(after)
     async with promptly():
         reading = await caller.stores.readings.open(mission_id)
-    return StreamingResponse(_results(reading, start), media_type="application/x-ndjson")
+    return StreamingResponse(results_of(reading, start), media_type="application/x-ndjson")
 
 
-async def _results(reading: Reading, start: int) -> AsyncGenerator[bytes, None]:
+async def results_of(reading: Reading, start: int) -> AsyncGenerator[bytes, None]:
+    """A mission's accepted results from a task's position on, as lines."""
     following: int | None = start
     while following is not None:
         async with promptly():

@@ -14,7 +14,6 @@ from chimera.core.report import ReviewPage
 from chimera.core.task import TaskStatus
 from chimera.core.verdict import HUMAN, Decision, Verdict
 from chimera.core.views import ReviewView, TaskView, WhyView
-from chimera.core.waiting import why
 from chimera.errors import Conflict, NotFound
 from chimera.runtime.base import TenantStores
 from chimera.runtime.spending import flag_view
@@ -22,7 +21,8 @@ from chimera.serving.gateway.answers import Limit, Operation, answer
 from chimera.serving.gateway.auth import KEY, ByCaller, Caller, Guarded, needs
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.listing import listed
-from chimera.serving.gateway.render import action_view, dependencies, over, review_view, task_view, why_view
+from chimera.serving.gateway.reasons import reasons
+from chimera.serving.gateway.render import action_view, dependencies, review_view, task_view
 from chimera.store.readings import Reading
 from chimera.store.tasks import mission_of
 
@@ -70,25 +70,10 @@ async def task(task_id: str, caller: ByCaller) -> Response:
 async def why_it_waits(task_id: str, caller: ByCaller) -> Response:
     """What holds a task: its place in line, and which of dependency, pause, suspension, budget, limit,
     capacity, a later try, the judge, a human or planning it is; with the figures, and what to do."""
-    base, stores = caller.hub.base, caller.stores
     async with promptly():
         reading = await _mission_of(caller, task_id)
-        try:
-            if reading.mission.archived:
-                raise NotFound(f"there is no task {task_id!r} in Redis")
-            tenant = await base.tenants.record(caller.tenant)
-            at = await stores.waiting.standing(
-                task_id,
-                quota=tenant.quota,
-                places=base.settings.max_workers,
-                window=base.settings.plan_window,
-                tenants=await base.tenants.names(),
-                suspended=tenant.reason if tenant.suspended else None,
-            )
-        except NotFound:  # it left Redis with its mission, or for the shelf: then it is over
-            record, _ = await reading.task(task_id)
-            at = over(record, reading.mission)
-    return answer(why_view(task_id, at.status, why(at)))
+        reason = await reasons(caller.hub.base, caller.tenant, reading)
+        return answer(await reason(task_id))
 
 
 @reviews.get("", response_model=ReviewPage, openapi_extra=needs("read"))
