@@ -154,14 +154,14 @@ RIGHTS: dict[Role, Rights] = {
     ),
     "orchestrator": Rights(
         scripts=_named(
-            "advance_sink bind_spare check_block claim_actions drain_worker elect_leader mark_mission",
+            "advance_export advance_sink bind_spare check_block claim_actions drain_worker elect_leader mark_mission",
             "open_epoch pass_failures plan_tasks prune_mission publish_agents release_worker",
             "report_actions report_archive rescue_leases revive_tasks scale_fleet settle_mission",
-            "shelve_tasks sweep_mission trim_log",
+            "settle_dead shelve_tasks sweep_mission trim_log",
         ),
         direct=LOGIN | READING | {"HDEL", "PSUBSCRIBE", "PUNSUBSCRIBE", "SPOP"},
         reads=("h:*", "g:*", "j:*", "r:*"),
-        writes=(*PLANS, *QUEUE, "action", "outcomes", "outbox", "sinks", "epochs"),
+        writes=(*PLANS, *QUEUE, "action", "outcomes", "outbox", "sinks", "epochs", "dead", "again"),
         also=(
             *RECORDS,
             ("XTRIM", ("log",)),
@@ -173,6 +173,8 @@ RIGHTS: dict[Role, Rights] = {
             keys.AGENTS,
             keys.ARCHIVE,
             keys.RETENTION,
+            keys.EXPORT,
+            keys.EXPORTED,
             keys.SPARES,
             keys.spare_bell("*"),
         ),
@@ -184,7 +186,7 @@ RIGHTS: dict[Role, Rights] = {
     "gateway": Rights(
         scripts=_named(
             "add_tenant answer_review cancel_mission change_limits edit_mission pause_mission read_results",
-            "acknowledge_flags make_key note_act order_brake redrive_tasks remove_tenant resume_mission",
+            "acknowledge_flags answer_dead make_key note_act order_brake redrive_tasks remove_tenant resume_mission",
             "retry_actions revoke_keys set_key set_limits set_quota submit_mission suspend_tenant",
             "send_holds send_requests take_requests use_key weigh_burn",
         ),
@@ -192,12 +194,13 @@ RIGHTS: dict[Role, Rights] = {
         reads=("h:*", "g:*", "r:*"),
         writes=(
             *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
-            *("limits", "stated", "brake", "notices", "flags"),
+            *("limits", "stated", "brake", "notices", "flags", "dead", "again"),
         ),
         # It pays for chat completions: it asks the governor as a worker does.
         also=(*RECORDS, *ASKS, ("DEL", ("limits", "quota", "stated", "operation"))),
         shared_reads=(
-            *(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.SPARES, keys.CANARY),
+            *(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.EXPORT, keys.EXPORTED),
+            *(keys.SPARES, keys.CANARY),
             keys.leader("*"),
         ),
         shared_writes=(keys.TENANTS, keys.API_KEYS, keys.KEYS_USED, keys.keys_of("*")),

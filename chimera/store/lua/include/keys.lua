@@ -11,7 +11,7 @@ local PLAIN_KEYS = {
   holds = "g:holds", subjects = "g:subjects", purse = "g:purse", draws = "g:draws",
   brake = "g:brake", burn = "g:burn", notices = "g:notices", flags = "g:flags",
   wanted = "h:wanted",
-  sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
+  sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs", dead = "r:dead", again = "r:again",
 }
 local OWNED_KEYS = {
   mission = "h:m:", ids = "h:ids:", spec = "h:t:", shelf = "h:shelf:", submitted = "h:idem:", operation = "h:op:", term = "h:term:",
