@@ -261,9 +261,7 @@ class Exporter(Service):
             if len(turn.dead) >= room:
                 return  # it waits, unsettled, for somebody's word on the others
             turn.dead[at] = self._letter(tenant, position, event, said)
-            log.error(
-                "export.dead", tenant=tenant, event=event_id(tenant, event), kind=event.kind, error=said
-            )
+            log.error("export.dead", tenant=tenant, id=turn.dead[at].id, kind=event.kind, error=said)
         turn.settled[at] = True
 
     async def _try(self, tenant: str, events: Sequence[Event], *, tries: int) -> str:

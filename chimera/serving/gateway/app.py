@@ -6,22 +6,26 @@ import os
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.routing import Route
 
 from chimera.runtime.chats import Chats
 from chimera.serving.gateway import problems
 from chimera.serving.gateway.crowd import Crowd, Entrance
 from chimera.serving.gateway.envelope import Envelope
 from chimera.serving.gateway.hub import Hub
+from chimera.serving.gateway.mcpdoor import PATH, McpDoor
 from chimera.serving.gateway.routes import (
     actions,
     audit,
     chat,
     estimates,
     governor,
+    history,
     keys,
     limits,
     missions,
     probes,
+    sinks,
     spend,
     streams,
     submissions,
@@ -71,8 +75,11 @@ def create_app(hub: Hub) -> FastAPI:
         audit.router,
         limits.router,
         governor.router,
+        history.router,
+        sinks.router,
         chat.router,
         chat.completions,
     ):
         app.include_router(router)
+    app.router.routes.append(Route(PATH, McpDoor(app, hub.base.settings), include_in_schema=False))
     return app
