@@ -333,7 +333,8 @@ class Settings(BaseSettings):
     )
     mcp_hosts: str = Field(
         "",
-        description="Hosts that CHIMERA_MCP_URL may name, comma-separated, as in CHIMERA_ACTION_HOSTS: agents' "
+        description="Hosts that CHIMERA_MCP_URL may name, comma-separated, as in CHIMERA_ACTION_HOSTS: "
+        "agents' "
         "actions do not reach them by this.",
     )
     mcp_headers: SecretStr | None = Field(
@@ -344,7 +345,8 @@ class Settings(BaseSettings):
     mcp_arguments: str = Field(
         '{"events": {"$each": "{event}"}}',
         max_length=65_536,
-        description="Its arguments, a JSON template: `{id}`, `{kind}`, `{details.NAME}` …; `$each` makes a list "
+        description="Its arguments, a JSON template: `{id}`, `{kind}`, `{details.NAME}` …; `$each` makes "
+        "a list "
         "of many events, else each is a call.",
     )
     mcp_batch: int = Field(
@@ -356,7 +358,8 @@ class Settings(BaseSettings):
     )
     mcp_since: str = Field(
         "",
-        description="Nothing older is told, as 2026-11-29T00:00:00Z. Empty: all that is recorded and archived.",
+        description="Nothing older is told, as 2026-11-29T00:00:00Z. Empty: all that is recorded and "
+        "archived.",
     )
     mcp_timeout_s: float = Field(10, gt=0, le=300, description="One call of the tool, seconds.")
     mcp_concurrency: int = Field(4, ge=1, le=64, description="Calls of the tool at once, over all tenants.")
@@ -364,12 +367,14 @@ class Settings(BaseSettings):
         5,
         ge=1,
         le=100,
-        description="Tries of an event that the server refuses, before it is put aside as a dead letter. While "
+        description="Tries of an event that the server refuses, before it is put aside as a dead letter. "
+        "While "
         "the server is away nothing is put aside.",
     )
     mcp_origins: str = Field(
         "",
-        description="Origins whose pages in a browser may call Chimera's own `/mcp`, comma-separated. Programs "
+        description="Origins whose pages in a browser may call Chimera's own `/mcp`, comma-separated. "
+        "Programs "
         "that are no browser send none, and need no entry.",
     )
 

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chimera.cli import output
+from chimera.cli import output, sinks
 from chimera.cli.hub import connect, locate, run
 from chimera.cli.output import Format, Key, Output, Url
 
 if TYPE_CHECKING:
     from chimera.core.event import Event
 
-app = output.group("recorder", "The flight recorder: show.")
+app = output.group("recorder", "The flight recorder: show, sinks, dead.")
+app.command()(sinks.sinks)
+app.add_typer(sinks.app)
 
 
 @app.callback()

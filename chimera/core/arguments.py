@@ -85,13 +85,12 @@ class Arguments:
 
     def misfits(self, schema: Mapping[str, Any]) -> list[str]:
         """Where it cannot fit a tool's input schema, in words: by the names of its members alone."""
-        found = []
-        properties = schema.get("properties")
+        properties, required = schema.get("properties"), schema.get("required")
         properties = properties if isinstance(properties, dict) else {}
-        required = schema.get("required")
-        for name in required if isinstance(required, list) else ():
-            if name not in self.template:
-                found.append(f"the tool needs {name!r}, which is not there")
+        required = required if isinstance(required, list) else []
+        found = [
+            f"the tool needs {name!r}, which is not there" for name in required if name not in self.template
+        ]
         if schema.get("additionalProperties") is False:
             found += [f"the tool takes no {name!r}" for name in self.template if name not in properties]
         return found
@@ -176,7 +175,8 @@ def _known(name: str) -> str:
     first, *more = name.split(".")
     if first not in {*FIELDS, *OF_CALL} or (more and (first != "details" or not all(more))):
         raise ValueError(
-            f"there is no placeholder {{{name}}}: use {', '.join(FIELDS)}, and details.NAME for one of the details"
+            f"there is no placeholder {{{name}}}: use {', '.join(FIELDS)}, and details.NAME for one of "
+            f"the details"
         )
     return first
 
@@ -215,7 +215,7 @@ def _text(text: str, values: Mapping[str, Any]) -> Any:
 
 
 def _sound(value: Any) -> Any:
-    """What can travel: half a surrogate pair, and figures that JSON has not, as a recorder may hold them, cannot."""
+    """What can travel: half a surrogate pair and figures that JSON has not, as recorders may hold, cannot."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):

@@ -10,7 +10,7 @@ from chimera.core.views import View
 
 
 class DeadLetter(View):
-    """An event that the MCP server refused each time it was told of it. The event itself is in the recorder."""
+    """An event that the MCP server refused each time. The event itself is in the recorder."""
 
     id: str = Field(description="The event's: ``TENANT/EPOCH/SEQ``.")
     kind: str

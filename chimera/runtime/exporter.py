@@ -28,6 +28,7 @@ from chimera.errors import StoreTimeout, StoreUnavailable
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
+from chimera.runtime.exporting import SERVER
 from chimera.runtime.mcplink import Down, Link, Refused
 from chimera.runtime.service import Service, backoff_s
 from chimera.runtime.troubles import TroubleBook
@@ -40,8 +41,6 @@ from chimera.store.sinks import MCP
 
 log = structlog.get_logger(__name__)
 
-SERVER = "*"
-"""In place of a tenant: the server's own trouble."""
 AT_ONCE = 16
 """Tenants whose events are read and sent side by side."""
 HELD = 2_000

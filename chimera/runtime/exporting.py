@@ -27,7 +27,7 @@ async def sinks(base: Base, tenants: Sequence[str]) -> list[SinkView]:
                 (export.get(SERVER) or export.get(tenant) or {}).get("reason", "") if one.behind(MCP) else ""
             )
             if held:
-                said = f"{one.dead:,} dead letters wait for a word: `chimera recorder dead list --tenant {tenant}`"
+                said = f"{one.dead:,} dead letters wait for a word: `chimera recorder dead list`"
             update = {"dead": one.dead, "held": held, "trouble": said}
             views.append(_view(tenant, MCP, one).model_copy(update=update))
     return views

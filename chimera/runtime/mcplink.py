@@ -57,6 +57,7 @@ class Link:
         self._arguments = Arguments.parse(settings.mcp_arguments)
         secret = settings.mcp_headers
         self._headers = parse_headers(secret.get_secret_value()) if secret else {}
+        self._sdk: Any = None
         self._client: Any = None
         self._closing = asyncio.Event()
         self._session: asyncio.Task[None] | None = None
@@ -149,13 +150,16 @@ class Link:
         statuses: list[int] = []
         _statuses.set(statuses)
         try:
-            sdk, transport, httpx2 = await asyncio.to_thread(_sdk)
+            if self._sdk is None:
+                self._sdk = await asyncio.to_thread(_sdk, address_of(self._settings.mcp_url).scheme)
+            sdk, transport, httpx2, context = self._sdk
             async with AsyncExitStack() as stack:
                 http = await stack.enter_async_context(
                     httpx2.AsyncClient(
                         headers={"User-Agent": f"chimera/{__version__}", **self._headers},
                         timeout=self._settings.mcp_timeout_s,
                         trust_env=False,
+                        verify=context,
                         event_hooks={"response": [_note_status]},
                     )
                 )
@@ -181,7 +185,8 @@ class Link:
                 if tool.name == wanted:
                     if wrong := self._arguments.misfits(tool.input_schema):
                         raise Down(
-                            f"CHIMERA_MCP_ARGUMENTS does not fit the tool {wanted!r}: {'; '.join(wrong)}. Change the "
+                            f"CHIMERA_MCP_ARGUMENTS does not fit the tool {wanted!r}: {'; '.join(wrong)}. "
+                            f"Change the "
                             "template and restart the hub"
                         )
                     return
@@ -227,7 +232,8 @@ class Link:
         match status:
             case 401 | 403:
                 return Down(
-                    f"{self._where} refuses the credentials ({status}): check CHIMERA_MCP_HEADERS, or the file that "
+                    f"{self._where} refuses the credentials ({status}): check CHIMERA_MCP_HEADERS, or the "
+                    f"file that "
                     "CHIMERA_MCP_HEADERS_FILE names, and restart the hub"
                 )
             case 404 | 405:
@@ -243,10 +249,13 @@ SESSION_TERMINATED = "Session terminated"
 """The SDK's words for a server that does not know its session any more: it was restarted."""
 
 
-def _sdk() -> tuple[Any, Any, Any]:
+def _sdk(scheme: str) -> tuple[Any, Any, Any, Any]:
     # What it logs of an outage are tracebacks of what is told here in a sentence.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
-    return import_module("mcp"), import_module("mcp.client.streamable_http"), import_module("httpx2")
+    httpx2 = import_module("httpx2")
+    # To read the authorities takes a tenth of a second of a processor: once, and where they are needed.
+    context = httpx2.create_ssl_context() if scheme == "https" else False
+    return import_module("mcp"), import_module("mcp.client.streamable_http"), httpx2, context
 
 
 async def _note_status(response: Any) -> None:

@@ -154,7 +154,8 @@ RIGHTS: dict[Role, Rights] = {
     ),
     "orchestrator": Rights(
         scripts=_named(
-            "advance_export advance_sink bind_spare check_block claim_actions drain_worker elect_leader mark_mission",
+            "advance_export advance_sink bind_spare check_block claim_actions drain_worker elect_leader "
+            "mark_mission",
             "open_epoch pass_failures plan_tasks prune_mission publish_agents release_worker",
             "report_actions report_archive rescue_leases revive_tasks scale_fleet settle_mission",
             "settle_dead shelve_tasks sweep_mission trim_log",
@@ -186,7 +187,8 @@ RIGHTS: dict[Role, Rights] = {
     "gateway": Rights(
         scripts=_named(
             "add_tenant answer_review cancel_mission change_limits edit_mission pause_mission read_results",
-            "acknowledge_flags answer_dead make_key note_act order_brake redrive_tasks remove_tenant resume_mission",
+            "acknowledge_flags answer_dead make_key note_act order_brake redrive_tasks remove_tenant "
+            "resume_mission",
             "retry_actions revoke_keys set_key set_limits set_quota submit_mission suspend_tenant",
             "send_holds send_requests take_requests use_key weigh_burn",
         ),

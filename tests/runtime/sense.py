@@ -1,4 +1,4 @@
-"""An MCP server of the official SDK, in a process of its own, over streamable HTTP: it writes down each event.
+"""An MCP server of the official SDK, in a process of its own: it writes down each event that comes.
 
     python -m tests.runtime.sense PORT JOURNAL PLAN
 
@@ -56,7 +56,9 @@ class Sense:
             str(self.journal),
             json.dumps(plan),
         ]
-        process = self._process = subprocess.Popen(arguments, cwd=HERE, stdout=subprocess.PIPE, text=True)
+        process = self._process = await asyncio.to_thread(
+            subprocess.Popen, arguments, cwd=HERE, stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.readline) == "ready\n"
 

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from chimera.core.arguments import event_id
 from chimera.runtime import exporter as exporter_module
 from chimera.runtime.base import Base, open_base
-from chimera.runtime.exporter import SERVER, Exporter
+from chimera.runtime.exporter import Exporter
+from chimera.runtime.exporting import SERVER
 from chimera.store import keys
 from chimera.store.exports import EVERY, Exported, Exports, backlogs
 from chimera.store.sinks import MCP
@@ -129,7 +130,7 @@ async def test_nothing_is_missing_and_what_comes_again_bears_its_id_whatever_the
     await history.archive(base, tenant)
     await history.mission(base, tenant, "m1", inputs=60)
     await history.archive(base, tenant)  # the stream is read where it goes on from the archive
-    near = {"mcp_timeout_s": 0.5, "mcp_tries": 50, "mcp_batch": 5}
+    near: dict[str, Any] = {"mcp_timeout_s": 0.5, "mcp_tries": 50, "mcp_batch": 5}
     await sense.start(**plan)
     async with exporting(base, sense, **near):
         for life in (1, 2, 3):
@@ -344,7 +345,7 @@ async def test_a_removed_tenant_is_told_of_to_its_end(base: Base, tenant: str, s
     ],
 )
 async def test_what_is_wrong_with_the_setting_is_said_with_the_next_step_and_nothing_is_put_aside(
-    base: Base, tenant: str, sense: Sense, plan: dict[str, Any] | None, changes: dict[str, str], said: str
+    base: Base, tenant: str, sense: Sense, plan: dict[str, Any] | None, changes: dict[str, Any], said: str
 ) -> None:
     await history.archive(base, tenant)
     await history.write(base, tenant, 3)

@@ -1,7 +1,7 @@
 """Calls a route of the app from within it, as a caller from outside would: the whole way, and as a stream.
 
-So whatever else speaks for a caller, MCP's tools for example, asks no other questions than the API's, and gets
-no other answers: key, scopes, rates, places and errors are the routes' own.
+So whatever else speaks for a caller, MCP's tools for example, asks no other questions than the API's, and
+gets no other answers: key, scopes, rates, places and errors are the routes' own.
 """
 
 from __future__ import annotations

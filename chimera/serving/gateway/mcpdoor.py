@@ -1,8 +1,8 @@
-"""`/mcp`: the door through which programs that speak MCP come. Key, rate and size are looked at here, as on any route.
+"""`/mcp`: the door for programs that speak MCP. Key, rate and size are looked at here, as on any route.
 
-It takes streamable HTTP without sessions: each request stands for itself, so any gateway answers it. A page in a
-browser sends an `Origin`, whatever name it reached us by; one that is not ours is refused, which is what protects
-against DNS rebinding. Programs that are no browser send none.
+It takes streamable HTTP without sessions: each request stands for itself, so any gateway answers it. A page
+in a browser sends an `Origin`, whatever name it reached us by; one that is not ours is refused, which is what
+protects against DNS rebinding. Programs that are no browser send none.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class McpDoor:
         origin = request.headers.get("origin")
         if origin is not None and origin.lower() not in self._origins:
             raise Forbidden(
-                f"pages of {origin[:200]!r} may not call {PATH}: where that is meant, the operator adds the origin to "
+                f"pages of {origin[:200]!r} may not call {PATH}: where that is meant, the operator adds "
+                f"the origin to "
                 "CHIMERA_MCP_ORIGINS; a program that is no browser sends no Origin"
             )
         request.state.caller = await recognise(request)
@@ -75,7 +76,7 @@ class McpDoor:
         return None
 
     async def _load(self) -> None:
-        """The SDK takes a second of a processor: who never speaks MCP does without, and nobody waits for it."""
+        """The SDK takes a second of a processor: who never speaks MCP does without, and nobody else waits."""
         async with self._importing:
             if self._server is None:
                 self._sdk = await asyncio.to_thread(import_module, "chimera.serving.gateway.mcpserver")

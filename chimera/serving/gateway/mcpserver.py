@@ -1,4 +1,4 @@
-"""Chimera as an MCP server, in the official SDK's terms. Imported with the first request to `/mcp`, not before."""
+"""Chimera as an MCP server, in the official SDK's terms. Imported with the first request to `/mcp`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ from chimera.serving.gateway.problems import place, request_id
 from chimera.version import __version__
 
 INSTRUCTIONS = (
-    "Chimera runs fleets of AI agents within a budget; each result is judged before it counts. Submit a mission, "
-    "watch it, read its results. `why` says what a task waits for. Money is in micro-dollars, instants are UTC."
+    "Chimera runs fleets of AI agents within a budget; each result is judged before it counts. Submit a "
+    "mission, "
+    "watch it, read its results. `why` says what a task waits for. Money is in micro-dollars, instants "
+    "are UTC."
 )
 RESOURCE = "chimera://missions/"
 Context = ServerRequestContext[Any, Request]

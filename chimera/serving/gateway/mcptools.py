@@ -347,8 +347,10 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "submit_mission",
         "Submit a mission",
-        "Have a fleet of agents work on many inputs within a budget: one task for each input, each result judged "
-        "before it counts. Answers at once with the mission's id; then use watch_mission and mission_results. "
+        "Have a fleet of agents work on many inputs within a budget: one task for each input, each result "
+        "judged "
+        "before it counts. Answers at once with the mission's id; then use watch_mission and "
+        "mission_results. "
         "Give an idempotency_key if you may have to repeat the call.",
         SUBMIT,
         Submit,
@@ -368,7 +370,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "get_mission",
         "Look at a mission",
-        "One mission as it stands now: status, tasks by status, budget and spending, and next_step, a sentence that "
+        "One mission as it stands now: status, tasks by status, budget and spending, and next_step, a "
+        "sentence that "
         "says what to do when it failed or waits.",
         READ,
         OfMission,
@@ -378,7 +381,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "watch_mission",
         "Watch a mission",
-        "Wait until a mission is final or waits for a human, at most timeout_s, and tell progress meanwhile. When "
+        "Wait until a mission is final or waits for a human, at most timeout_s, and tell progress "
+        "meanwhile. When "
         "`done` is false the time was up: call it again.",
         READ,
         Watch,
@@ -388,7 +392,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "mission_results",
         "Read results",
-        "Accepted results of a mission, in the order of its inputs, a page at a time; also while it still runs.",
+        "Accepted results of a mission, in the order of its inputs, a page at a time; also while it still "
+        "runs.",
         READ,
         Results,
         ResultsPage,
@@ -397,7 +402,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "why",
         "Why a task waits",
-        "What holds one task: its place in line and the cause (dependency, pause, budget, limit, capacity, a later "
+        "What holds one task: its place in line and the cause (dependency, pause, budget, limit, "
+        "capacity, a later "
         "try, the judge, a human), with figures and what to do. Task ids are MISSION.NUMBER, from 0.",
         READ,
         OfTask,
@@ -407,7 +413,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "recorder_query",
         "Query the flight recorder",
-        "Every transition that happened, oldest first: of a mission, a task, some kinds, a span of time. A page may "
+        "Every transition that happened, oldest first: of a mission, a task, some kinds, a span of time. "
+        "A page may "
         "be empty and still have a `next`: go on with it.",
         READ,
         Query,
@@ -427,7 +434,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "get_review",
         "Look at a review",
-        "One task that waits for a human's answer: what was asked, what would be accepted, why the judge was unsure.",
+        "One task that waits for a human's answer: what was asked, what would be accepted, why the judge "
+        "was unsure.",
         READ,
         OfTask,
         ReviewView,
@@ -436,7 +444,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "approve_review",
         "Approve a result",
-        "Accept the result of a task that waits for a human. It is committed, and actions it proposes are carried "
+        "Accept the result of a task that waits for a human. It is committed, and actions it proposes are "
+        "carried "
         "out: this cannot be undone. Do it only when a human told you to.",
         OPERATE,
         Answer,
@@ -447,7 +456,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "reject_review",
         "Reject a result",
-        "Reject the result of a task that waits for a human: it is tried again with the comment as feedback, or "
+        "Reject the result of a task that waits for a human: it is tried again with the comment as "
+        "feedback, or "
         "fails on its last attempt. Do it only when a human told you to.",
         OPERATE,
         Answer,
@@ -467,7 +477,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "governor_status",
         "Look at the brake",
-        "Whether the tenant's brake lets paid calls start (open, throttled, frozen), why, and on what figures.",
+        "Whether the tenant's brake lets paid calls start (open, throttled, frozen), why, and on what "
+        "figures.",
         READ,
         OfTenant,
         GovernorView,
