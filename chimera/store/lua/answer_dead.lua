@@ -24,14 +24,15 @@ for _, id in ipairs(ids) do
   if fresh then
     count = count + 1
     local about = cjson.decode(letter)
+    local details = { id = id, kind = about.kind, reason = ARGV[4] ~= "" and ARGV[4] or nil }
     if ARGV[3] == "drop" then
       redis.call("HDEL", k.dead, id)
       redis.call("SREM", k.again, id)
+      note("export.dropped", about.mission_id, about.task_id, details)
     else
       redis.call("SADD", k.again, id)
+      note("export.retried", about.mission_id, about.task_id, details)
     end
-    note(ARGV[3] == "drop" and "export.dropped" or "export.retried", about.mission_id, about.task_id,
-      { id = id, kind = about.kind, reason = ARGV[4] ~= "" and ARGV[4] or nil })
   end
 end
 write_log(k, ARGV[2], now_us())
