@@ -259,7 +259,7 @@ class Exporter(Service):
         if said := await self._try(tenant, [event], tries=self._base.settings.mcp_tries):
             if len(turn.dead) >= room:
                 return  # it waits, unsettled, for somebody's word on the others
-            turn.dead[at] = self._letter(tenant, position, event, said)
+            turn.dead[at] = self._letter(tenant, position, event, said, await self._now(tenant))
             log.error("export.dead", tenant=tenant, id=turn.dead[at].id, kind=event.kind, error=said)
         turn.settled[at] = True
 
@@ -290,12 +290,13 @@ class Exporter(Service):
             said = "the event is not in the recorder any more: drop this letter"
             if event is not None:
                 said = await self._try(tenant, [event], tries=tries)
-            after = {"reason": said, "tries": letter.tries + tries, "dead_at": datetime.now(UTC)}
+            now = await self._now(tenant)
+            after = {"reason": said, "tries": letter.tries + tries, "dead_at": now}
             await exports.settle(letter.model_copy(update=after), delivered=not said, term=term)
 
         await together(one(letter) for letter in await exports.retries(AT_ONCE))
 
-    def _letter(self, tenant: str, at: Position, event: Event, reason: str) -> DeadLetter:
+    def _letter(self, tenant: str, at: Position, event: Event, reason: str, now: datetime) -> DeadLetter:
         return DeadLetter(
             id=event_id(tenant, event),
             kind=event.kind,
@@ -305,8 +306,12 @@ class Exporter(Service):
             position=str(at),
             reason=reason,
             tries=self._base.settings.mcp_tries,
-            dead_at=datetime.now(UTC),
+            dead_at=now,
         )
+
+    async def _now(self, tenant: str) -> datetime:
+        now_us = await self._base.of(tenant).missions.now_us()
+        return datetime.fromtimestamp(now_us / 1_000_000, UTC)
 
 
 async def together(parts: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -13,7 +12,10 @@ from chimera.runtime.base import Base
 from chimera.runtime.exporting import SERVER
 from chimera.store.exports import Exports
 from tests.cli.conftest import Shell
+from tests.cli.test_tenants import operator
 from tests.store import drive, history
+
+__all__ = ["operator"]
 
 
 @pytest.fixture
@@ -40,31 +42,34 @@ async def refused(base: Base, tenant: str) -> AsyncIterator[Exports]:
 
 
 async def test_sinks_say_how_far_each_is_and_why_it_does_not_go_on(
-    shell: Shell, refused: Exports, tenant: str
+    operator: Shell, refused: Exports, tenant: str
 ) -> None:
-    (archive, mcp) = (await shell("recorder", "sinks", "--tenant", tenant, "-o", "json")).document
+    (archive, mcp) = (await operator("recorder", "sinks", "--tenant", tenant, "-o", "json")).document
     assert (archive["sink"], archive["seq"], archive["behind"]) == ("archive", 0, 3)
     assert (mcp["sink"], mcp["seq"], mcp["newest"], mcp["behind"], mcp["dead"]) == ("mcp", 2, 3, 1, 2)
     assert mcp["trouble"] == "cannot be reached"
-    shown = await shell("recorder", "sinks", "--tenant", tenant)
+    shown = await operator("recorder", "sinks", "--tenant", tenant)
     assert "cannot be reached" in shown.out
-    assert (await shell("recorder", "sinks", "--tenant", "nobody")).code == 2
+    assert (await operator("recorder", "sinks", "--tenant", "nobody")).code == 2
 
 
-async def test_dead_letters_are_listed_retried_and_dropped(shell: Shell, refused: Exports, tenant: str) -> None:
-    listed = await shell("recorder", "dead", "list", "--tenant", tenant)
+async def test_dead_letters_are_listed_retried_and_dropped(
+    operator: Shell, refused: Exports, tenant: str
+) -> None:
+    listed = await operator("recorder", "dead", "list", "--tenant", tenant)
     assert f"{tenant}/1/1" in listed.out
     assert "no place for it" in listed.out
-    retried = await shell("recorder", "dead", "retry", f"{tenant}/1/1", f"{tenant}/1/9")
+    retried = await operator("recorder", "dead", "retry", f"{tenant}/1/1", f"{tenant}/1/9")
     assert "1 will be told again" in retried.out
     assert "no dead letters" in retried.err
     assert [one.retrying for one in await refused.dead()] == [True, False]
-    dropped = await shell("recorder", "dead", "drop", "--all", "--tenant", tenant, "--reason", "x", "-o", "json")
+    dropped = await operator(
+        "recorder", "dead", "drop", "--all", "--tenant", tenant, "--reason", "x", "-o", "json"
+    )
     assert dropped.document == {"count": 2}
     assert await refused.dead() == []
 
 
-async def test_a_word_needs_events_or_all_of_them(shell: Shell, tenant: str) -> None:
+async def test_a_word_needs_events_or_all_of_them(operator: Shell, tenant: str) -> None:
     for wrong in ((), (f"{tenant}/1/1", "--all"), (f"{tenant}/1/1", "--tenant", tenant)):
-        assert (await shell("recorder", "dead", "retry", *wrong)).code == 2
-    await asyncio.sleep(0)
+        assert (await operator("recorder", "dead", "retry", *wrong)).code == 2
