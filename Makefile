@@ -1,13 +1,16 @@
 # Everything a contributor or CI does. `make` alone prints this list.
 .DEFAULT_GOAL := help
 SEED ?= 1
-.PHONY: help setup demo test check chaos chaos-long chaos-ci bench format lock third-party build clean
+.PHONY: help setup setup-browser demo test check chaos chaos-long chaos-ci bench format lock third-party build clean
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 setup: ## Make .venv from requirements.lock (needs Python 3.11+ and nothing else)
 	@bin/setup
+
+setup-browser: ## The Chromium that browser tests drive: from apt when it is missing, as root
+	@bin/browser
 
 demo: setup ## Start a local fleet and run a judged, costed mission on it
 	@.venv/bin/chimera demo

@@ -93,6 +93,16 @@ CARRIED = """\
 Chimera neither links with it nor ships it.
 """
 
+# What the package itself carries; versions and sums: chimera/dashboard/static/vendor/README.md.
+VENDORED = """\
+## Carried in Chimera, for browsers
+
+| what | where | licence |
+| --- | --- | --- |
+| htmx | `chimera/dashboard/static/vendor/htmx` | 0BSD |
+| uPlot | `chimera/dashboard/static/vendor/uplot` | MIT |
+"""
+
 
 def locked() -> list[str]:
     """The names in the lock, sorted, each once."""
@@ -183,6 +193,7 @@ def main(arguments: list[str]) -> int:
                 "the gate checks it. Chimera itself is Apache-2.0.",
                 "",
                 CARRIED,
+                VENDORED,
                 "## Installed with Chimera (extras `fleet` and `local` included)",
                 "",
                 table([n for n in names if n in used], licences),

@@ -324,6 +324,13 @@ class Settings(BaseSettings):
     recorder_flush_s: float = Field(
         60, ge=0, le=86_400, description="A recorder's entry is archived within about this time, seconds."
     )
+    recorder_payloads: int = Field(
+        0,
+        ge=0,
+        le=16_384,
+        description="Characters of each payload (result, prompt, reply, arguments of a tool, action) that "
+        "the recorder has, redacted, for good. 0: its length and SHA-256 alone.",
+    )
 
     # The flight recorder, to an MCP server; and Chimera as one
     mcp_url: str = Field(

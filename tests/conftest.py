@@ -1,4 +1,4 @@
-"""What holds for every test: a neutral environment, bounded examples, no process left behind."""
+"""What holds for every test: a neutral environment, bounded examples, nothing left running or open."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import hypothesis
 import structlog
 
-from tests.leftovers import pytest_configure
+from tests.leftovers import closing, pytest_collection_finish, pytest_configure
 
-__all__ = ["pytest_configure"]
+__all__ = ["closing", "pytest_collection_finish", "pytest_configure"]
 
 # A developer's own fleet and settings must change no test, nor a test change them.
 for _name in [name for name in os.environ if name.startswith("CHIMERA_") or name == "RAY_ADDRESS"]:

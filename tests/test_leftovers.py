@@ -1,4 +1,4 @@
-"""A run that leaves a process behind fails and names it."""
+"""A run that leaves a process behind fails and names it; so does a test that leaves a connection."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-CONFTEST = (
-    "from tests.leftovers import pytest_configure\nimport tests.leftovers\ntests.leftovers.GRACE_S = 0.2\n"
-)
+CONFTEST = """
+from tests.leftovers import closing, pytest_collection_finish, pytest_configure
+import tests.leftovers
+tests.leftovers.GRACE_S = 0.2
+"""
 LEAVES_ONE = """
 import subprocess, sys
 def test_leaves_one():
@@ -25,12 +27,25 @@ import subprocess, sys
 def test_leaves_none():
     subprocess.run([sys.executable, "-c", ""], check=True)
 """
+LEAVES_A_CONNECTION = """
+import socket
+def leave(port):
+    left = socket.create_connection(("127.0.0.1", port))
+    round_in_circles = [left]
+    round_in_circles.append(round_in_circles)
+def test_leaves_a_connection():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        leave(server.getsockname()[1])
+def test_is_not_to_blame():
+    pass
+"""
 
 
 def run(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_one.py").write_text(test)
-    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {Path(__file__).parents[1]}\n")
+    ini = f"[pytest]\npythonpath = {Path(__file__).parents[1]}\nfilterwarnings = error\n"
+    (folder / "pytest.ini").write_text(ini)
     # Nothing but the plug-in under test: other plug-ins and the measurement only cost time.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     return subprocess.run(
@@ -54,3 +69,11 @@ def test_a_process_left_behind_is_named_ended_and_fails_the_run(tmp_path: Path) 
 def test_a_run_that_ends_what_it_starts_passes(tmp_path: Path) -> None:
     outcome = run(tmp_path, LEAVES_NONE)
     assert outcome.returncode == pytest.ExitCode.OK, outcome.stdout
+
+
+def test_a_connection_left_behind_fails_the_test_that_left_it(tmp_path: Path) -> None:
+    outcome = run(tmp_path, LEAVES_A_CONNECTION)
+    assert outcome.returncode == pytest.ExitCode.TESTS_FAILED, outcome.stdout
+    assert "ERROR at teardown of test_leaves_a_connection" in outcome.stdout
+    assert "unclosed <socket.socket" in outcome.stdout
+    assert "2 passed, 1 error" in outcome.stdout

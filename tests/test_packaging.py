@@ -102,7 +102,20 @@ def test_continuous_integration_runs_the_gate_of_this_tree() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["setup", "demo", "test", "check", "chaos", "chaos-ci", "format", "lock", "build", "clean"]
+    "target",
+    [
+        "setup",
+        "setup-browser",
+        "demo",
+        "test",
+        "check",
+        "chaos",
+        "chaos-ci",
+        "format",
+        "lock",
+        "build",
+        "clean",
+    ],
 )
 def test_make_help_names(target: str) -> None:
     assert re.search(rf"make {target} ", run("make", "help").stdout)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from chimera.agents.proposals import Proposals
 from chimera.agents.secrets import Secrets
+from chimera.agents.toolcalls import ToolCall, ToolCalls
 from chimera.core.action import Action
 from chimera.core.task import Task
 from chimera.errors import FleetUnavailable
@@ -61,6 +62,7 @@ class Context:
         hub_url: where the hub answers, for calls that are no `model`'s; "" where there is none.
         report: where `progress` goes; any thread may call it.
         proposals: where `propose` goes.
+        tools: where `tool` goes.
         secrets: the tenant's own, by name: ``ctx.secrets["CRM_TOKEN"]``. What is printed of it are names.
     """
 
@@ -77,6 +79,7 @@ class Context:
     hub_url: str = ""
     report: Callable[[str], None] = unheard
     proposals: Proposals = field(default_factory=Proposals)
+    tools: ToolCalls = field(default_factory=ToolCalls)
     secrets: Secrets = field(default_factory=Secrets)
 
     @property
@@ -103,6 +106,19 @@ class Context:
     def progress(self, text: str) -> None:
         """Tell those who watch the mission what is being done now; never waits."""
         self.report(text)
+
+    def tool(self, name: str, arguments: Any = None) -> ToolCall:
+        """Take down a call of a tool in the flight recorder: ``async with``, or ``with``, around the call.
+
+        ::
+
+            async with ctx.tool("search", {"query": query}) as call:
+                call.result = found = await search(query)
+
+        Name, time, and what went wrong are kept; of arguments and result their length and hash
+        (CHIMERA_RECORDER_PAYLOADS keeps more). It is written when the attempt ends: nothing waits for it.
+        """
+        return ToolCall(self.tools, name, arguments)
 
     def propose(self, action: Action) -> int:
         """Ask for a side effect: kept with the result, carried out once that is accepted. Any thread may.

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
+from chimera.agents.records import as_text
 from chimera.errors import BudgetExceeded, NotFound, RefusalKind
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What the flight recorder has of a call beside its charge.
+
+    Attributes:
+        request, reply: see `chimera.telemetry.payloads.Payloads.of`; of a reply that never came None.
+        tries: those before this one that failed: ``{"error": …, "sent": …}``, oldest first.
+        error: why this one failed; "" when it did not.
+    """
+
+    request: Mapping[str, Any] | None = None
+    reply: Mapping[str, Any] | None = None
+    tries: tuple[Mapping[str, Any], ...] = ()
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +48,26 @@ class Charge:
     latency_ms: int = 0
     estimated: bool = False
     kept: bool = False
+    called: Called | None = None
+    """For the recorder: no part of the account."""
+
+    def account(self) -> dict[str, Any]:
+        """The ledger's line: all but `called`."""
+        return {name: getattr(self, name) for name in _ACCOUNT}
+
+    def told(self) -> str:
+        """The call as the recorder has it, a JSON object: its account and what is known of it."""
+        called = self.called or Called()
+        more = {
+            "request": called.request,
+            "reply": called.reply,
+            "tries": called.tries,
+            "error": called.error,
+        }
+        return as_text(self.account() | {name: value for name, value in more.items() if value})
+
+
+_ACCOUNT = tuple(one.name for one in fields(Charge) if one.name != "called")
 
 
 @dataclass(frozen=True, slots=True)

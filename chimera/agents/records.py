@@ -10,9 +10,9 @@ import orjson
 
 
 def as_text(record: Any) -> str:
-    """A dataclass as JSON, its parts too."""
+    """A dataclass, or a dict, as JSON, its parts too."""
     try:
         return orjson.dumps(record).decode()
     except orjson.JSONEncodeError:
         # Half of a surrogate pair, or a number of more than 64 bits: an endpoint may send either.
-        return json.dumps(asdict(record))
+        return json.dumps(record if isinstance(record, dict) else asdict(record))

@@ -11,32 +11,10 @@ from chimera.chaos.history import History, MissionEnd, TenantEnd
 from chimera.core.event import Event
 from chimera.core.mission import MISSION_FINAL, MISSION_TRANSITIONS, MissionStatus
 from chimera.core.task import TRANSITIONS, TaskStatus
+from chimera.core.timeline import ENDS, STEPS
 
 M, S = MissionStatus, TaskStatus
 
-ENDS = {
-    "task.erred": 1,
-    "task.timed_out": 1,
-    "task.rejected": 1,
-    "task.declined": 1,
-    "task.returned": 0,
-    "task.rescued": 0,
-    "task.stale": 0,
-}
-"""Entries that end an attempt → how many of max_attempts each uses up. The task is READY then, unless the
-next entry says that it is FAILED or ESCALATED."""
-STEPS = {
-    "task.unblocked": S.READY,
-    "task.claimed": S.PENDING,
-    "task.submitted": S.REVIEW,
-    "task.accepted": S.ACCEPTED,
-    "task.approved": S.ACCEPTED,
-    "task.escalated": S.ESCALATED,
-    "task.failed": S.FAILED,
-    "task.cancelled": S.CANCELLED,
-    "task.redriven": S.READY,
-}
-"""Other entries of tasks → where they lead. One that is revived is READY or BLOCKED."""
 FROM = {
     "task.unblocked": {S.BLOCKED},
     "task.claimed": {S.READY},

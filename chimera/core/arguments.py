@@ -24,7 +24,7 @@ from chimera.core.event import KINDS, Event
 
 EACH = "$each"
 FIELDS = (
-    *("id", "tenant", "epoch", "seq", "at", "kind", "meaning", "by"),
+    *("id", "v", "tenant", "epoch", "seq", "at", "kind", "meaning", "by"),
     *("mission_id", "task_id", "details", "event"),
 )
 """What stands for itself: `meaning` is the kind's in words, `event` the whole."""
@@ -182,7 +182,7 @@ def _known(name: str) -> str:
 
 
 def _shown(tenant: str, event: Event) -> dict[str, Any]:
-    said = {"id": event_id(tenant, event), "tenant": tenant, **event.model_dump(mode="json")}
+    said = {**event.model_dump(mode="json"), "id": event_id(tenant, event), "tenant": tenant}
     return {**said, "meaning": KINDS.get(event.kind, ""), "event": said}
 
 

@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+VERSION = 1
+"""Of the event model: grows when a field changes its meaning. New fields, kinds and details leave it."""
 
 KINDS: dict[str, str] = {
     "mission.submitted": "a client's mission was acknowledged",
@@ -51,18 +54,23 @@ KINDS: dict[str, str] = {
     "task.revived": "its mission, or what it waits for, came back",
     "review.claimed": "a judge took it under a lease",
     "review.rescued": "its judge's lease ran out",
+    "review.returned": "the judge could not judge it: another try follows",
+    "model.called": "one try of a model call that was paid for: tokens, cost, time, sizes and hashes",
+    "tool.called": "an agent says that it called a tool, with which arguments and what came of it",
     "slo.breached": "a task of high priority was accepted later than promised (`CHIMERA_SLO_S`)",
     "spend.held": "a reservation was granted",
     "spend.refused": "a reservation was refused",
     "spend.settled": "a call's real cost was charged",
     "spend.released": "a hold ended unspent",
     "spend.expired": "a hold ran out: charged at its worst case if its call was sent, else released",
+    "action.proposed": "an agent asks for it with its result: nothing is sent before the verdict",
     "action.queued": "its result was accepted: it may be carried out",
     "action.claimed": "a courier took it under a lease",
     "action.done": "its receiver took it",
     "action.retried": "not taken, or its owner asked again: it is tried once more",
     "action.failed": "given up, with the last answer",
     "worker.started": "a worker joined the tenant's swarm",
+    "worker.draining": "a worker was asked to take no more work and leave",
     "worker.ended": "a worker left",
     "fleet.scaled": "the fleet controller changed how many workers the tenant has, and why",
     "brake.changed": "the tenant's brake moved, or was overridden: from, to, cause, figures, by, reason",
@@ -87,22 +95,33 @@ ADMINISTRATIVE = ("tenant.", "key.", "quota.", "limits.", "brake.", "export.")
 
 
 class Event(BaseModel):
-    """One transition."""
+    """One transition. Whoever reads it passes over fields and kinds that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
-    epoch: int = 1
-    """Grows whenever the store comes back as another process: see `recorder.epoch`."""
-    seq: int
-    """Gap-free per tenant and epoch. A new epoch goes on where what survived of the last one ends."""
-    at: datetime
-    """The store's clock."""
-    kind: str
-    by: str
-    """Who made it: a worker, a judge, a hub replica or a person."""
-    mission_id: str = ""
-    task_id: str = ""
-    details: dict[str, Any] = {}
+    v: int = Field(
+        VERSION, ge=1, description="Version of this model: it grows when a field's meaning changes."
+    )
+    tenant: str = Field("", description="Whose recorder it stands in; the fleet's own acts have `*`.")
+    epoch: int = Field(
+        1, ge=1, description="Grows whenever the store comes back as another process: see `recorder.epoch`."
+    )
+    seq: int = Field(
+        ge=1,
+        description="Gap-free per tenant and epoch. A new epoch goes on where the last ends.",
+    )
+    at: datetime = Field(description="The store's clock, UTC.")
+    kind: str = Field(description="What happened: one of the kinds in the recorder's documentation.")
+    by: str = Field(description="Who made it: a worker, a judge, a hub replica or a person.")
+    mission_id: str = Field("", description="The mission it is about; empty where there is none.")
+    task_id: str = Field("", description="The task it is about; empty where there is none.")
+    details: dict[str, Any] = Field({}, description="By kind; see the recorder's documentation.")
+
+    @computed_field(description="`TENANT/EPOCH/SEQ`: names this event for ever, wherever it is delivered.")  # type: ignore[prop-decorator]  # (as pydantic documents it)
+    @property
+    def id(self) -> str:
+        """``acme/1/42``."""
+        return f"{self.tenant}/{self.epoch}/{self.seq}"
 
 
 _POSITION = re.compile(r"(\d{1,9})/(\d{1,19}-\d{1,19})/(\d{1,19})")
@@ -143,19 +162,28 @@ BEGINNING = Position(0, 0, "0-0")
 """Before everything."""
 
 
-def expand(fields: Mapping[str, str], epoch: int = 1) -> Iterator[Event]:
+def schema_text() -> str:
+    """The JSON Schema of an event, as docs/event.schema.json has it."""
+    schema = Event.model_json_schema(mode="serialization")
+    schema["properties"]["kind"]["examples"] = sorted(KINDS)
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
+def expand(fields: Mapping[str, str], epoch: int = 1, tenant: str = "") -> Iterator[Event]:
     """The events of one stream entry.
 
     Args:
         fields: ``seq`` of the last event, ``at`` in µs, ``by``, and ``events``, a JSON list of
             ``[kind, mission_id, task_id, details]``.
         epoch: the epoch it was written in.
+        tenant: whose stream it is of.
     """
     entries = json.loads(fields["events"])
     first = int(fields["seq"]) - len(entries) + 1
     at = datetime.fromtimestamp(int(fields["at"]) / 1_000_000, UTC)
     for offset, (kind, mission_id, task_id, details) in enumerate(entries):
         yield Event(
+            tenant=tenant,
             epoch=epoch,
             seq=first + offset,
             at=at,

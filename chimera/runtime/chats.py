@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -27,13 +27,15 @@ from chimera.agents.models.kept import digest
 from chimera.agents.models.opening import open_compatible
 from chimera.agents.models.prices import Price
 from chimera.agents.models.relay import Metered, forward, relay
-from chimera.agents.purse import Charge, Keep
+from chimera.agents.purse import Called, Charge, Keep
 from chimera.errors import HubBusy, InvalidTransition, LeaseLost, RateLimited
 from chimera.runtime.base import Base
 from chimera.runtime.desk import LeasedPurse
 from chimera.runtime.desks import Desks
 from chimera.runtime.modelkeys import TenantModels
 from chimera.settings import Settings
+from chimera.telemetry.payloads import Payloads
+from chimera.telemetry.redaction import redact
 
 log = structlog.get_logger(__name__)
 
@@ -258,15 +260,19 @@ class Chats:
             if call and (kept := await purse.find(call)):
                 return Paid(kept.encode(), "", None)
             bill = await self._bill(purse, endpoint, price, chat, data, payer, timeout_s)
+            payloads = Payloads(self._settings.recorder_payloads)
+            called = Called(payloads.of(data))
             try:
                 answer = await forward(endpoint, data, timeout_s=timeout_s, call=call)
             except CallFailed as exc:
-                await (bill.settle(bill.charge(None)) if exc.sent else bill.release())
+                failed = replace(called, error=redact(str(exc))[:200])
+                await (bill.settle(bill.charge(None, called=failed)) if exc.sent else bill.release())
                 raise
             except BaseException:  # the process ends, or a defect: it may have been sent
-                await bill.settle(bill.charge(None))
+                await bill.settle(bill.charge(None, called=called))
                 raise
-            charge = bill.charge(answer.tokens, answer.request_id)
+            called = replace(called, reply=payloads.of(answer.body))
+            charge = bill.charge(answer.tokens, answer.request_id, called)
             await bill.settle(charge, Keep(call, answer.body.decode()))
             return Paid(answer.body, bill.hold, charge)
 
@@ -282,7 +288,9 @@ class Chats:
 
             async def settle() -> None:
                 tokens = metered.tokens if metered.final else None
-                stream.charge = bill.charge(tokens, metered.request_id)
+                # Of a stream nothing is kept here: what its reader got, the reader has.
+                called = Called(Payloads(settings.recorder_payloads).of(data))
+                stream.charge = bill.charge(tokens, metered.request_id, called)
                 await bill.settle(stream.charge)
 
             try:

@@ -313,7 +313,12 @@ class FleetController(Service):
     async def _send_away(self, swarm: Swarm, worker: str, within_s: float | None) -> None:
         tenant = swarm.load.tenant
         log.info("worker.draining", tenant=tenant, worker=worker, within_s=within_s)
-        await self._base.of(tenant).tasks.drain(worker, within_s=within_s)
+        await self._base.of(tenant).tasks.drain(
+            worker,
+            within_s=within_s,
+            by=self._elector.replica,
+            reason="others wait for its place, or no work",
+        )
         swarm.leaving.add(worker)
         self._draining[worker] = within_s
 

@@ -61,7 +61,9 @@ async def drain(
     chosen = {one for name in names for one in _called(name, there)}
     leavers = [one for one in there if everything or one in chosen]
     for one in leavers:
-        await TaskStore(redis, one.tenant).drain(one.worker, within_s=within_s)
+        await TaskStore(redis, one.tenant).drain(
+            one.worker, within_s=within_s, by="operator", reason="asked to"
+        )
     if everything:
         spares = SpareStore(redis)
         for spare, tenant in (await spares.all()).items():

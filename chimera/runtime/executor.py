@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from traceback import clear_frames
 from typing import Any
@@ -27,6 +27,7 @@ from chimera.agents.proposals import Proposals
 from chimera.agents.registry import Registered, Registry
 from chimera.agents.result import as_json
 from chimera.agents.secrets import Secrets
+from chimera.agents.toolcalls import ToolCalls
 from chimera.core.lease import Claim
 from chimera.core.task import Task, TaskContext, TaskStatus
 from chimera.errors import (
@@ -44,6 +45,7 @@ from chimera.runtime.briefs import Brief, Briefs
 from chimera.runtime.crew import Crew
 from chimera.settings import Settings
 from chimera.store.tasks import EndKind, TaskStore
+from chimera.telemetry.payloads import Payloads
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,8 @@ class Done:
     result_json: str
     actions: tuple[str, ...] = ()
     """What it proposed, each as JSON."""
+    told: str = ""
+    """What the recorder is to have of it (`chimera.store.tasks.HandedIn`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Stopped:
     kind: EndKind
     detail: str
     delay_s: float = 0.0
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,14 @@ class Executor:
 
     async def attempt(self, claim: Claim) -> Outcome:
         """Run one attempt. Never raises but for cancellation."""
+        payloads = Payloads(self._settings.recorder_payloads)
+        tools = ToolCalls(payloads)
+        outcome = await self._outcome(claim, tools)
+        if isinstance(outcome, Dropped):
+            return outcome
+        return replace(outcome, told=told(outcome, tools, payloads, self._settings.recorder_payloads > 0))
+
+    async def _outcome(self, claim: Claim, tools: ToolCalls) -> Outcome:
         cancellation = asyncio.Event()
         settings = self._settings
         proposals = Proposals(settings.action_hosts, settings.max_actions, settings.max_action_bytes)
@@ -142,6 +155,7 @@ class Executor:
                 cancellation=cancellation,
                 report=lambda text: log.info("agent.progress", text=text),
                 proposals=proposals,
+                tools=tools,
                 secrets=self.secrets,
             )
             async with asyncio.timeout(timeout_s):
@@ -196,6 +210,22 @@ class Executor:
             if not running.done():  # cancelled, and no thread can be
                 self._strays.add(running)
                 running.add_done_callback(self._strays.discard)
+
+
+def told(outcome: Done | Stopped, tools: ToolCalls, payloads: Payloads, texts: bool) -> str:
+    """What the recorder is to have of an attempt beside its outcome; "" where that says it all."""
+    said: dict[str, Any] = {}
+    if calls := tools.told():
+        said["tools"] = calls
+    if isinstance(outcome, Done):
+        if outcome.actions:
+            said["actions"] = [
+                {"index": index, "action": payloads.of(action)}
+                for index, action in enumerate(outcome.actions)
+            ]
+        if texts:
+            said["result"] = payloads.of(outcome.result_json)
+    return json.dumps(said) if said else ""
 
 
 def _called(registered: Registered, task: Task, context: Context) -> Any:

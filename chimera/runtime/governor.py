@@ -30,6 +30,9 @@ BATCH = 500
 WITHDRAWN_S = 5.0
 """Who is refused because limits do not hold comes back after this."""
 
+MOST_CALLED = 262_144
+"""Characters of what is recorded of one call: who makes it says it, and may say too much."""
+
 Answer = tuple[str, dict[str, Any]]
 """To whom, and what."""
 
@@ -120,7 +123,15 @@ class Governor(Service):
         if not asked:
             return
         settlements = [
-            Settlement(one["hold"], one["cost"], one["charge"], one["round"], one["call"], one["reply"])
+            Settlement(
+                one["hold"],
+                one["cost"],
+                one["charge"],
+                one["round"],
+                one["call"],
+                one["reply"],
+                one["called"] if len(one["called"]) <= MOST_CALLED else "",
+            )
             for one in asked
         ]
         done = await stores.ledger.settle(

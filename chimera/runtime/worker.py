@@ -281,6 +281,7 @@ class Worker:
                         outcome.state_version,
                         outcome.result_json,
                         outcome.actions,
+                        outcome.told,
                     )
                     for claim, outcome in done
                 ],
@@ -290,7 +291,14 @@ class Worker:
             answers += await self._tasks.end(
                 self.worker_id,
                 [
-                    Ended(claim.task_id, claim.token, outcome.kind, outcome.detail, outcome.delay_s)
+                    Ended(
+                        claim.task_id,
+                        claim.token,
+                        outcome.kind,
+                        outcome.detail,
+                        outcome.delay_s,
+                        outcome.told,
+                    )
                     for claim, outcome in stopped
                 ],
             )

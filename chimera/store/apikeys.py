@@ -334,7 +334,10 @@ class ApiKeys:
         Raises:
             Unauthorized: nobody's, or it has ended; of that nothing is remembered.
         """
-        hashed = digest(key)
+        return await self.recognise_digest(digest(key))
+
+    async def recognise_digest(self, hashed: str) -> Principal:
+        """The same of a key's digest, for sessions: they know no more of it. Raises as `recognise` does."""
         principal, until = self._recognised.get(hashed, (None, 0.0))
         asked_at = time.monotonic()
         if principal is None or asked_at >= until:

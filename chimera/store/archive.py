@@ -86,6 +86,7 @@ class Archive:
 
     def __init__(self, blobs: Blobs, tenant: str) -> None:
         self._blobs = blobs
+        self._tenant = tenant
         self._folder = f"{tenant}/recorder"
         self._heads: dict[Segment, Contents] = {}
 
@@ -156,7 +157,7 @@ class Archive:
         path = self._path(segment)
         body = await self._blobs.read(path)
         with damaged(path):
-            return await asyncio.to_thread(decode, body, mission_id)
+            return await asyncio.to_thread(decode, body, mission_id, self._tenant)
 
     async def read(self, after: Position, mission_id: str = "") -> AsyncIterator[tuple[Position, list[Line]]]:
         """What follows a position, a segment at a time: where that ends, and its events.

@@ -48,7 +48,7 @@ class Audit:
         log = TenantKeys(keys.FLEET).log
         with translated():
             rows = await self._redis.xrange(log, min=f"({after}" if after else "-", count=most + 1)
-        events = [event for _, fields in rows[:most] for event in expand(fields)]
+        events = [event for _, fields in rows[:most] for event in expand(fields, tenant=FLEET)]
         return events, rows[most - 1][0] if len(rows) > most else None
 
     async def of_tenant(

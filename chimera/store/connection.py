@@ -223,20 +223,44 @@ FULL = "the store is full: it takes no new work until some is done"
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise the most specific of our errors for whatever the driver raises."""
+    """Raise the most specific of our errors for whatever the driver raises.
+
+    The driver swallows a cancellation that meets it at the wrong moment (seen with redis-py 8.1, whose writes
+    Python 3.11's `wait_for` watches), and its caller would go on as if nothing had been said. So whoever is
+    cancelled in here is so when the call is over, whatever became of it.
+    """
+    before = _cancellations()
     try:
         yield
-    except driver.TimeoutError as exc:
-        raise StoreTimeout("Redis did not answer in time; the write may have happened") from exc
-    except driver.AuthenticationError as exc:
-        raise StoreUnavailable(
-            "Redis refuses the login: check CHIMERA_REDIS_URL. Users of roles, which a restart of Redis "
-            "takes, are made again within seconds by whoever has the operator's login"
-        ) from exc
-    except driver.RedisError as exc:
-        raise _ours(exc) from exc
-    except (KeyError, ValueError, TypeError) as exc:
-        raise CorruptRecord(f"a record in Redis cannot be read: {exc!r}") from exc
+    except (driver.RedisError, KeyError, ValueError, TypeError) as exc:
+        if _cancellations() > before:
+            raise asyncio.CancelledError from exc
+        raise _translation(exc) from exc
+    if _cancellations() > before:
+        raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    """How often the task that asks has been told to end; 0 in threads without an event loop."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return task.cancelling() if task is not None else 0
+
+
+def _translation(exc: Exception) -> ChimeraError:
+    match exc:
+        case driver.TimeoutError():
+            return StoreTimeout("Redis did not answer in time; the write may have happened")
+        case driver.AuthenticationError():
+            return StoreUnavailable(
+                "Redis refuses the login: check CHIMERA_REDIS_URL. Users of roles, which a restart of Redis "
+                "takes, are made again within seconds by whoever has the operator's login"
+            )
+        case driver.RedisError():
+            return _ours(exc)
+    return CorruptRecord(f"a record in Redis cannot be read: {exc!r}")
 
 
 _IN_PIPELINE = " of pipeline caused error: ("
@@ -267,17 +291,21 @@ def _ours(exc: driver.RedisError) -> ChimeraError:
     return StoreError(f"Redis refused a command: {exc}")
 
 
-async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait until they have ended.
+AGAIN_S = 5.0
+"""Longer than any task here needs on its way out."""
 
-    The driver swallows a cancellation that meets it at the wrong moment (seen with redis-py 8.1),
-    and the task goes on as if nothing had been said: so it is said again until it is heard.
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended. What they do on their way out is not cut short.
+
+    To cancel them again would do that, and leave open whatever they were about to close. Only those that are
+    not gone after `AGAIN_S` are told again, for a library may have swallowed what was said.
     """
     waiting = {task for task in tasks if not task.done()}
     while waiting:
         for task in waiting:
             task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=0.2)
+        _, waiting = await asyncio.wait(waiting, timeout=AGAIN_S)
 
 
 async def prepare(redis: Redis) -> None:

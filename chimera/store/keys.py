@@ -46,8 +46,10 @@ judging       zset    tasks in REVIEW with a judge → lease's end (µs)    whil
 fallen        list    FAILED or CANCELLED tasks others wait for          until passed on
 dirty         set     missions the hub should look at                    until looked at
 bell          list    one element for each worker worth waking           capped
+depth         hash    READY tasks by priority                            for ever
 workers       zset    worker → heartbeat's end (µs)                      while alive
 worker        hash    a worker's slots, last claim, drain order          while alive, + 1 h
+series        stream  samples of the tally and of what stands now          the last hour
 wanted        string  workers the fleet controller last wanted           for ever
 suspects      zset    tasks a worker holds that died before → deaths     while any, 24 h
 pulse         hash    when the store was last in use; rescues held till  for ever
@@ -84,6 +86,7 @@ notices       list    changes of the brake that a webhook is to hear     until i
 flags         hash    refusals by level, till somebody has seen them     until acknowledged
 kept          hash    one round of a task: settled call → its reply      a setting, or the round
 sequence      string  number of the recorder's last event                for ever
+tally         hash    events by kind, times by bucket, tokens: totals    for ever
 log           stream  the flight recorder's newest entries               until archived, and more
 sinks         hash    sink → how far it has read: its cursor             for ever
 epochs        hash    epoch → what it begins behind; the store's run     for ever
@@ -153,6 +156,16 @@ def keys_of(tenant: str) -> str:
     return f"{{chimera:keys}}:of:{tenant}"
 
 
+def session(digest: str) -> str:
+    """String: a person's session with the dashboard, by its id's SHA-256; JSON. It expires."""
+    return f"chimera:session:{digest}"
+
+
+def login_root(address: str) -> str:
+    """Root of the rate at which an address may log in: a bucket, as a tenant's is; no tenant's."""
+    return f"{{chimera:login:{address}}}:"
+
+
 def key_root(tenant: str, key_id: str) -> str:
     """Root of one key's own rate of requests: a bucket, as a tenant's is. It can be no tenant's root."""
     return f"{{chimera:key:{tenant}:{key_id}}}:"
@@ -206,9 +219,11 @@ PLAIN = {
     "fallen": "q:fallen",
     "dirty": "q:dirty",
     "bell": "q:bell",
+    "depth": "q:depth",
     "pulse": "q:pulse",
     "workers": "q:workers",
     "wanted": "h:wanted",
+    "series": "h:series",
     "requests": "q:requests",
     "sent": "q:sent",
     "inbox": "q:inbox",
@@ -227,6 +242,7 @@ PLAIN = {
     "notices": "g:notices",
     "flags": "g:flags",
     "sequence": "r:seq",
+    "tally": "r:tally",
     "log": "r:log",
     "sinks": "r:sinks",
     "epochs": "r:epochs",

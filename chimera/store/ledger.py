@@ -57,7 +57,8 @@ class Settlement(NamedTuple):
     `MAX_FIGURE`) is charged as the hold's whole amount.
 
     Its reply is kept for a re-run in the same step, under `round` of the hold's task and `call` (none: it is
-    not kept). An empty `reply` stands for one that could not be used.
+    not kept). An empty `reply` stands for one that could not be used. `called_json` is the call as the
+    recorder is to have it, a JSON object; "" where it is not to be told.
     """
 
     hold_id: str
@@ -66,6 +67,7 @@ class Settlement(NamedTuple):
     round: int = 0
     call: str = ""
     reply: str = ""
+    called_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,8 @@ class Ledger:
             OldTerm: a newer governor acts.
         """
         asked: list[str | int] = []
-        for hold, cost, charge, round_, call, reply in settlements:
-            asked += (hold, "" if cost is None else str(cost), charge, round_, call, reply)
+        for hold, cost, charge, round_, call, reply, called in settlements:
+            asked += (hold, "" if cost is None else str(cost), charge, round_, call, reply, called)
         answers = await self._scripts.run(
             "settle_holds", [self.keys.root], term, by, keep_s, keep_bytes, int(MAX_FIGURE), *asked
         )

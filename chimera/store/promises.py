@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from chimera.core.histogram import BOUNDS_MS
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
-
-BOUNDS_MS = (5, 25, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000)
-"""Upper bounds of the times counted, as the script has them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chimera.core.tenant import Quota
 from chimera.store.connection import Redis
-from chimera.store.keys import TenantKeys, key_root
+from chimera.store.keys import TenantKeys, key_root, login_root
 from chimera.store.scripts import Scripts
 
 
@@ -50,6 +50,10 @@ class Rates:
     async def take_of_key(self, tenant: str, key_id: str, take_id: str, most: int, per_s: float) -> Pass:
         """The same of one key, which may send `per_s` requests a second."""
         return await self._take(key_root(tenant, key_id), take_id, most, per_s, 0)
+
+    async def take_of_login(self, address: str, take_id: str, per_s: float, burst: int) -> Pass:
+        """One attempt to log in from an address, at `per_s` and `burst`."""
+        return await self._take(login_root(address), take_id, 1, per_s, burst)
 
     async def _take(self, root: str, take_id: str, most: int, per_s: float, burst: int) -> Pass:
         count, wait_us, rate, suspended = await self._scripts.run(

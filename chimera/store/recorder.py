@@ -110,6 +110,7 @@ class Recorder:
 
     async def _page(self, after: Position, *, searched: bool) -> Page:
         """What the stream has behind a position, all of one instant."""
+        keys = self.keys
         with translated():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.hgetall(self.keys.epochs)
@@ -120,10 +121,10 @@ class Recorder:
             if rows and rows[0][0] == after.entry and int(rows[0][1]["seq"]) >= after.seq:
                 # The very entry is there, so nothing behind it was trimmed or lost.
                 start = Position(epochs.of(after.entry), after.seq, after.entry)
-                return await _made_of(rows, start, epochs, joined=True)
+                return await _made_of(rows, start, epochs, keys.tenant, joined=True)
             if after.epoch == 0:
                 joined = _reaches_back(after, oldest, epochs, searched)
-                return await _made_of(rows, after, epochs, joined=joined)
+                return await _made_of(rows, after, epochs, keys.tenant, joined=joined)
             following = epochs.after(after.epoch)
             if not searched or following is None:
                 return Page(after, [], joined=False)
@@ -132,7 +133,7 @@ class Recorder:
             joined = bool(rows) and _first(rows[0]) == following.seq + 1
             if following.epoch == after.epoch + 1:
                 joined = joined and after.seq >= following.seq
-            return await _made_of(rows, after, epochs, joined=joined)
+            return await _made_of(rows, after, epochs, keys.tenant, joined=joined)
 
     async def _missing(self, after: Position) -> CorruptRecord | StoreUnavailable:
         """Why it does not go on behind a position where the archive ends."""
@@ -152,12 +153,12 @@ class Recorder:
         )
 
 
-async def _made_of(rows: list[Row], start: Position, epochs: Epochs, *, joined: bool) -> Page:
+async def _made_of(rows: list[Row], start: Position, epochs: Epochs, tenant: str, *, joined: bool) -> Page:
     lines: list[Line] = []
     pause = AT_ONCE
     for entry, fields in rows if joined else ():
         epoch = epochs.of(entry)
-        lines += [(Position(epoch, event.seq, entry), event) for event in expand(fields, epoch)]
+        lines += [(Position(epoch, event.seq, entry), event) for event in expand(fields, epoch, tenant)]
         if len(lines) > pause:
             pause = len(lines) + AT_ONCE
             await asyncio.sleep(0)  # a page of large entries is a hundred thousand events

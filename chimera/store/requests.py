@@ -8,7 +8,8 @@ on a request is harmless, for holds are idempotent. A request is ``{"do": …}``
 reserve      id (the hold's), from, task (who pays), token, amount   granted; refused or lost, fields
              (µ$), ttl_s, agent, model
 find         id, from, task, round, call                             kept, reply; absent
-settle       hold, cost (None releases), charge, round, call, reply  none: it is done once it stands
+settle       hold, cost (None releases), charge, round, call, reply, none: it is done once it stands
+             called
 forget       task, round (a script's request, see lua/include/work)  none
 ===========  ======================================================  =================================
 """
@@ -51,7 +52,7 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "settle": {
         **{"hold": _TEXT, "cost": (int, float, NoneType), "charge": _TEXT, "round": _WHOLE},
-        **{"call": _TEXT, "reply": _TEXT},
+        **{"call": _TEXT, "reply": _TEXT, "called": _TEXT},
     },
     "find": {"id": _TEXT, "task": _TEXT, "round": _WHOLE, "call": _TEXT, "from": _TEXT},
     "forget": {"task": _TEXT, "round": (int, str)},
@@ -81,6 +82,8 @@ def understood(text: str) -> Request | None:
         return None
     if request["do"] == "reserve":
         request = {"agent": "", "model": "", **request}  # as an older version asks
+    if request["do"] == "settle":
+        request = {"called": "", **request}  # the same
     return dict(request) if _fits(request, SHAPES.get(request["do"], {})) else None
 
 

@@ -33,7 +33,7 @@ COMMANDS = _named(
     "BLMPOP BLPOP DEL EVAL EVALSHA EXEC EXISTS EXPIRE GET HDEL HEXISTS HGET HGETALL HINCRBY HKEYS HLEN",
     "HMGET HSCAN HSET HSETNX HVALS INCR INCRBY INFO LLEN LMOVE LPOP LPOS LPUSH LRANGE LREM LTRIM MULTI",
     "PEXPIRE PING PSUBSCRIBE PUBLISH PUNSUBSCRIBE RPUSH SADD SCARD SELECT SET SISMEMBER SMEMBERS SPOP SREM",
-    "TIME UNLINK XADD XLEN XRANGE XREAD XREVRANGE XTRIM ZADD ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREM",
+    "TIME TTL UNLINK XADD XLEN XRANGE XREAD XREVRANGE XTRIM ZADD ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREM",
     "ZREVRANGE ZSCORE",
 )
 """All that any role may be given: a script with another command runs for nobody."""
@@ -82,8 +82,8 @@ class Rights:
     brings: bool = False
 
 
-RECORDS = (("XADD", ("log",)), ("INCRBY", ("sequence",)))
-"""Appends to the recorder, and nothing else there."""
+RECORDS = (("XADD", ("log",)), ("INCRBY", ("sequence",)), ("HINCRBY", ("tally",)))
+"""Appends to the recorder and adds to its tally, and nothing else there."""
 ASKS = (("BLMPOP", ("answers",)),)
 """Takes the governor's answers, and can write none."""
 QUEUE = ("q:*",)
@@ -154,9 +154,9 @@ RIGHTS: dict[Role, Rights] = {
     ),
     "orchestrator": Rights(
         scripts=_named(
-            "advance_export advance_sink bind_spare check_block claim_actions drain_worker elect_leader "
-            "mark_mission",
-            "open_epoch pass_failures plan_tasks prune_mission publish_agents release_worker",
+            "add_sample advance_export advance_sink bind_spare check_block claim_actions drain_worker",
+            "elect_leader mark_mission open_epoch pass_failures plan_tasks prune_mission publish_agents",
+            "release_worker",
             "report_actions report_archive rescue_leases revive_tasks scale_fleet settle_mission",
             "settle_dead shelve_tasks sweep_mission trim_log",
         ),
@@ -165,6 +165,7 @@ RIGHTS: dict[Role, Rights] = {
         writes=(*PLANS, *QUEUE, "action", "outcomes", "outbox", "sinks", "epochs", "dead", "again"),
         also=(
             *RECORDS,
+            ("XADD", ("series",)),
             ("XTRIM", ("log",)),
             ("UNLINK", ("mission", "ids", "spec", "shelf", *QUEUE, "j:*", "spend", "kept")),
         ),
@@ -192,7 +193,7 @@ RIGHTS: dict[Role, Rights] = {
             "retry_actions revoke_keys set_key set_limits set_quota submit_mission suspend_tenant",
             "send_holds send_requests take_requests use_key weigh_burn",
         ),
-        direct=LOGIN | READING | {"HDEL", "HSCAN", "PUBLISH"},
+        direct=LOGIN | READING | {"EXPIRE", "HDEL", "HSCAN", "PUBLISH", "SET", "TTL"},
         reads=("h:*", "g:*", "r:*"),
         writes=(
             *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
@@ -205,8 +206,8 @@ RIGHTS: dict[Role, Rights] = {
             *(keys.SPARES, keys.CANARY),
             keys.leader("*"),
         ),
-        shared_writes=(keys.TENANTS, keys.API_KEYS, keys.KEYS_USED, keys.keys_of("*")),
-        shared_also=(("XTRIM", (keys.TenantKeys(keys.FLEET).log,)),),
+        shared_writes=(keys.TENANTS, keys.API_KEYS, keys.KEYS_USED, keys.keys_of("*"), keys.session("*")),
+        shared_also=(("XTRIM", (keys.TenantKeys(keys.FLEET).log,)), ("DEL", (keys.session("*"),))),
         wakes=(keys.MISSIONS, keys.REVIEWS, keys.ERRANDS, keys.LOAD, keys.MONEY, keys.USERS),
         brings=True,
     ),

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from chimera.core.event import Event, Position
+from chimera.core.event import VERSION, Event, Position
 from chimera.errors import CorruptRecord
 
 if sys.version_info >= (3, 14):
@@ -137,14 +137,14 @@ def contents_of(start: bytes) -> Contents:
         raise CorruptRecord(f"a segment's contents cannot be read ({exc})") from exc
 
 
-def decode(body: bytes, mission_id: str = "") -> list[Line]:
-    """A segment's events, all of them or one mission's. Nothing of a damaged one is given.
+def decode(body: bytes, mission_id: str = "", tenant: str = "") -> list[Line]:
+    """A segment's events, all of them or one mission's, as a tenant's. Nothing of a damaged one is given.
 
     Raises:
         CorruptRecord: it is cut short, or its lines are not those that were written.
     """
     _, lines = _checked(body)
-    return list(_events(lines, mission_id))
+    return list(_events(lines, mission_id, tenant))
 
 
 def links(body: bytes) -> tuple[Contents, list[str]]:
@@ -167,12 +167,12 @@ def _checked(body: bytes) -> tuple[Contents, list[bytes]]:
     return contents, lines
 
 
-def _events(lines: Iterable[bytes], mission_id: str) -> Iterable[Line]:
+def _events(lines: Iterable[bytes], mission_id: str, tenant: str) -> Iterable[Line]:
     for line in lines:
         said: dict[str, Any] = json.loads(line)
         if not mission_id or said["mission_id"] == mission_id:
             entry = said.pop("entry")
-            event = Event.model_validate(said)
+            event = Event.model_validate(said | {"tenant": tenant})
             yield Position(event.epoch, event.seq, entry), event
 
 
@@ -195,7 +195,7 @@ def _lines(entry: Entry, missions: set[str]) -> Iterable[bytes]:
         if mission_id:
             missions.add(mission_id)
         yield (
-            f'{{"epoch":{entry.epoch},"seq":{seq},"at":"{at}","kind":{_quoted(kind)},"by":{by},'
+            f'{{"v":{VERSION},"epoch":{entry.epoch},"seq":{seq},"at":"{at}","kind":{_quoted(kind)},"by":{by},'
             f'"mission_id":{_quoted(mission_id)},"task_id":{_quoted(task_id)},'
             f'"details":{_compact(details) if details else "{}"},"entry":{name}}}\n'
         ).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ class HandedIn(NamedTuple):
     result_json: str
     actions: Sequence[str] = ()
     """Each an action's JSON."""
+    told: str = ""
+    """What the recorder is to have beside it (`lua/include/told.lua`): a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Ended:
     kind: EndKind
     detail: str = ""
     delay_s: float = 0.0
+    told: str = ""
+    """As of a result."""
 
 
 class Raw(NamedTuple):
@@ -190,6 +195,8 @@ class TaskStore:
                     one.state_version,
                     one.result_json,
                     json.dumps(list(one.actions)) if one.actions else "",
+                    hashlib.sha256(one.result_json.encode("utf-8", "surrogatepass")).hexdigest(),
+                    one.told,
                 )
             ),
         )
@@ -296,7 +303,9 @@ class TaskStore:
                 soon, *ready = await pipe.execute()
             return int(soon) + sum(ready), int(running), sum(ready[: len(high)]), int(newest or 0)
 
-    async def drain(self, worker: str, *, within_s: float | None = None) -> None:
+    async def drain(
+        self, worker: str, *, within_s: float | None = None, by: str = "hub", reason: str = ""
+    ) -> None:
         """Ask a worker to take no more work and leave; it hears so at its next heartbeat.
 
         Args:
@@ -304,7 +313,7 @@ class TaskStore:
                 long as the worker's own settings say. Asked again it may only be sooner.
         """
         left = "" if within_s is None else round(within_s * 1e6)
-        await self._scripts.run("drain_worker", [self.keys.root], worker, left)
+        await self._scripts.run("drain_worker", [self.keys.root], worker, left, by, reason)
 
     async def scaled(self, workers: int, *, why: dict[str, Any], term: int, by: str) -> bool:
         """Record that the fleet controller wants so many workers; False when it wanted as many before.
@@ -426,6 +435,7 @@ def _end_fields(ended: Sequence[Ended]) -> list[str | int]:
             one.kind,
             round(one.delay_s * 1e6),
             redact(one.detail)[:2000],
+            one.told,
         )
     ]
 

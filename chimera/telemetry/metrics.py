@@ -11,7 +11,9 @@ from typing import Any, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+from chimera.core.histogram import BOUNDS_MS
+
+SECONDS = tuple(ms / 1000 for ms in BOUNDS_MS)
 
 Kind = Literal["counter", "gauge", "histogram"]
 

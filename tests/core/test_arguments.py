@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chimera.core.arguments import Arguments, Kinds, event_id, parse_headers
+from chimera.core.arguments import Arguments, Kinds, parse_headers
 from chimera.core.event import KINDS, Event
 
 EVENT = Event(
@@ -56,7 +56,7 @@ def test_placeholders_are_filled(template: dict[str, Any], made: dict[str, Any])
 
 def test_a_whole_event_has_its_id_and_its_tenant() -> None:
     made = Arguments.parse('{"e": "{event}"}').of("acme", [EVENT])["e"]
-    assert made == {"id": event_id("acme", EVENT), "tenant": "acme", **EVENT.model_dump(mode="json")}
+    assert made == {**EVENT.model_dump(mode="json"), "id": "acme/2/7", "tenant": "acme"}
 
 
 def test_each_makes_a_list_of_many_events() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from chimera.core.event import Event, expand
 from chimera.core.mission import MissionStatus
 from chimera.core.task import FINAL, TaskStatus
+from chimera.core.timeline import Timeline
 from chimera.store.connection import Redis
 from chimera.store.keys import PLAIN, TenantKeys
 from tests.store.model import Model, Task
@@ -100,6 +101,35 @@ def wrong(census: Census, model: Model) -> Iterator[str]:
     known = {census.keys.of("task", task_id) for task_id in model.tasks}
     root = census.keys.of("task", "")
     yield from (f"{key} is no task" for key in census.found if key.startswith(root) and key not in known)
+
+
+def untold(census: Census, timelines: Mapping[str, Timeline]) -> Iterator[str]:
+    """Each thing in the store that a fold over the missions' events has otherwise."""
+    for mission_id, line in timelines.items():
+        told, stored = line.last, census.of("mission", mission_id)
+        spend = census.of("spend", mission_id)
+        pairs: dict[str, tuple[Any, Any]] = {
+            "status": (told.mission.status, stored["status"]),
+            "reason": (told.mission.reason, stored.get("reason", "")),
+            "state_version": (told.mission.state_version, int(stored["state_version"])),
+            "budget": (told.mission.budget_microusd, int(stored["budget"])),
+            "tasks": (told.mission.planned, len(census.of("ids", mission_id))),
+            "held": (told.held_microusd, int(spend.get("held", 0))),
+            "settled": (told.settled_microusd, int(spend.get("settled", 0))),
+            "counts": (
+                told.counts,
+                {one: n for one in S if (n := int(census.of("counts", mission_id).get(one, 0)))},
+            ),
+        }
+        for task_id in census.of("ids", mission_id):
+            task = census.of("task", task_id)
+            pairs[task_id] = (
+                told.tasks.get(task_id),
+                (task["status"], int(task.get("attempt", 0)), int(task.get("spent", 0))),
+            )
+        for name, (said, there) in pairs.items():
+            if said != there:
+                yield f"{mission_id}: {name} is {there}, its events say {said}"
 
 
 UNFINISHED = {S.BLOCKED, S.READY, S.PENDING, S.REVIEW}

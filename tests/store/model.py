@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from chimera.chaos.lives import ENDS, FROM, STEPS
+from chimera.chaos.lives import FROM
 from chimera.core.event import Event
 from chimera.core.mission import MISSION_FINAL, MISSION_TRANSITIONS, MissionSpec, MissionStatus
 from chimera.core.plan import Window
 from chimera.core.task import TRANSITIONS, TaskStatus
+from chimera.core.timeline import ENDS, STEPS
 from chimera.store.scripts import Refusal
 from chimera.store.tasks import POISON_AFTER
 

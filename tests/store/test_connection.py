@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import trustme
+from redis import exceptions as driver
 
-from chimera.errors import ConfigurationError, CorruptRecord, StoreUnavailable
+from chimera.errors import ConfigurationError, CorruptRecord, StoreTimeout, StoreUnavailable
 from chimera.runtime.base import Base, base_of, open_base
 from chimera.serving.local.ports import free_port
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import load
 from chimera.store import keys
-from chimera.store.connection import ask, connect_sync, prepare, translated
+from chimera.store.connection import ask, connect_sync, end, prepare, translated
 from tests.relay import Relay
 from tests.store import drive
 
@@ -134,3 +136,64 @@ async def test_over_the_older_protocol_everything_reads_the_same(base: Base, ten
     ids = [one.task_id, other.task_id]
     assert await stores.tasks.get_many(ids) == await base.of(tenant).tasks.get_many(ids)
     await older.close()
+
+
+@pytest.mark.parametrize("outcome", [None, driver.TimeoutError("late"), KeyError("gone")])
+async def test_a_cancellation_that_the_driver_swallows_is_heard_when_the_call_is_over(
+    outcome: Exception | None,
+) -> None:
+    went_on = False
+
+    async def call() -> None:
+        nonlocal went_on
+        with translated():
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            if outcome is not None:
+                raise outcome
+        went_on = True
+
+    calling = asyncio.create_task(call())
+    await asyncio.sleep(0)
+    await end(calling)
+    assert calling.cancelled()
+    assert not went_on
+
+
+async def test_calls_on_the_way_out_of_a_cancelled_task_are_not_cancelled_again(base: Base) -> None:
+    heard: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            with translated():
+                heard.append(await base.redis.echo("closing"))
+            with suppress(StoreTimeout), translated():
+                raise driver.TimeoutError
+            heard.append("closed")
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await end(working)
+    assert working.cancelled()
+    assert heard == ["closing", "closed"]
+
+
+async def test_what_a_cancelled_task_does_on_its_way_out_is_not_cut_short() -> None:
+    done, go_on = [], asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await go_on.wait()
+            done.append("closed")
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(end(working))
+    await asyncio.sleep(0.5)  # a slow machine's time to close connections
+    go_on.set()
+    await ending
+    assert done == ["closed"]

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies
 
+from chimera.core.timeline import Timeline
 from chimera.errors import BudgetExceeded, LeaseLost, RefusalKind
 from chimera.runtime.base import Base, TenantStores, open_base
 from chimera.serving.local.redis_server import RedisServer
@@ -217,6 +218,8 @@ class Play:
     async def do(self, kind: str, *rest: Any) -> None:
         await getattr(self, "do_" + kind.replace(" ", "_"))(*rest)
         await self.compare()
+        if self.asked % 4 == 1:
+            await self.the_recorder_tells_the_same()
 
     async def do_reserve(self, task: str, asked: int, ttl_s: int, agent: str, of: str) -> None:
         model, name = self.model, f"h{self.asked}"
@@ -321,6 +324,22 @@ class Play:
         assert set(holds) == set(is_open)
         assert sent == {name: str(int(hold.sent)) for name, hold in is_open.items()}
 
+    async def the_recorder_tells_the_same(self) -> None:
+        """A fold over each mission's entries says what it spent and holds, and its tasks."""
+        for mission in BUDGETS:
+            line = Timeline()
+            async for _, event in self.stores.recorder.read(mission_id=mission):
+                line.take(event)
+            told, own = line.last, self.model.open_holds(mission)
+            spent = {task: cost for task, cost in self.model.spent.items() if task.startswith(mission)}
+            assert (told.settled_microusd, told.held_microusd) == (
+                sum(spent.values()),
+                sum(hold.amount for hold in own),
+            )
+            assert {task: one.settled_microusd for task, one in told.tasks.items()} == {
+                task: spent.get(task, 0) for task in told.tasks
+            }
+
     def is_kept(self, name: str) -> bool:
         """Whether a window must still be there."""
         window, _, at = name.rpartition(" ")[2].partition(":")
@@ -335,6 +354,7 @@ class Play:
         assert self.model.open_holds() == []
         total = sum(hold.charged for hold in self.model.holds.values())
         assert balance.settled.get("lifetime", 0) == sum(self.model.spent.values()) == total
+        await self.the_recorder_tells_the_same()
         for name in ("month", "year"):
             parts = [cost for window, cost in balance.settled.items() if window.startswith(f"{name}:")]
             assert sum(parts) == total

@@ -115,6 +115,7 @@ class Fleet(People, Hub, Workers, Judges, Clock):
             if self.sound and self.model.missions:
                 self.come_to_rest()
                 self.nothing_is_left()
+                self.the_past_is_as_it_was()
                 self.prune_what_is_over()
         finally:
             self.run(self.forget())
@@ -158,6 +159,11 @@ class Fleet(People, Hub, Workers, Judges, Clock):
             assert not mission.final or set(counts) <= FINAL, f"{name} is {mission.status}: {dict(counts)}"
         for queue in QUEUES:
             assert not self.census.queue(queue), f"{queue}: {self.census.queue(queue)}"
+
+    def the_past_is_as_it_was(self) -> None:
+        """Each moment that was found to be the store's is told alike when all is over."""
+        for mission_id, moment in self.moments:
+            assert self.timelines[mission_id].moment(moment.index) == moment
 
     def prune_what_is_over(self) -> None:
         """Nothing stays behind; and whoever comes late brings nothing back."""

@@ -23,8 +23,11 @@ from pydantic import SecretStr
 
 from chimera.core.brake import Brake, BrakeCause, BrakeState, Decision
 from chimera.core.event import Position
+from chimera.core.gauges import Gauges
 from chimera.core.scope import ALL
+from chimera.core.series import Sample
 from chimera.core.sinkviews import DeadLetter
+from chimera.core.tally import Tally
 from chimera.core.tenant import Quota
 from chimera.errors import AlreadyExists, ChimeraError, NotFound, StoreError
 from chimera.runtime.base import Base, TenantStores, base_of
@@ -37,11 +40,13 @@ from chimera.store.elections import Election
 from chimera.store.exports import EVERY, Exports
 from chimera.store.flags import ALL as EVERY_FLAG
 from chimera.store.fleetledger import FleetLedger
+from chimera.store.keys import TenantKeys
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.pruning import Mark
 from chimera.store.rates import Rates
 from chimera.store.requests import written
 from chimera.store.scripts import SyncScripts
+from chimera.store.series import add as add_samples
 from chimera.store.sinks import Cursor, Stand
 from chimera.store.spares import SpareStore
 from chimera.store.tasks import Ended, Heartbeat
@@ -648,6 +653,12 @@ async def elect(base: Base, tenant: str) -> Call:
     return lambda at, who: Election(at.redis, f"role of {who}").lead("a", ttl_s=30)
 
 
+@case("add_sample")
+async def sample(base: Base, tenant: str) -> Call:
+    one = Sample(1_800_000_000_000, Tally({"task.accepted": 3}), Gauges(workers=2))
+    return lambda at, who: add_samples(at.redis, {who: [one]}, term=drive.TERM)
+
+
 @case("send_requests")
 async def ask_for_money(base: Base, tenant: str) -> Call:
     return lambda at, who: at.of(who).requests.send("w1", "op", [written({"do": "settle", "hold": "h0"})])
@@ -1105,6 +1116,16 @@ def plain(value: Any, tenant: str) -> str:
     return TIME.sub("T", repr(value)).replace(tenant, "TENANT")
 
 
+def counted(tally: dict[str, str]) -> dict[str, int]:
+    """A tally without its times: how many there are, whatever each took."""
+    totals: dict[str, int] = {}
+    for name, count in sorted(tally.items()):
+        what, _, bucket = name.rpartition(":")
+        kept = f"{what}:" if bucket == "ms" or bucket.isdigit() else name
+        totals[kept] = totals.get(kept, 0) + (0 if bucket == "ms" else int(count))
+    return totals
+
+
 async def state(base: Base, tenant: str) -> dict[str, str]:
     """All that the store holds of a tenant."""
     found = {}
@@ -1113,6 +1134,8 @@ async def state(base: Base, tenant: str) -> dict[str, str]:
         match kind:
             case "hash":
                 value: Any = sorted((await base.redis.hgetall(key)).items())
+                if key == TenantKeys(tenant).tally:
+                    value = counted(dict(value))
             case "list":
                 value = await base.redis.lrange(key, 0, -1)
             case "set":
@@ -1120,7 +1143,10 @@ async def state(base: Base, tenant: str) -> dict[str, str]:
             case "zset":
                 value = sorted(name for name, _ in await base.redis.zrange(key, 0, -1, withscores=True))
             case "stream":
-                value = [json.loads(fields["events"]) for _, fields in await base.redis.xrange(key, "-", "+")]
+                value = [
+                    json.loads(fields["events"]) if "events" in fields else fields
+                    for _, fields in await base.redis.xrange(key, "-", "+")
+                ]
             case _:
                 value = await base.redis.get(key)
         found[plain(key, tenant)] = plain(value, tenant)

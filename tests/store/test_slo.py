@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from chimera.core.histogram import BOUNDS_MS
 from chimera.runtime.base import Base, TenantStores
-from chimera.store.promises import BOUNDS_MS, served
+from chimera.store.promises import served
 from chimera.store.tasks import Ended
 from chimera.telemetry.metrics import SECONDS
 from tests.store import clock, drive
@@ -185,7 +186,7 @@ async def test_other_priorities_are_not_timed(run: Run) -> None:
 
 
 def test_the_bounds_are_the_same_everywhere() -> None:
-    text = (files("chimera.store") / "lua" / "include" / "accept.lua").read_text(encoding="utf-8")
+    text = (files("chimera.store") / "lua" / "include" / "record.lua").read_text(encoding="utf-8")
     (bounds,) = re.findall(r"BOUNDS_MS = \{ ([\d, ]+) \}", text)
     assert tuple(map(int, bounds.split(", "))) == BOUNDS_MS
     assert tuple(ms / 1000 for ms in BOUNDS_MS) == SECONDS

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from chimera.agents.models.endpoint import CallFailed
 from chimera.agents.models.prices import Price, Tokens
-from chimera.agents.purse import Charge, Keep, Purse
+from chimera.agents.purse import Called, Charge, Keep, Purse
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,12 +57,13 @@ class Bill:
             raise CallFailed("its hold ran out before it was sent", sent=False, retryable=True)
         return cls(purse=purse, model=model, price=price, bound=bound, worst_microusd=worst, hold=hold)
 
-    def charge(self, tokens: Tokens | None, request_id: str = "") -> Charge:
+    def charge(self, tokens: Tokens | None, request_id: str = "", called: Called | None = None) -> Charge:
         """What the try cost.
 
         Args:
             tokens: as the endpoint counted them. None, or a count that can be none, costs the worst case:
                 who reports no usage is charged what was held, not nothing.
+            called: what the recorder is to have of it.
         """
         known = tokens is not None and tokens.believable
         taken = tokens if known and tokens is not None else self.bound
@@ -77,6 +78,7 @@ class Bill:
             provider_request_id=request_id,
             latency_ms=round((time.perf_counter() - self.began) * 1000),
             estimated=not known,
+            called=called,
         )
 
     async def settle(self, charge: Charge, keep: Keep | None = None) -> None:

@@ -18,7 +18,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, overload
 
@@ -32,9 +32,11 @@ from chimera.agents.models.kept import UNUSABLE, Kept, call_id, load, request_na
 from chimera.agents.models.opening import open_endpoint
 from chimera.agents.models.prices import Price, PriceList, Tokens
 from chimera.agents.models.retry import pause_s
-from chimera.agents.purse import Charge, Keep, Purse
+from chimera.agents.purse import Called, Charge, Keep, Purse
 from chimera.errors import AnswerUnusable, ModelUnavailable
 from chimera.settings import Settings
+from chimera.telemetry.payloads import Payloads
+from chimera.telemetry.redaction import redact
 
 log = structlog.get_logger(__name__)
 
@@ -294,13 +296,15 @@ class ModelClient:
         """Try until it is answered, or trying again is vain."""
         retries = self.models.settings.model_retries
         failure: CallFailed | None = None
+        failed: list[dict[str, Any]] = []
         for tries in range(1, retries + 2):
             try:
                 timeout_s = self._bound(ask.timeout_s)
                 bounded = ask if timeout_s == ask.timeout_s else replace(ask, timeout_s=timeout_s)
-                return await self._try(endpoint, price, bounded, read)
+                return await self._try(endpoint, price, bounded, read, failed)
             except CallFailed as exc:
                 failure = exc
+                failed.append({"error": _reason(exc), "sent": exc.sent})
             wait = pause_s(tries, failure.retry_after_s, self.draw()) if failure.retryable else None
             if wait is None or tries > retries or wait >= self._left():
                 break
@@ -310,7 +314,9 @@ class ModelClient:
             f"{tries} {'try' if tries == 1 else 'tries'}: {NEXT_STEP}"
         ) from failure
 
-    async def _try(self, endpoint: Endpoint, price: Price, ask: Ask, read: Read[T]) -> T:
+    async def _try(
+        self, endpoint: Endpoint, price: Price, ask: Ask, read: Read[T], failed: Sequence[Mapping[str, Any]]
+    ) -> T:
         if self.permit is not None:
             await self.permit()
         bill = await Bill.open(
@@ -321,18 +327,22 @@ class ModelClient:
             agent=self.agent,
             ttl_s=ask.timeout_s + self.models.settings.hold_ttl_s,
         )
+        payloads = Payloads(self.models.settings.recorder_payloads)
+        called = Called(payloads.of(request_text(ask)), tries=tuple(failed))
         try:
             reply = await endpoint.ask(ask)
         except CallFailed as exc:
             if exc.sent:
-                await self._settle(bill, bill.charge(None))
+                await self._settle(bill, bill.charge(None, called=replace(called, error=_reason(exc))))
             else:
                 await bill.release()
             raise
-        except BaseException:  # cancelled, or a defect: it may have been sent
-            await self._settle(bill, bill.charge(None))
+        except BaseException as exc:  # cancelled, or a defect: it may have been sent
+            error = f"{type(exc).__name__}, and nobody knows what came of it"
+            await self._settle(bill, bill.charge(None, called=replace(called, error=error)))
             raise
-        paid = bill.charge(reply.tokens, reply.request_id)
+        called = replace(called, reply=payloads.of(reply.text))
+        paid = bill.charge(reply.tokens, reply.request_id, called)
         try:
             value = read(endpoint.name, reply)
         except Exception:
@@ -353,6 +363,16 @@ class ModelClient:
         if left <= 0:
             raise CallFailed("the attempt's time is over", sent=False, retryable=False)
         return min(timeout_s, left)
+
+
+def request_text(ask: Ask) -> str:
+    """What is asked, as one JSON text: whoever has the parts can make its hash again."""
+    said = {"prompt": ask.prompt, "system": ask.system, "schema": ask.schema}
+    return json.dumps(said, separators=(",", ":"), ensure_ascii=False)
+
+
+def _reason(exc: CallFailed) -> str:
+    return redact(str(exc))[:200]
 
 
 def prompt_bound(ask: Ask) -> int:

@@ -9,8 +9,9 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 
 from chimera.runtime.chats import Chats
-from chimera.serving.gateway import problems
+from chimera.serving.gateway import dashboard, problems
 from chimera.serving.gateway.crowd import Crowd, Entrance
+from chimera.serving.gateway.dashboard.headers import Sealed
 from chimera.serving.gateway.envelope import Envelope
 from chimera.serving.gateway.hub import Hub
 from chimera.serving.gateway.mcpdoor import PATH, McpDoor
@@ -59,6 +60,7 @@ def create_app(hub: Hub) -> FastAPI:
     # The last one added is the outermost: what the entrance turns away has an id and is counted too.
     app.add_middleware(Entrance, crowd=Crowd(hub.max_requests, hub.max_tenant_requests), aside=PROBES)
     app.add_middleware(Envelope, metrics=hub.metrics)
+    app.add_middleware(Sealed)
     for router in (
         probes.router,
         submissions.router,
@@ -82,4 +84,5 @@ def create_app(hub: Hub) -> FastAPI:
     ):
         app.include_router(router)
     app.router.routes.append(Route(PATH, McpDoor(app, hub.base.settings), include_in_schema=False))
+    dashboard.install(app, hub)
     return app

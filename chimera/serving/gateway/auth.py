@@ -124,8 +124,7 @@ async def recognise(request: Request) -> Caller:
     """
     hub = hub_of(request)
     principal = await _principal(request)
-    visit = _visit(request)
-    visit.crowd.join(visit, principal.tenant)
+    join(request, principal.tenant)
     suspended = None
     async with promptly():
         throttle: Throttle = request.app.state.throttle
@@ -150,6 +149,12 @@ async def _principal(request: Request) -> Principal:
         raise Unauthorized(UNKNOWN)
     async with promptly():
         return await _owner(hub_of(request), key.strip())
+
+
+def join(request: Request, tenant: str) -> None:
+    """A request is this tenant's. Raises as `Crowd.join` does."""
+    visit = _visit(request)
+    visit.crowd.join(visit, tenant)
 
 
 def hold(request: Request, size: int) -> None:
@@ -252,21 +257,30 @@ class JsonRequest(Request):
             RateLimited, HubBusy: too much is in memory already, of the tenant's or of all.
             InvalidRequest: there is a body and it does not say that it is JSON.
         """
+        body = await self.take_bytes(limit, "CHIMERA_MAX_REQUEST_BYTES")
+        if body and not is_json(self.headers.get("content-type", "")):
+            raise InvalidRequest(
+                "the body must be JSON and say so, with Content-Type: application/json; nothing was changed"
+            )
+
+    async def take_bytes(self, limit: int, setting: str) -> bytes:
+        """Read a body of whatever kind, and stop as soon as it is over the limit, which a setting gives.
+
+        Raises:
+            PayloadTooLarge, RequestTimeout, RateLimited, HubBusy: as `take_body` does.
+        """
         try:
             async with asyncio.timeout(BODY_S):
-                body = await self._body_within(limit)
+                body = await self._body_within(limit, setting)
         except TimeoutError as exc:
             raise RequestTimeout(
                 f"the request was not there after {BODY_S:g} s; nothing was changed: send less at once; many "
                 "inputs may come as lines (application/x-ndjson), which are read as long as some come"
             ) from exc
         self._body = body
-        if body and not is_json(self.headers.get("content-type", "")):
-            raise InvalidRequest(
-                "the body must be JSON and say so, with Content-Type: application/json; nothing was changed"
-            )
+        return body
 
-    async def _body_within(self, limit: int) -> bytes:
+    async def _body_within(self, limit: int, setting: str) -> bytes:
         declared = self.headers.get("content-length", "0")
         size = int(declared) if declared.isdecimal() else 0
         chunks: list[bytes] = []
@@ -279,7 +293,7 @@ class JsonRequest(Request):
                 hold(self, size)
                 chunks.append(chunk)
         if size > limit:
-            raise PayloadTooLarge("the request", size, limit, "CHIMERA_MAX_REQUEST_BYTES")
+            raise PayloadTooLarge("the request", size, limit, setting)
         return b"".join(chunks)
 
     def weigh(self, limit: int) -> None:

@@ -8,7 +8,8 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from chimera.store.promises import BOUNDS_MS, Served
+from chimera.core.histogram import BOUNDS_MS
+from chimera.store.promises import Served
 from chimera.telemetry.metrics import BY_NAME
 
 SECONDS, BREACHES = "chimera_slo_seconds", "chimera_slo_breaches_total"

@@ -24,6 +24,9 @@ AHEAD_S = 0.05
 """A gateway takes what this much time brings at once."""
 KEEP_S = 1.0
 """What it took and did not spend counts no more after this; a changed quota binds within it."""
+LOGINS_PER_S = 0.5
+LOGINS_AT_ONCE = 10
+"""Attempts to log in with a key, from one address. Nobody guesses a key: this bounds what attempts cost."""
 MOST = 1_000
 """The most it takes at once."""
 
@@ -85,6 +88,31 @@ class Throttle:
                 f"key {key_id} sends more than {{}} requests a second, which is its own rate, not the "
                 "tenant's: send fewer, or use another key",
             )
+
+    async def admit_session(self, tenant: str, key_digest: str, per_s: float) -> None:
+        """Let one request of a page pass, at the rate of a key's sessions, beside the tenant's own.
+
+        Raises:
+            RateLimited: it comes too soon; `retry_after_s` says when one may.
+        """
+        name = f"page {key_digest}"
+        await self._admit(
+            f"{tenant} {name}",
+            partial(self._rates.take_of_key, tenant, name, per_s=per_s),
+            "the pages that are open with this key ask more than {} times a second: close some",
+        )
+
+    async def admit_login(self, address: str) -> None:
+        """Let one attempt to log in from an address pass.
+
+        Raises:
+            RateLimited: there were too many; `retry_after_s` says when one may.
+        """
+        passes = await self._rates.take_of_login(
+            address, uuid.uuid4().hex, per_s=LOGINS_PER_S, burst=LOGINS_AT_ONCE
+        )
+        if not passes.count:
+            raise RateLimited("too many attempts to log in from this address: wait a moment", passes.wait_s)
 
     async def _admit(self, whose: str, take: Take, said: str) -> Purse:
         purse = self._purses.setdefault(whose, Purse())

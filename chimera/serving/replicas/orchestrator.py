@@ -1,4 +1,4 @@
-"""The orchestrator, with controller, rescuer, courier, archivist, retention, shelver, as a deployment."""
+"""The orchestrator, with controller, rescuer, courier, archivist, retention, shelver, sampler, deployed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from chimera.runtime.exporter import Exporter
 from chimera.runtime.orchestrator import Orchestrator as OrchestratorService
 from chimera.runtime.orchestrator import Rescuer
 from chimera.runtime.retention import Retention
+from chimera.runtime.sampler import Sampler
 from chimera.runtime.service import Service
 from chimera.runtime.shelver import Shelver
 from chimera.runtime.users import UserKeeper, reconcile
@@ -48,6 +49,7 @@ class Orchestrator(Replica):
             Exporter(self.base, elector),
             Retention(self.base, elector),
             Shelver(self.base, elector),
+            Sampler(self.base, elector),
         )
         await catalogue
 

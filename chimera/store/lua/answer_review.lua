@@ -21,7 +21,8 @@ local k = keys(KEYS[1])
 local now = now_us()
 local id = ARGV[1]
 local mid = mission_of(id) or ""
-local t = redis.call("HMGET", k.of_task(id), "status", "version", "feedback", "result", "attempt", "actions", "kept")
+local t = redis.call("HMGET", k.of_task(id), "status", "version", "feedback", "result", "attempt", "actions", "kept",
+  "ready_at", "planned_at")
 local op, before = operation(k, "answer", id, ARGV[2])
 if before then return before end
 if t[1] ~= "ESCALATED" then return -1 end
@@ -37,7 +38,8 @@ else
     local details = { comment = ARGV[5] }
     note("task.approved", mid, id, details)
     details.took_ms = accept(k, id, "ESCALATED", ARGV[4], "1", now,
-      { result = t[4], attempt = t[5], actions = t[6], version = t[2], kept = t[7] })
+      { result = t[4], attempt = t[5], actions = t[6], version = t[2], kept = t[7], ready_at = t[8],
+        planned_at = t[9] })
   else
     if ARGV[5] ~= "" then
       local feedback = cjson.decode(t[3] or "[]")

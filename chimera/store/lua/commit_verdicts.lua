@@ -20,7 +20,7 @@ local out, touched = {}, {}
 for i = 3, #ARGV, 7 do
   local id, token, decision = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local t = redis.call("HMGET", k.of_task(id), "status", "judge_token", "judged_token", "version", "attempt", "feedback",
-    "judged_as", "result", "actions", "kept")
+    "judged_as", "result", "actions", "kept", "ready_at", "planned_at")
   if t[3] == token then
     out[#out + 1] = tonumber(t[7])
   elseif t[1] ~= "REVIEW" or t[2] ~= token
@@ -36,11 +36,13 @@ for i = 3, #ARGV, 7 do
       out[#out + 1] = -4
     else
       redis.call("RPUSH", k.of_verdicts(id), ARGV[i + 4])
+      took_since("verdict", token, now)
       local details = { attempt = tonumber(t[5]), confidence = tonumber(ARGV[i + 3]) }
       if decision == "accept" then
         note("task.accepted", mid, id, details)
         details.took_ms = accept(k, id, "REVIEW", ARGV[1], ARGV[i + 3], now,
-          { result = t[8], attempt = t[5], actions = t[9], version = t[4], kept = t[10] },
+          { result = t[8], attempt = t[5], actions = t[9], version = t[4], kept = t[10],
+            ready_at = t[11], planned_at = t[12] },
           "judged_token", token, "judged_as", 1)
       elseif decision == "escalate" then
         move(k, id, mid, "REVIEW", "ESCALATED", "reason", "judge", "judged_token", token, "judged_as", 1)

@@ -2,8 +2,8 @@
 -- End attempts that have no result: errors and timeouts count, tasks handed back do not.
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   worker
--- ARGV[2..] stride 5: task id, token, kind (error | timeout | return), delay before it may run again (µs),
---           detail for the record
+-- ARGV[2..] stride 6: task id, token, kind (error | timeout | return), delay before it may run again (µs),
+--           detail for the record, what the worker says beside it (see told.lua)
 -- Returns   per task: {1, status} ended, also when it was before under this token ·
 --           {-1, holder, since_ms, status} the lease is lost
 --- include keys
@@ -12,6 +12,7 @@
 --- include work
 --- include suspect
 --- include lapse
+--- include told
 local k = keys(KEYS[1])
 local now = now_us()
 local KINDS = {
@@ -20,7 +21,7 @@ local KINDS = {
   ["return"] = { "task.returned", nil, "", false },
 }
 local out = {}
-for i = 2, #ARGV, 5 do
+for i = 2, #ARGV, 6 do
   local id = ARGV[i]
   local t = redis.call("HMGET", k.of_task(id), "status", "token", "ended_token", "attempt", "ended_as", "deaths")
   if t[3] == ARGV[i + 1] then
@@ -29,7 +30,9 @@ for i = 2, #ARGV, 5 do
     out[#out + 1] = lost(k, id, ARGV[i + 1], ARGV[1])
   else
     local kind = KINDS[ARGV[i + 2]]
+    note_tools(mission_of(id), id, told(ARGV[i + 5]))
     redis.call("ZREM", k.leases, id)
+    took_since("attempt", ARGV[i + 1], now)
     if t[6] and kind[4] then clear(k, ARGV[1], id) elseif t[6] then part(k, ARGV[1], id) end
     redis.call("HSET", k.of_task(id), "ended_token", ARGV[i + 1], "last_error", ARGV[i + 4])
     local status = end_attempt(k, id, "PENDING", kind[1], kind[2], kind[3], kind[4], tonumber(ARGV[i + 3]),

@@ -36,7 +36,7 @@ local function wait_again(first)
       local forsaken = t[1] == "CANCELLED" and t[2] == "upstream_failed"
       if (t[1] == "BLOCKED" or forsaken) and outlook(k, other, mid) ~= "lost" and forsaken then
         redis.call("HDEL", k.of_task(other), "reason", "finished_at")
-        note("task.revived", mid, other)
+        note("task.revived", mid, other, { to = "BLOCKED" })
         move(k, other, mid, "CANCELLED", "BLOCKED")
         back[#back + 1] = other
       end

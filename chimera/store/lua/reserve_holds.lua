@@ -138,6 +138,7 @@ local dirty, out = false, {}
 local function refuse(hold, mid, id, answer, amount, agent, model)
   local kind, level = answer[2], answer[3]
   flag(kind, level, mid, amount, tonumber(answer[4]), tonumber(answer[8]))
+  add_up("refused:" .. kind, 1)
   note("spend.refused", mid, task_named(id), { kind = kind, level = level, amount = amount, hold = hold,
     agent = agent, model = model })
   if task_named(id) ~= "" then

@@ -36,7 +36,8 @@ else
   redis.call("HSET", k.of_mission(mid), "status", v[5] == "PLANNING" and "PLANNING" or "RUNNING", "reason", "")
   open_for_claims(k, mid, now)
 end
-note("mission.resumed", mid, "", { budget = more and tonumber(ARGV[4]) or nil })
+note("mission.resumed", mid, "", { budget = more and tonumber(ARGV[4]) or nil,
+  to = redis.call("HGET", k.of_mission(mid), "status") })
 mark_dirty(k, mid)
 write_counts(k)
 ring(k)

@@ -32,6 +32,7 @@ for i = 4, #ARGV, 4 do
       -- It is tried again when this short lease runs out: a pause without a timer of its own.
       redis.call("ZADD", k.judging, int(now + tonumber(ARGV[3])), id)
       redis.call("HINCRBY", k.of_task(id), "judge_token", 1)
+      note("review.returned", mid, id, { detail = ARGV[i + 3], counted = ARGV[i + 2] == "1" })
       out[#out + 1] = 1
     end
   end

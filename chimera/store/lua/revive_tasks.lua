@@ -25,8 +25,8 @@ for _, id in ipairs(ids) do
   local t = redis.call("HMGET", k.of_task(id), "status", "reason")
   if t[1] == "CANCELLED" and string.sub(t[2] or "", 1, 8) == "mission_" then
     redis.call("HDEL", k.of_task(id), "reason", "finished_at")
-    note("task.revived", mid, id)
     local becomes = outlook(k, id, mid)
+    note("task.revived", mid, id, { to = becomes == "go" and "READY" or "BLOCKED" })
     if becomes == "go" then
       move(k, id, mid, "CANCELLED", "READY")
       make_ready(k, id, mid, now, false)

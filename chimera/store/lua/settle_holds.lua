@@ -10,8 +10,9 @@
 -- ARGV[3]   how long replies are kept, s
 -- ARGV[4]   most bytes kept of one round of a task: a reply beyond that is not kept
 -- ARGV[5]   the most that a cost may be, µ$
--- ARGV[6..] stride 6: hold id, cost (µ$; "" releases: the call was never sent), charge (JSON), round, call ("" keeps
---           nothing), reply ("" one that cannot be used: a re-run asks anew)
+-- ARGV[6..] stride 7: hold id, cost (µ$; "" releases: the call was never sent), charge (JSON), round, call ("" keeps
+--           nothing), reply ("" one that cannot be used: a re-run asks anew), the call as the recorder is to have it
+--           (a JSON object; "": it is not told)
 -- Returns   per hold: 1 settled · 0 settled before · -2 there is no such hold · -9 charged whole, for its cost can be none;
 --           or -5 an older term
 --- include keys
@@ -41,7 +42,18 @@ local function cost_of(text)
   local cost = #text <= 16 and string.match(text, "^%d+$") and tonumber(text)
   return cost and cost <= tonumber(ARGV[5]) and cost or nil
 end
-for i = 6, #ARGV, 6 do
+-- Tokens and time of a call, as who made it tells them: a figure that can be none is not counted.
+local TOKENS = { "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens" }
+local function count_call(text)
+  local read, charge = pcall(cjson.decode, text)
+  if not read or type(charge) ~= "table" then return end
+  for _, name in ipairs(TOKENS) do
+    local n = charge[name]
+    if type(n) == "number" and n >= 1 and n <= 1e12 then add_up(name, math.floor(n)) end
+  end
+  took("model", type(charge.latency_ms) == "number" and charge.latency_ms)
+end
+for i = 6, #ARGV, 7 do
   local hold = ARGV[i]
   local key = k.of_hold(hold)
   local h = redis.call("HMGET", key, "task", "amount", "state", "cost", "expired_at", "agent", "model",
@@ -75,9 +87,16 @@ for i = 6, #ARGV, 6 do
     local kept = not released and ARGV[i + 4] ~= ""
       and keep(k, id, t, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], tonumber(ARGV[4]), ARGV[3])
     charge_task(task, t, cost - charged, kept)
+    local read, called = false, nil
+    if ARGV[i + 6] ~= "" then read, called = pcall(cjson.decode, ARGV[i + 6]) end
+    if read and type(called) == "table" then
+      called.hold = hold
+      note("model.called", mid, task_named(id), called)
+    end
     if released then
       note("spend.released", mid, task_named(id), { hold = hold })
     else
+      count_call(ARGV[i + 2])
       note("spend.settled", mid, task_named(id), { hold = hold, cost = cost, charge = ARGV[i + 2], kept = kept,
         asked = not real and string.sub(ARGV[i + 1], 1, 40) or nil, over = cost > amount and cost - amount or nil })
     end

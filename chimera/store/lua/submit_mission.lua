@@ -41,8 +41,10 @@ redis.call("HSET", k.of_mission(id), "status", "PLANNING", "state_version", 1, "
   "submitted_at", int(now), "deadline", deadline, unpack(ARGV, 9, tasks - 1))
 redis.call("ZADD", k.missions, int(now), id)
 redis.call("ZADD", k.active, deadline ~= "" and deadline or "+inf", id)
-note("mission.submitted", id, "", { priority = mission(k, id).priority })
-local large = redis.call("HGET", k.of_mission(id), "large")
+local asked = redis.call("HMGET", k.of_mission(id), "large", "budget", "total_tasks")
+note("mission.submitted", id, "", { priority = mission(k, id).priority,
+  budget = tonumber(asked[2]), total = tonumber(asked[3]) })
+local large = asked[1]
 if large then redis.call("SADD", k.large, id) end
 for i = 9, #ARGV do
   if i >= tasks and (i - tasks) % 7 == 0 then birth(k, id, now, unpack(ARGV, i, i + 6)) end

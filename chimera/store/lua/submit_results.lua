@@ -3,8 +3,9 @@
 -- KEYS[1]   the tenant's root
 -- ARGV[1]   worker
 -- ARGV[2]   stale results that make a human look
--- ARGV[3..] stride 5: task id, token, state_version the work was done under, result (JSON), proposed actions
---           (a JSON list of texts, each an action's JSON; "" for none): they share the result's fate
+-- ARGV[3..] stride 7: task id, token, state_version the work was done under, result (JSON), proposed actions
+--           (a JSON list of texts, each an action's JSON; "" for none): they share the result's fate, SHA-256 of the
+--           result, what the worker says beside it (see told.lua)
 -- Returns   per task, the same again for the same token: {1} in review · {-4} stale, planned again ·
 --           {-1, holder, since_ms, status} the lease is lost
 --- include keys
@@ -13,10 +14,11 @@
 --- include work
 --- include suspect
 --- include lapse
+--- include told
 local k = keys(KEYS[1])
 local now = now_us()
 local out, reviews, ended = {}, {}, {}
-for i = 3, #ARGV, 5 do
+for i = 3, #ARGV, 7 do
   local id = ARGV[i]
   local t = redis.call("HMGET", k.of_task(id), "status", "token", "submitted_token", "submitted_as", "deaths",
     "attempt")
@@ -28,6 +30,9 @@ for i = 3, #ARGV, 5 do
     local mid = mission_of(id)
     ended[#ended + 1] = id
     if t[5] then clear(k, ARGV[1], id) end
+    local said = told(ARGV[i + 6])
+    note_tools(mid, id, said)
+    took_since("attempt", ARGV[i + 1], now)
     local stale = mission(k, mid).version ~= ARGV[i + 2]
     if stale then
       redis.call("HSET", k.of_task(id), "submitted_token", ARGV[i + 1], "submitted_as", -4)
@@ -37,7 +42,9 @@ for i = 3, #ARGV, 5 do
       move(k, id, mid, "PENDING", "REVIEW", "submitted_token", ARGV[i + 1], "submitted_as", 1,
         "result", ARGV[i + 3], "version", ARGV[i + 2])
       if ARGV[i + 4] ~= "" then redis.call("HSET", k.of_task(id), "actions", ARGV[i + 4]) end
-      note("task.submitted", mid, id, { attempt = tonumber(t[6]) })
+      note("task.submitted", mid, id, { attempt = tonumber(t[6]), unread = said.unread,
+        result = type(said.result) == "table" and said.result or { bytes = #ARGV[i + 3], sha256 = ARGV[i + 5] } })
+      note_proposals(mid, id, said)
       reviews[#reviews + 1] = id
       out[#out + 1] = { 1 }
     end

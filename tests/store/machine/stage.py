@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from chimera.core.lease import Claim, Review
 from chimera.core.task import TaskStatus
+from chimera.core.timeline import Moment, Timeline
 from chimera.core.verdict import Verdict
 from chimera.errors import ChimeraError
 from chimera.runtime.base import Base, TenantStores
@@ -20,7 +21,7 @@ from chimera.store.connection import SyncRedis
 from chimera.store.elections import Election
 from chimera.store.scripts import OldTerm
 from tests.store import drive
-from tests.store.census import Census, wrong
+from tests.store.census import Census, untold, wrong
 from tests.store.model import Mission, Model, Task
 
 S = TaskStatus
@@ -56,6 +57,9 @@ class Stage(RuleBasedStateMachine):
         self.stores: TenantStores = world.base.of(self.tenant)
         self.keys = self.stores.missions.keys
         self.model = Model()
+        self.timelines: dict[str, Timeline] = {}
+        self.moments: list[tuple[str, Moment]] = []
+        """What was compared with the store, in the order it was."""
         self.census = Census(self.keys, {}, [])
         self.claims: list[tuple[str, Claim]] = []
         self.reviews: list[tuple[str, Review]] = []
@@ -106,6 +110,9 @@ class Stage(RuleBasedStateMachine):
         self.census = self.run(Census.take(self.base.redis, self.keys, self.census.last))
         for entry in self.census.entries:
             self.model.replay(entry)
+            for event in entry:
+                if event.mission_id:
+                    self.timelines.setdefault(event.mission_id, Timeline()).take(event)
         self.hold_the_clock()
 
     def hold_the_clock(self) -> None:
@@ -121,8 +128,9 @@ class Stage(RuleBasedStateMachine):
     def everything_is_where_it_belongs(self) -> None:
         """After each step."""
         self.sound = False
-        found = list(wrong(self.census, self.model))
+        found = [*wrong(self.census, self.model), *untold(self.census, self.timelines)]
         assert not found, "\n".join(found)
+        self.moments += [(mission_id, line.last) for mission_id, line in self.timelines.items()]
         self.sound = True
 
     # Who and what there is.

@@ -31,16 +31,14 @@ local function queue_actions(k, id, mid, proposed, now)
   queued = queued + #actions
 end
 -- How long a task of high priority took, ms (nil: of another), counted with the others of its tenant; too long is an
--- event of its own. The bounds are those of the metric (telemetry/metrics.py; a test compares).
-local BOUNDS_MS = { 5, 25, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000 }
+-- event of its own.
 local function tell_time(k, id, mid, now)
   local m = mission(k, mid)
   if not m.slo then return nil end
   local t = redis.call("HMGET", k.of_task(id), "since", "aside")
   local took = own_clock(m, now) - tonumber(t[1] or m.submitted_at) - tonumber(t[2] or 0)
-  local ms, bound = math.floor(took / 1000), 1
-  while BOUNDS_MS[bound] and ms > BOUNDS_MS[bound] do bound = bound + 1 end
-  redis.call("HINCRBY", k.slo, "within:" .. bound, 1)
+  local ms = math.floor(took / 1000)
+  redis.call("HINCRBY", k.slo, "within:" .. bucket_of(ms), 1)
   redis.call("HINCRBY", k.slo, "ms", ms)
   if took > m.slo then
     redis.call("HINCRBY", k.slo, "breaches", 1)
@@ -49,7 +47,7 @@ local function tell_time(k, id, mid, now)
   return ms
 end
 local progressed = false
--- Returns how long it took, of high priority (ms). `r` has what the task's hash says: result, attempt, actions, version, kept. Further pairs are written to it.
+-- Returns how long it took, of high priority (ms). `r` has what the task's hash says: result, attempt, actions, version, kept, ready_at, planned_at. Further pairs are written to it.
 local function accept(k, id, from, by, confidence, now, r, ...)
   local mid = mission_of(id)
   redis.call("HSET", k.of_commit(id), "result", r.result or "null", "attempt", r.attempt, "by", by,
@@ -62,6 +60,7 @@ local function accept(k, id, from, by, confidence, now, r, ...)
     progressed = true
   end
   local took_ms = tell_time(k, id, mid, now)
+  took_since("task:" .. (mission(k, mid).priority or "medium"), r.ready_at or r.planned_at, now)
   redis.call("HDEL", k.of_task(id), "result", "actions", "worker", "judge", "feedback", "since", "aside")
   release_dependants(k, id, now)
   return took_ms

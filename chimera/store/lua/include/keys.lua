@@ -5,13 +5,14 @@ local PLAIN_KEYS = {
   quota = "h:quota", bucket = "h:bucket", large = "h:large",
   high = "q:high", normal = "q:normal", later = "q:later", leases = "q:leases",
   open = "q:open", review = "q:review", judging = "q:judging", fallen = "q:fallen", dirty = "q:dirty",
-  bell = "q:bell", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",
+  bell = "q:bell", depth = "q:depth", pulse = "q:pulse", workers = "q:workers", requests = "q:requests", sent = "q:sent",
   inbox = "q:inbox", outbox = "j:outbox", slo = "j:slo", progress = "j:progress",
   limits = "g:limits", stated = "g:stated", ledger = "g:ledger",
   holds = "g:holds", subjects = "g:subjects", purse = "g:purse", draws = "g:draws",
   brake = "g:brake", burn = "g:burn", notices = "g:notices", flags = "g:flags",
-  wanted = "h:wanted",
-  sequence = "r:seq", log = "r:log", sinks = "r:sinks", epochs = "r:epochs", dead = "r:dead", again = "r:again",
+  wanted = "h:wanted", series = "h:series",
+  sequence = "r:seq", tally = "r:tally", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
+  dead = "r:dead", again = "r:again",
 }
 local OWNED_KEYS = {
   mission = "h:m:", ids = "h:ids:", spec = "h:t:", shelf = "h:shelf:", submitted = "h:idem:", operation = "h:op:", term = "h:term:",

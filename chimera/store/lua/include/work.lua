@@ -8,17 +8,6 @@ local function tally(mission, field, change)
   t[field] = (t[field] or 0) + change
 end
 local OPEN = { BLOCKED = true, READY = true, PENDING = true, REVIEW = true }
-local function write_counts(k)
-  local open = 0
-  for mission, fields in pairs(tallies) do
-    for field, change in pairs(fields) do
-      if change ~= 0 then redis.call("HINCRBY", k.of_counts(mission), field, change) end
-      if OPEN[field] then open = open + change end
-    end
-  end
-  if open ~= 0 then redis.call("INCRBY", k.open, int(open)) end
-  tallies = {}
-end
 -- One command with however many arguments, in pieces that Lua can unpack. Pairs stay together.
 local function all(command, key, args)
   for i = 1, #args, 1000 do redis.call(command, key, unpack(args, i, math.min(i + 999, #args))) end
@@ -38,6 +27,26 @@ local function mission(k, id)
     missions[id] = m
   end
   return m
+end
+local function write_counts(k)
+  local open, ready = 0, {}
+  for mid, fields in pairs(tallies) do
+    for field, change in pairs(fields) do
+      if change ~= 0 then redis.call("HINCRBY", k.of_counts(mid), field, change) end
+      if OPEN[field] then open = open + change end
+      if field == "READY" and change ~= 0 then
+        local priority = mission(k, mid).priority or "medium"
+        ready[priority] = (ready[priority] or 0) + change
+      end
+    end
+  end
+  for priority, change in pairs(ready) do
+    if change ~= 0 then redis.call("HINCRBY", k.depth, priority, change) end
+  end
+  if open ~= 0 and redis.call("INCRBY", k.open, int(open)) == 0 then
+    redis.call("HSET", k.depth, "high", 0, "medium", 0, "low", 0) -- nothing is READY, whatever was counted
+  end
+  tallies = {}
 end
 local FINAL_MISSION = { COMPLETED = true, FAILED = true, CANCELLED = true }
 local FINAL_TASK = { ACCEPTED = true, FAILED = true, CANCELLED = true }
@@ -75,10 +84,15 @@ local function keep_time(k, id, mid, from, to)
   end
 end
 local BEGINS = { BLOCKED = true, FAILED = true }
+local COMES_BACK = { BLOCKED = true, FAILED = true, CANCELLED = true } -- it is ready from then on
 
 -- The only place where a task's status is written after its birth.
 local function move(k, task_id, mission_id, from, to, ...)
-  redis.call("HSET", k.of_task(task_id), "status", to, ...)
+  if to == "READY" and COMES_BACK[from] then
+    redis.call("HSET", k.of_task(task_id), "status", to, "ready_at", int(now_us()), ...)
+  else
+    redis.call("HSET", k.of_task(task_id), "status", to, ...)
+  end
   if to == "FAILED" then forget(k, task_id) end
   if to == "ESCALATED" or from == "ESCALATED" or (to == "READY" and BEGINS[from]) then
     keep_time(k, task_id, mission_id, from, to)

@@ -1,0 +1,1 @@
+"""What the dashboard shows: models of its panels, what they read, and how they look. It knows no HTTP."""
