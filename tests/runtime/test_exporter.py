@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from chimera.agents.context import Context
 from chimera.core.arguments import event_id
+from chimera.core.task import Task
 from chimera.runtime import exporter as exporter_module
 from chimera.runtime.base import Base, open_base
 from chimera.runtime.exporter import Exporter
@@ -20,6 +22,7 @@ from chimera.store import keys
 from chimera.store.exports import EVERY, Exported, Exports, backlogs
 from chimera.store.sinks import MCP
 from tests.redis_fixtures import logged_in
+from tests.runtime.fleet import registry, running
 from tests.runtime.sense import Sense, repeated
 from tests.store import drive, history
 
@@ -294,6 +297,22 @@ async def test_a_slow_server_of_one_tenants_flood_does_not_keep_another_waiting(
             assert len(sense.ids(tenant)) < 300
     finally:
         await base.tenants.remove(other)
+
+
+async def test_a_server_that_never_answers_holds_up_no_mission(base: Base, tenant: str, sense: Sense) -> None:
+    """Though the exporter shares the loop with planner, workers and judge."""
+
+    async def brief(task: Task, ctx: Context) -> Any:
+        return task.input
+
+    await sense.start(hang=1.0)
+    async with running(base, tenant, registry(brief=brief)) as fleet:
+        await fleet.submit(drive.spec(agent="brief", inputs=[1]), "m0")
+        async with exporting(base, sense, Lead(1), mcp_timeout_s=60) as service:
+            await until(service._gate._held.total)
+            await fleet.submit(drive.spec(agent="brief", inputs=list(range(60))))
+            assert (await fleet.rest()).counts["ACCEPTED"] == 60
+            assert sense.calls() == []
 
 
 async def test_only_the_kinds_and_the_time_that_are_wanted_are_told(
