@@ -329,4 +329,4 @@ async def together(parts: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 def _since(text: str) -> Position:
-    return Position.before(round(datetime.fromisoformat(text).timestamp() * 1000)) if text else BEGINNING
+    return Position.before(int(datetime.fromisoformat(text).timestamp() * 1000)) if text else BEGINNING
