@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from chimera import settings as settings_module
@@ -24,12 +27,16 @@ from chimera.cli.exits import Exit, of_error, of_mission
 from chimera.cli.progress import Lines
 from chimera.cli.watching import Watch
 from chimera.client import Client
+from chimera.core.views import MissionView
 from chimera.errors import ChimeraError
 from chimera.missionfile import OpenMission, open_mission
 from chimera.telemetry.logs import configure
 
 CANCEL_S = 2.5
 """Ray kills a stopped job after 3 s (RAY_JOB_STOP_WAIT_TIME_S)."""
+CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in a job's driver (see `chimera.serving.jobs`)."""
+TELL_S = 20.0
 
 
 class Job:
@@ -46,7 +53,12 @@ class Job:
         self._stopped = asyncio.Event()
         # One key for the job: a submit that is tried again makes no second mission.
         self._submitting = asyncio.create_task(
-            client.submit(mission.spec, inputs=mission.inputs, idempotency_key=uuid.uuid4().hex)
+            client.submit(
+                mission.spec,
+                inputs=mission.inputs,
+                idempotency_key=uuid.uuid4().hex,
+                traceparent=os.environ.get("TRACEPARENT", ""),
+            )
         )
 
     def stop(self) -> None:
@@ -73,7 +85,9 @@ class Job:
         # Shielded: whoever stops the job must learn which mission there is to cancel.
         mission = await asyncio.shield(self._submitting)
         _say(f"mission {mission.mission_id}: {mission.total_tasks} tasks")
-        return of_mission(await Watch(self._client, mission.mission_id, Lines()).run(), strict=self._strict)
+        with on_the_page(mission):
+            ended = await Watch(self._client, mission.mission_id, Lines()).run()
+        return of_mission(ended, strict=self._strict)
 
     async def _leave(self) -> Exit:
         mission = await self._submitting
@@ -83,6 +97,26 @@ class Job:
             ended = await self._client.cancel(mission.mission_id, "its Ray job was stopped")
             _say(f"stopped; mission {mission.mission_id} is {ended.status}, {ended.accepted} results stay")
         return Exit.INTERRUPTED
+
+
+@contextmanager
+def on_the_page(mission: MissionView) -> Iterator[None]:
+    """Ray's Jobs page names the mission, at the block's end at the latest; nothing else waits for that."""
+    telling = threading.Thread(target=_tell, args=(mission,), name="tell Ray", daemon=True)
+    if CONFIG in os.environ:
+        telling.start()
+    yield
+    if telling.is_alive():
+        telling.join(TELL_S)
+
+
+def _tell(mission: MissionView) -> None:
+    from chimera.serving import jobs  # noqa: PLC0415 (with it comes Ray, which takes seconds)
+
+    try:
+        jobs.tell(os.environ, mission=mission.mission_id, tenant=mission.tenant)
+    except Exception as exc:  # noqa: BLE001 (Ray's own, of any kind: the mission does not depend on it)
+        _say(f"Ray's Jobs page does not name the mission: {type(exc).__name__}: {exc}")
 
 
 async def perform(file: Path, *, detach: bool, strict: bool) -> Exit:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chimera.agents.proposals import Proposals
 from chimera.agents.secrets import Secrets
 from chimera.agents.toolcalls import ToolCall, ToolCalls
+from chimera.core import trace
 from chimera.core.action import Action
 from chimera.core.task import Task
 from chimera.errors import FleetUnavailable
@@ -62,6 +63,8 @@ class Context:
         hub_url: where the hub answers, for calls that are no `model`'s; "" where there is none.
         report: where `progress` goes; any thread may call it.
         proposals: where `propose` goes.
+        traceparent: the span of this attempt, for the header of that name: calls that carry it are found in
+            the trace that the mission was submitted within. `model` and `openai()` send it by themselves.
         tools: where `tool` goes.
         secrets: the tenant's own, by name: ``ctx.secrets["CRM_TOKEN"]``. What is printed of it are names.
     """
@@ -81,6 +84,7 @@ class Context:
     proposals: Proposals = field(default_factory=Proposals)
     tools: ToolCalls = field(default_factory=ToolCalls)
     secrets: Secrets = field(default_factory=Secrets)
+    traceparent: str = ""
 
     @property
     def cancelled(self) -> bool:
@@ -100,7 +104,10 @@ class Context:
             raise FleetUnavailable("this agent runs without a hub: call `ctx.model`, or start a fleet")
         return {
             "base_url": f"{self.hub_url.rstrip('/')}/v1",
-            "default_headers": {"X-Chimera-Task": self.task_id},
+            "default_headers": {
+                "X-Chimera-Task": self.task_id,
+                **({trace.HEADER: self.traceparent} if self.traceparent else {}),
+            },
         }
 
     def progress(self, text: str) -> None:

@@ -16,6 +16,7 @@ from chimera.cli import (
     fleet,
     governor,
     key,
+    logs,
     mission,
     model,
     output,
@@ -73,6 +74,7 @@ app.add_typer(recorder.app)
 app.command("up")(fleet.up)
 app.command("down")(fleet.down)
 app.command("status")(fleet.status)
+app.command("logs")(logs.logs)
 app.command("demo")(demo.demo)
 app.add_typer(fleet.app)
 app.add_typer(tenant.app)

@@ -42,17 +42,26 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=1, max=65_535, help="The API's port; else CHIMERA_HTTP_PORT.")
     ] = None,
+    foreground: Annotated[
+        bool,
+        typer.Option(
+            "--foreground",
+            help="Stay, with its log on stdout, and end it at SIGTERM or Ctrl-C: as a container.",
+        ),
+    ] = False,
     output_format: Output = Format.TEXT,
 ) -> None:
     """Start the local fleet in the background: Redis, the model, Ray, the hub.
 
     A fleet that runs already is left as it is; exit 3 when it lacks these agents, or is at another port.
-    Later commands find it by themselves.
+    Later commands find it by themselves. With --foreground all that its processes log comes here, as
+    `chimera logs -f` shows it; exit 3 when one runs already, 1 when it ends by itself.
 
     \b
     Examples:
       chimera up
       chimera up --agents my_agents.py --port 8001
+      chimera up --foreground
     """
     from chimera import settings
 
@@ -61,6 +70,10 @@ def up(
             raise ConfigurationError(f"--agents names {file}, which is no file: check the path")
     chosen = settings.load(**({} if port is None else {"http_port": port}))
     local = package()
+    if foreground:
+        from chimera.cli import foreground as staying
+
+        output.leave(staying.stay(chosen, agents or [], output_format))
     try:
         fleet = local.up(chosen, progress=stage_note, agents=agents or [])
     except KeyboardInterrupt:

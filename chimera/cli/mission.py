@@ -105,6 +105,7 @@ def show(mission: MissionView) -> None:
     from chimera.cli.progress import actions, money, states, tallies
 
     output.say(f"{mission.mission_id}  {mission.status}{f'  ({mission.reason})' if mission.reason else ''}")
+    output.say(f"  trace    {mission.trace_id}")
     output.say(f"  goal     {output.short(mission.goal, 500)}")
     output.say(f"  agent    {mission.agent}, {mission.strategy}, priority {mission.priority}")
     output.say(f"  tasks    {mission.total_tasks}: {states(mission)}")

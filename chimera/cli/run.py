@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,6 +72,7 @@ async def send(client: Client, mission: OpenMission, operation: str) -> MissionV
         inputs=mission.inputs,
         idempotency_key=operation,
         sent=Sending(mission.count),
+        traceparent=os.environ.get("TRACEPARENT", ""),  # as tools that trace commands set it
     )
 
 

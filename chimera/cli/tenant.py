@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from chimera.core.event import Event
     from chimera.errors import CorruptRecord
     from chimera.runtime.base import Base
+    from chimera.store.purge import Purged
     from chimera.store.tenants import TenantRecord
 
 app = output.group(
@@ -219,17 +220,23 @@ def remove(
     name: Name,
     reason: MustSayWhy,
     force: Annotated[bool, typer.Option("--force", help="Cancel what is open.")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Delete its missions and all their content too, for good.")
+    ] = False,
     output_format: Output = Format.TEXT,
 ) -> None:
     """Remove a tenant: its keys, quota and limits go. Its missions and recorder stay.
 
     Refused while work of it is open, unless --force cancels it. A tenant of that name that is added later
-    finds what this one left: give a name to nobody else.
+    finds what this one left: give a name to nobody else. With --purge inputs, results, uploads, archived
+    missions and all of Redis but its flight recorder go too, also of a tenant that was removed before;
+    `chimera recorder verify --tenant NAME` still follows the recorder's chain. Ask again if it is cut short.
 
     \b
     Examples:
       chimera tenant remove acme --reason "contract ended"
       chimera tenant remove acme --force --reason "contract ended"
+      chimera tenant remove acme --purge --reason "asked to be forgotten"
     """
     from chimera.errors import Conflict
 
@@ -246,10 +253,22 @@ def remove(
                     raise
                 await asyncio.sleep(LOOK_S)  # the hub ends it in its own time, and tells nobody
 
-    at_base(act)
+    async def both(base: Base) -> Purged | None:
+        from chimera.core.tenant import check_name
+        from chimera.store.purge import purge as delete
+
+        if not purge or name in await base.tenants.names():
+            await act(base)
+        if not purge:
+            return None
+        tenant = check_name(name)
+        return await delete(base.redis, base.blobs, tenant, operation, by=operator(), reason=reason)
+
+    purged = at_base(both)
     if output_format is Format.JSON:
-        return output.document({"tenant": name, "removed": True})
-    return output.say(f"{name} is removed")
+        return output.document({"tenant": name, "removed": True, "purged": purged is not None})
+    said = "" if purged is None else f"; {output.counted(purged.folders, 'folder')} of its content deleted"
+    return output.say(f"{name} is removed{said}")
 
 
 @app.command()

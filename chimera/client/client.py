@@ -31,6 +31,7 @@ from chimera.client.lines import Inputs, again
 from chimera.client.lines import body as as_lines
 from chimera.client.listing import Listing
 from chimera.core.action import ActionStatus
+from chimera.core.chainviews import ChainView, Mark
 from chimera.core.estimate import Sizes
 from chimera.core.event import Event
 from chimera.core.forecast import EstimateView
@@ -116,6 +117,7 @@ class Client:
         inputs: Inputs | None = None,
         idempotency_key: str | None = None,
         sent: Callable[[int], None] | None = None,
+        traceparent: str = "",
     ) -> MissionView:
         """Submit a mission. When this returns, it is stored and will be done.
 
@@ -127,6 +129,8 @@ class Client:
             idempotency_key: the same key with the same mission gives the mission that it made
                 before (24 h). Without one, a fresh key makes this call's own retries safe.
             sent: told how many inputs are on their way, where there are many.
+            traceparent: the span that submits it, as W3C Trace Context has it: the mission's log lines and
+                model calls are then found in that trace (`MissionView.trace_id`).
         Raises:
             InvalidRequest: with every problem and its place; nothing was submitted.
             PayloadTooLarge: an input or the whole is over a limit.
@@ -137,13 +141,16 @@ class Client:
             inputs = getattr(spec, "inputs", None) if isinstance(spec, MissionBase) else spec.get("inputs")
         if inputs is None or (isinstance(inputs, list | tuple) and len(inputs) <= FEW):
             body = _plain(spec) if inputs is None else {**_plain(spec), "inputs": inputs}
-            return await self._hub.write(MissionView, "POST", "/v1/missions", body, idempotency_key)
+            return await self._hub.write(
+                MissionView, "POST", "/v1/missions", body, idempotency_key, traceparent=traceparent
+            )
         return await self._hub.write_lines(
             MissionView,
             "/v1/missions",
             as_lines(_plain(spec, exclude={"inputs"}), inputs, sent),
             idempotency_key,
             again=again(inputs),
+            traceparent=traceparent,
         )
 
     async def mission(self, mission_id: str) -> MissionView:
@@ -199,6 +206,58 @@ class Client:
         async with aclosing(stream):
             async for event in stream:
                 yield event.id, parse(Event, event.data)
+
+    async def recorder(
+        self,
+        *,
+        tenant: str = "",
+        kinds: Sequence[str] = (),
+        mission_id: str = "",
+        task_id: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str | None = None,
+        live: bool = False,
+        follow: bool = False,
+    ) -> AsyncGenerator[tuple[str, Event], None]:
+        """A tenant's flight recorder, oldest first, each event with its id.
+
+        Args:
+            tenant: whose, for a key of the fleet.
+            kinds: how the kinds begin that are wanted; all by default.
+            mission_id, task_id: of this alone.
+            since, until: from an aware instant on, and before one.
+            after: go on after this id.
+            live: only what happens from now on.
+            follow: wait for new ones, for ever; otherwise end with the newest.
+        Raises:
+            InvalidRequest: a key of the fleet named no tenant.
+        """
+        given = {
+            "tenant": tenant,
+            "kind": ",".join(kinds),
+            "mission": mission_id,
+            "task": task_id,
+            "since": since.isoformat() if since else "",
+            "until": until.isoformat() if until else "",
+            "live": "true" if live else "",
+        }
+        params = {name: value for name, value in given.items() if value}
+        stream = self._hub.events("/v1/events", params | {"follow": str(follow).lower()}, after or "")
+        async with aclosing(stream):
+            async for event in stream:
+                yield event.id, parse(Event, event.data)
+
+    async def verify(self, *, tenant: str = "", since: Mark | None = None) -> ChainView:
+        """Follow the hash chain of the tenant's recorder; from an anchor too. It may take long.
+
+        Raises:
+            InvalidRequest: a key of the fleet named no tenant.
+            RateLimited: another is under way. StoreTimeout: it took too long.
+        """
+        given = {"tenant": tenant, **({"position": since.position, "hash": since.hash} if since else {})}
+        params = {name: value for name, value in given.items() if value}
+        return await self._hub.read(ChainView, "/v1/recorder/verify", params)
 
     async def results(self, mission_id: str, *, after: str = "") -> AsyncGenerator[ResultView, None]:
         """What is accepted so far, in the order planned; one is in memory at a time.

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from chimera.client.listing import Listing
 from chimera.client.problems import error_of
+from chimera.core import trace
 from chimera.core.views import Damaged, Page, Problem, ResultView
 from chimera.errors import (
     BackendError,
@@ -107,10 +108,17 @@ class Connection:
         return parse(view, await self._call("GET", path, params=params))
 
     async def write(
-        self, view: type[V], method: str, path: str, body: Any, operation: str | None = None
+        self,
+        view: type[V],
+        method: str,
+        path: str,
+        body: Any,
+        operation: str | None = None,
+        *,
+        traceparent: str = "",
     ) -> V:
         """A change, under an operation id that its repetitions share."""
-        headers = {"Idempotency-Key": operation or uuid.uuid4().hex}
+        headers = _named(operation, traceparent)
         return parse(view, await self._call(method, path, json=body, headers=headers))
 
     async def write_lines(
@@ -121,6 +129,7 @@ class Connection:
         operation: str | None = None,
         *,
         again: bool = True,
+        traceparent: str = "",
     ) -> V:
         """A change whose body is sent as it is made, under an operation id that its repetitions share.
 
@@ -128,7 +137,7 @@ class Connection:
             lines: makes the body, from its beginning.
             again: it can be made more than once.
         """
-        headers = {"Idempotency-Key": operation or uuid.uuid4().hex, "Content-Type": "application/x-ndjson"}
+        headers = {**_named(operation, traceparent), "Content-Type": "application/x-ndjson"}
         tries = self._retries if again else 0
 
         async def send() -> httpx.Response:
@@ -300,6 +309,11 @@ def part(identity: str) -> str:
     if not identity:
         raise InvalidRequest("an id is missing: give the mission's or the task's id")
     return quote(identity, safe="")
+
+
+def _named(operation: str | None, traceparent: str) -> dict[str, str]:
+    headers = {"Idempotency-Key": operation or uuid.uuid4().hex}
+    return headers | ({trace.HEADER: traceparent} if traceparent else {})
 
 
 def _pause_s(failure: ChimeraError, tries: int) -> float | None:

@@ -81,6 +81,7 @@ KINDS: dict[str, str] = {
     "tenant.suspended": "nothing of it is claimed, reserved or submitted until it is resumed",
     "tenant.resumed": "it goes on",
     "tenant.removed": "its keys, quota and limits are gone; what it did stays",
+    "tenant.purged": "what was left of a removed tenant's work is deleted; this recorder stays",
     "key.created": "a key may act for it; the key itself is written nowhere",
     "key.rotated": "another key came in a key's place, which ends at the instant that is named",
     "key.revoked": "a key is taken away",

@@ -24,12 +24,9 @@ REFUSALS: tuple[str, ...] = tuple(f"refused:{kind.value}" for kind in RefusalKin
 """Refused reservations by kind."""
 BUCKETS = len(BOUNDS_MS) + 1
 
-FIELDS: tuple[str, ...] = (
-    *KINDS,
-    *REFUSALS,
-    *TOKENS,
-    *(f"{name}:{bucket}" for name in TIMES for bucket in (*range(1, BUCKETS + 1), "ms")),
-)
+_TIMED = {name: tuple(f"{name}:{bucket}" for bucket in (*range(1, BUCKETS + 1), "ms")) for name in TIMES}
+
+FIELDS: tuple[str, ...] = (*KINDS, *REFUSALS, *TOKENS, *(field for name in TIMES for field in _TIMED[name]))
 """Fields of the hash in Redis. Nothing else there is looked at."""
 _KNOWN = frozenset(FIELDS)
 
@@ -61,9 +58,9 @@ class Tally:
 
     def times(self, name: str) -> Histogram:
         """Times of one of `TIMES`; raises KeyError as `of` does."""
-        return Histogram(
-            tuple(self.of(f"{name}:{bucket}") for bucket in range(1, BUCKETS + 1)), self.of(f"{name}:ms")
-        )
+        get = self.totals.get
+        *within, ms = [get(field, 0) for field in _TIMED[name]]
+        return Histogram(tuple(within), ms)
 
     def __sub__(self, earlier: Tally) -> Tally:
         """What came since an earlier look. A field that fell, for the store has lost writes, begins anew."""

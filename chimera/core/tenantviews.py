@@ -61,6 +61,7 @@ class RemovedView(View):
     """A tenant that was removed."""
 
     tenant: str
+    purged: bool = Field(False, description="What it left is deleted, but for its recorder.")
 
 
 class LimitsView(View):

@@ -19,7 +19,6 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -113,7 +112,7 @@ class Moment:
         counts: its tasks by status; those at zero are left out.
         attempts: claims so far, of all its tasks.
         held_microusd, settled_microusd: of all its calls, those that no task made included.
-        tasks: by id, in the order they were made.
+        tasks: by id, in the order they were made; none where they were not asked for.
     """
 
     index: int
@@ -243,12 +242,16 @@ class Timeline:
         place = (where.epoch, where.seq) if isinstance(where, Position) else where
         return self.moment(bisect_right(self._places, place))
 
-    def moment(self, index: int) -> Moment:
-        """The state behind so many events: 0 is before the first. Raises IndexError."""
+    def moment(self, index: int, *, tasks: bool = True) -> Moment:
+        """The state behind so many events: 0 is before the first. Raises IndexError.
+
+        Args:
+            tasks: also each task's; else only what is said of all of them.
+        """
         if not 0 <= index <= len(self):
             raise IndexError(f"there are {len(self)} events, and no moment {index}")
         frame = self._frame(index)
-        counts = Counter(frame.statuses)
+        counts = {status: frame.statuses.count(code) for code, status in enumerate(_CODES)}
         return Moment(
             index=index,
             epoch=self._places[index - 1][0] if index else 0,
@@ -256,7 +259,7 @@ class Timeline:
             at=self._instants[index - 1] if index else None,
             kind=self._kinds[index - 1] if index else "",
             mission=frame.head,
-            counts={status: counts[code] for code, status in enumerate(_CODES) if counts[code]},
+            counts={status: count for status, count in counts.items() if count},
             attempts=frame.claims,
             held_microusd=frame.held,
             settled_microusd=frame.spent,
@@ -266,7 +269,9 @@ class Timeline:
                     self._names, frame.statuses, frame.attempts, frame.settled, strict=False
                 )
                 if status != _UNBORN
-            },
+            }
+            if tasks
+            else {},
         )
 
     @property

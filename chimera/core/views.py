@@ -82,6 +82,9 @@ class MissionView(View):
         description="Actions of accepted results by status; every status is there. A mission does not wait "
         "for them: it may be COMPLETED while some are QUEUED.",
     )
+    trace_id: str = Field(
+        "", description="Of its log lines and model calls: the trace it was submitted within, or its own."
+    )
     submitted_at: datetime
     finished_at: datetime | None
     deadline_at: datetime | None

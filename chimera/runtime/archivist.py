@@ -53,6 +53,7 @@ class Archivist(Service):
 
     name = "archivist"
     sweep_s = 1.0
+    hung_s = 3_600.0  # a store of blobs may be slow, and a mission large
 
     def __init__(self, base: Base, elector: Elector) -> None:
         super().__init__()

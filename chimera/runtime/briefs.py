@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chimera.core import trace
 from chimera.core.mission import Stage
 from chimera.core.task import Priority
+from chimera.core.trace import Trace
 from chimera.store.missions import MissionStore
 
 KEPT = 256
@@ -26,6 +28,8 @@ class Brief:
     priority: Priority
     task_timeout_s: float | None
     stages: Mapping[str, Stage]
+    trace: Trace
+    """Whose spans its attempts and judgements are."""
 
 
 class Briefs:
@@ -63,4 +67,5 @@ class Briefs:
             priority=spec.priority,
             task_timeout_s=spec.task_timeout_s,
             stages=spec.stages,
+            trace=trace.of_mission(self._missions.keys.tenant, mission_id, state.traceparent),
         )

@@ -60,6 +60,7 @@ class Payer:
         token: of the lease; 0 where there is none.
         round: of the task, for replies that are kept.
         agent: whose limits bind, beside the others.
+        traceparent: the span that it is made within, sent on; or "".
     """
 
     tenant: str
@@ -67,6 +68,7 @@ class Payer:
     token: int
     round: int
     agent: str
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,9 @@ class Chats:
             payloads = Payloads(self._settings.recorder_payloads)
             called = Called(payloads.of(data))
             try:
-                answer = await forward(endpoint, data, timeout_s=timeout_s, call=call)
+                answer = await forward(
+                    endpoint, data, timeout_s=timeout_s, call=call, traceparent=payer.traceparent
+                )
             except CallFailed as exc:
                 failed = replace(called, error=redact(str(exc))[:200])
                 await (bill.settle(bill.charge(None, called=failed)) if exc.sent else bill.release())
@@ -302,6 +306,7 @@ class Chats:
                     stream._put,
                     silence_s=settings.model_timeout_s,
                     timeout_s=timeout_s,
+                    traceparent=payer.traceparent,
                 )
             except CallFailed as exc:
                 await (settle() if exc.sent else bill.release())

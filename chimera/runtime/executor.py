@@ -28,6 +28,7 @@ from chimera.agents.registry import Registered, Registry
 from chimera.agents.result import as_json
 from chimera.agents.secrets import Secrets
 from chimera.agents.toolcalls import ToolCalls
+from chimera.core import trace
 from chimera.core.lease import Claim
 from chimera.core.task import Task, TaskContext, TaskStatus
 from chimera.errors import (
@@ -45,6 +46,7 @@ from chimera.runtime.briefs import Brief, Briefs
 from chimera.runtime.crew import Crew
 from chimera.settings import Settings
 from chimera.store.tasks import EndKind, TaskStore
+from chimera.telemetry.logs import bind
 from chimera.telemetry.payloads import Payloads
 
 log = structlog.get_logger(__name__)
@@ -95,7 +97,7 @@ class Executor:
         registry: Registry,
         tasks: TaskStore,
         briefs: Briefs,
-        model_for: Callable[[Claim, str, float], ModelClient],
+        model_for: Callable[[Claim, str, float, str], ModelClient],
         secrets: Secrets | None = None,
     ) -> None:
         self._settings = settings
@@ -134,6 +136,8 @@ class Executor:
         proposals = Proposals(settings.action_hosts, settings.max_actions, settings.max_action_bytes)
         try:
             brief = await self._briefs.get(claim.mission_id, claim.state_version)
+            span = trace.span(self._tenant, claim.task_id, claim.round, claim.attempt)
+            bind(trace_id=brief.trace.trace_id, span_id=span)
             stage = brief.stages[claim.stage]
             registered = self._registry.get(stage.agent)
             inputs = await self._dependencies(claim)
@@ -146,7 +150,7 @@ class Executor:
                 task_id=claim.task_id,
                 attempt=claim.attempt,
                 round=claim.round,
-                model=self._model_for(claim, stage.agent, ends_at),
+                model=self._model_for(claim, stage.agent, ends_at, brief.trace.parent(span)),
                 options=registered.options_of(stage.options),
                 # For the agent to read. Nothing of ours is decided by this machine's calendar.
                 deadline=datetime.now(UTC) + timedelta(seconds=timeout_s),
@@ -157,6 +161,7 @@ class Executor:
                 proposals=proposals,
                 tools=tools,
                 secrets=self.secrets,
+                traceparent=brief.trace.parent(span),
             )
             async with asyncio.timeout(timeout_s):
                 result = await self._run(registered, task, context)

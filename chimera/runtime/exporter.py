@@ -79,7 +79,7 @@ class Exporter(Service):
         self._arguments = Arguments.parse(settings.mcp_arguments)
         self._kinds = Kinds.parse(settings.mcp_kinds)
         self._batch = settings.mcp_batch if self._arguments.batched else 1
-        self._since = _since(settings.mcp_since)
+        self._begins = _since(settings.mcp_since)
         self._gate = Gate(settings.mcp_concurrency)
         self._exported = Exported(base.redis)
         self._troubles = TroubleBook(base.export_troubles)
@@ -209,7 +209,7 @@ class Exporter(Service):
         while place.joined and room > 0:
             if not held:
                 last = await self._base.of(tenant).recorder.last()
-                held = await self._read(tenant, cursor.at if cursor else self._since)
+                held = await self._read(tenant, cursor.at if cursor else self._begins)
                 # Numbers are for good once an epoch is open for the very process that was read.
                 place = await exports.place()
                 if not place.joined or place.cursor != cursor:

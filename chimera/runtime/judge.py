@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from chimera.agents.models.client import ModelClient, Models
+from chimera.core import trace
 from chimera.core.fairness import room
 from chimera.core.judge import LlmPolicy
 from chimera.core.lease import Review
@@ -47,6 +48,7 @@ from chimera.runtime.turns import Gate, Turns
 from chimera.store.connection import end
 from chimera.store.scripts import Refusal
 from chimera.store.signals import Wakeups
+from chimera.telemetry.logs import bind
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +102,11 @@ class Judge(Service):
                 asyncio.create_task(self._commit(), name="commit verdicts"),
                 asyncio.create_task(self._renew(), name="renew reviews"),
             ]
+
+    @property
+    def running(self) -> bool:
+        """Whether its loop is alive, and what commits its verdicts and renews its leases too."""
+        return super().running and not any(helper.done() for helper in self._helpers)
 
     async def stop(self) -> None:
         """End: what is being judged is finished and committed, or given back when it takes too long."""
@@ -224,6 +231,8 @@ class Judge(Service):
         return self._briefs[tenant]
 
     async def _judge(self, tenant: str, review: Review, began: float) -> None:
+        # They end with this task: its context is its own.
+        bind(tenant=tenant, mission_id=review.mission_id, task_id=review.task_id, attempt=review.attempt)
         try:
             verdict = await self._evaluate(tenant, review)
         except LeaseLost as exc:
@@ -249,6 +258,8 @@ class Judge(Service):
 
     async def _evaluate(self, tenant: str, review: Review) -> Verdict:
         brief = await self._briefs_of(tenant).get(review.mission_id, review.state_version)
+        span = trace.span(tenant, "judge", review.task_id, review.round, review.attempt)
+        bind(trace_id=brief.trace.trace_id, span_id=span)
         stage = brief.stages[review.stage]
         inputs = {}
         if review.depends_on:
@@ -271,17 +282,17 @@ class Judge(Service):
             accept_above=self._base.settings.accept_above,
             reject_below=self._base.settings.reject_below,
             judge=self.judge_id,
-            askers=self._askers(tenant, review, stage),
+            askers=self._askers(tenant, review, stage, brief.trace.parent(span)),
             turn=partial(self._threads.of, tenant),
         )
 
-    def _askers(self, tenant: str, review: Review, stage: Stage) -> Askers:
+    def _askers(self, tenant: str, review: Review, stage: Stage, traceparent: str) -> Askers:
         settings = self._base.settings
         author = str(stage.options.get("model", "")) or settings.model
 
         @cache
         def client(models: Models) -> ModelClient:
-            return self._model_for(tenant, review, models)
+            return self._model_for(tenant, review, models, traceparent)
 
         def asker(policy: LlmPolicy) -> Asker:
             model = policy.model or settings.judge_model or settings.model
@@ -295,7 +306,7 @@ class Judge(Service):
 
         return asker
 
-    def _model_for(self, tenant: str, review: Review, models: Models) -> ModelClient:
+    def _model_for(self, tenant: str, review: Review, models: Models, traceparent: str) -> ModelClient:
         desk = self._desks.get(tenant)
         if desk is None:
             desk = self._desks[tenant] = Desk(
@@ -315,6 +326,7 @@ class Judge(Service):
             idempotency_key=f"{tenant}/{review.task_id}/{review.round}"
             f"/judge/{review.attempt}/{review.judge_errors}",
             rerun=True,
+            traceparent=traceparent,
         )
 
     async def _give_back(

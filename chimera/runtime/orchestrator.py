@@ -38,6 +38,7 @@ class Orchestrator(Service):
 
     name = "orchestrator"
     sweep_s = 1.0
+    hung_s = 3_600.0  # a million inputs are made into tasks in one
 
     def __init__(self, base: Base, elector: Elector, wakeups: Wakeups) -> None:
         super().__init__()

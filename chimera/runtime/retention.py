@@ -55,6 +55,7 @@ class Retention(Service):
 
     name = "retention"
     sweep_s = 1.0
+    hung_s = 3_600.0  # a store of blobs may be slow, and a mission large
     early_s: float = MIN_KEEP_S
     """In a full store a mission that ended so long ago may go."""
 

@@ -6,7 +6,9 @@ more just before: so that what happened then is not spread over the time in whic
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 import structlog
 
@@ -20,28 +22,38 @@ from chimera.store.series import add, look, newest
 log = structlog.get_logger(__name__)
 
 
+Tell: TypeAlias = Callable[[Mapping[str, Sample]], None]
+"""Hears of each look at all tenants; of none once this replica leads no more."""
+
+
 class Sampler(Service):
-    """The leader's: every tenant at once, in a constant number of round trips."""
+    """The leader's: every tenant at once, in a constant number of round trips.
+
+    Args:
+        tell: hears what was seen, so that nobody else need look.
+    """
 
     name = "sampler"
     sweep_s = EVERY_S
 
-    def __init__(self, base: Base, elector: Elector) -> None:
+    def __init__(self, base: Base, elector: Elector, tell: Tell = lambda _: None) -> None:
         super().__init__()
         self._base = base
         self._elector = elector
-        self._term = 0
+        self._tell = tell
+        self._term: int | None = None
         self._written: dict[str, Sample] = {}
         """What was written last of each tenant."""
         self._looked_at_ms = 0
 
     async def run_once(self) -> None:
         term = self._elector.term
-        if term is None:
-            return
         if term != self._term:
             # What another leader wrote meanwhile is not known here.
             self._written, self._looked_at_ms, self._term = {}, 0, term
+            self._tell({})
+        if term is None:
+            return
         try:
             await self.sample(term)
         except OldTerm:
@@ -66,6 +78,7 @@ class Sampler(Service):
             if tenant not in known or _figures(known[tenant]) != _figures(one)
         }
         await add(redis, samples, term=term)
+        self._tell(now)
         self._written = {**known, **{tenant: several[-1] for tenant, several in samples.items()}}
         self._looked_at_ms = max((one.at_ms for one in now.values()), default=self._looked_at_ms)
         return sum(map(len, samples.values()))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import structlog
 
-from chimera.errors import StoreError
+from chimera.errors import BackendError, StoreError
 from chimera.store.connection import end
 
 log = structlog.get_logger(__name__)
@@ -23,11 +25,15 @@ class Service(ABC):
     name = "service"
     sweep_s = 1.0
     """At least this often `run_once` runs, woken or not."""
+    hung_s = 300.0
+    """One `run_once` that takes longer hangs: nothing that it waits for comes any more."""
 
     def __init__(self) -> None:
         self._loop_task: asyncio.Task[None] | None = None
         self.failures = 0
         """Failures of `run_once` in a row."""
+        self._since: float | None = None
+        """When the `run_once` under way began (this process's clock)."""
 
     @abstractmethod
     async def run_once(self) -> None:
@@ -53,10 +59,19 @@ class Service(ABC):
         """Whether its loop is alive."""
         return self._loop_task is not None and not self._loop_task.done()
 
+    @property
+    def hangs(self) -> bool:
+        """Whether one `run_once` has been under way for longer than it may."""
+        return self._since is not None and time.monotonic() - self._since > self.hung_s
+
     async def _loop(self) -> None:
         while True:
             try:
-                await self.run_once()
+                self._since = time.monotonic()
+                try:
+                    await self.run_once()
+                finally:
+                    self._since = None
                 self.failures = 0
                 await self.wait()
             except StoreError as exc:
@@ -67,6 +82,19 @@ class Service(ABC):
                 self.failures += 1
                 log.exception("service.failed", service=self.name)
                 await asyncio.sleep(backoff_s(self.failures))
+
+
+def see_that_all_are_well(services: Iterable[Service]) -> None:
+    """Of services that were started and not stopped.
+
+    Raises:
+        BackendError: names the first that has ended, or hangs.
+    """
+    for service in services:
+        if not service.running:
+            raise BackendError(f"{service.name} has stopped")
+        if service.hangs:
+            raise BackendError(f"{service.name} hangs: one pass has taken over {service.hung_s:g} s")
 
 
 def backoff_s(failures: int, *, base_s: float = 0.1, most_s: float = 2.0) -> float:

@@ -61,6 +61,7 @@ class Shelver(Service):
 
     name = "shelver"
     sweep_s = 0.5
+    hung_s = 3_600.0  # a store of blobs may be slow, and a mission large
 
     def __init__(self, base: Base, elector: Elector) -> None:
         super().__init__()

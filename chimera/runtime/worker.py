@@ -107,6 +107,11 @@ class Worker:
         """From then on (this process's clock) a drained worker keeps only what is of high priority."""
         self._idle_since = time.monotonic()
 
+    @property
+    def busy(self) -> int:
+        """How many of its slots are in use."""
+        return len(self._slots)
+
     def equip(self, settings: Settings, secrets: Secrets) -> None:
         """Take over new secrets, and a new model key: for attempts, and calls, that begin from now on."""
         self._executor.secrets = secrets
@@ -339,7 +344,7 @@ class Worker:
         for lease in renewal.overdue:
             self._slots.stop(lease, "attempt.overdue", "its time was up")
 
-    def _model_for(self, claim: Claim, agent: str, ends_at: float) -> ModelClient:
+    def _model_for(self, claim: Claim, agent: str, ends_at: float, traceparent: str) -> ModelClient:
         return ModelClient(
             models=self._models,
             purse=LeasedPurse(self._desk, claim.task_id, claim.token, claim.round),
@@ -347,4 +352,5 @@ class Worker:
             ends_at=ends_at,
             idempotency_key=f"{self.tenant}/{claim.task_id}/{claim.round}",
             rerun=claim.attempt > 1,
+            traceparent=traceparent,
         )

@@ -21,13 +21,17 @@ from chimera.serving.heap import freeze
 from chimera.serving.loop import LoopThread
 from chimera.store import keys
 from chimera.store.signals import Wakeups
-from chimera.telemetry.logs import configure
+from chimera.telemetry.logs import begin, configure
+
+ANSWER_S = 3.0
+"""A loop that turns answers within this."""
 
 
 class GovernorActor:
     """The governor: named and detached, so it outlives the replica that made it."""
 
     def __init__(self) -> None:
+        begin("governor")
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file is a copy of all secrets
         settings = configuration.load()
         configure(settings, role="governor", stream="stdout")
@@ -59,8 +63,8 @@ class GovernorActor:
                 await base.close()
 
     def ping(self) -> bool:
-        """Whether its loop runs."""
-        return self._loop.alive
+        """Whether its loop runs, and is held by nothing."""
+        return self._loop.answers(ANSWER_S)
 
     def __repr__(self) -> str:
         return "governor"

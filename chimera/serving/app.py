@@ -15,22 +15,22 @@ from chimera.serving.replicas.orchestrator import Orchestrator
 
 SMALL: dict[str, Any] = {"num_cpus": 0.1}
 """Hub replicas wait more than they compute: they must fit beside workers on two cores."""
+HEALTH: dict[str, Any] = {"health_check_period_s": 2, "health_check_timeout_s": 10}
+"""How often Serve asks, and when no answer counts as a bad one; after three it replaces a replica."""
 
 
 def build(args: dict[str, Any]) -> serve.Application:
     """The application. `args` is Serve's; this one takes none."""
     # One leads; with it and a worker dead, the other has that worker's tasks back at work in time.
-    orchestrator = serve.deployment(
-        name="Orchestrator", num_replicas=2, ray_actor_options=SMALL, health_check_period_s=2
-    )(Orchestrator)
-    judge = serve.deployment(name="Judge", num_replicas=1, ray_actor_options=SMALL, health_check_period_s=2)(
-        Judge
+    orchestrator = serve.deployment(name="Orchestrator", num_replicas=2, ray_actor_options=SMALL, **HEALTH)(
+        Orchestrator
     )
+    judge = serve.deployment(name="Judge", num_replicas=1, ray_actor_options=SMALL, **HEALTH)(Judge)
     gateway = serve.deployment(
         name="Gateway",
         num_replicas=1,
         ray_actor_options=SMALL,
         max_ongoing_requests=1_000,
-        health_check_period_s=2,
+        **HEALTH,
     )(serve.ingress()(Gateway))
     return gateway.bind(orchestrator.bind(), judge.bind())

@@ -60,7 +60,7 @@ class RayBackend:
             max_concurrency=4,
             num_cpus=0,
             resources={PLACE[kind]: 1},
-        ).remote(tenant, worker_id)
+        ).remote(tenant, worker_id, self._settings.slots)
         await self.equip({worker_id: tenant})
 
     async def equip(self, workers: Mapping[str, str]) -> None:

@@ -7,7 +7,8 @@ What it has it is told over its standard input, a line of JSON each, and its env
     {"worker": …, "node": …, "path": […], "apart": […], "env": {…}, "outfit": {…}}     first
     {"outfit": {…}}          a spare's, when it is a tenant's; and whenever the tenant's secrets change
 
-It answers one line, `READY`, when its agents are imported. It is enclosed before any of them is.
+It answers a line, `READY`, when its agents are imported, and lines of `BUSY` while it works. It is enclosed
+before any of its agents is imported.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -40,14 +42,16 @@ from chimera.serving.local.environment import places
 from chimera.serving.loop import LoopThread
 from chimera.serving.warden import READY
 from chimera.settings import Settings
-from chimera.store.connection import connect, connect_sync
-from chimera.telemetry.logs import bind, configure
+from chimera.store.connection import connect, connect_sync, end
+from chimera.telemetry.logs import begin, bind, configure
 from chimera.telemetry.redaction import conceal
 
 log = structlog.get_logger(__name__)
 
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that name what TLS trusts."""
+SHOW_S, SAY_AGAIN = 1.0, 10
+"""How often it looks how busy it is, and after how many looks it says so again though nothing changed."""
 
 
 class Cell:
@@ -57,6 +61,7 @@ class Cell:
         settings: what it starts with.
         tenant: whose it is, or "" for a spare.
         ready: called when its agents are imported.
+        busy: told how many of its slots are in use, as `warden.Warden` takes it.
     """
 
     def __init__(
@@ -68,11 +73,12 @@ class Cell:
         node: str = "",
         secrets: Secrets | None = None,
         ready: Callable[[], None] = lambda: None,
+        busy: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.tenant, self.worker_id, self.node = tenant, worker_id, node
         self.settings, self.secrets = settings, secrets or Secrets()
         self.worker: Worker | None = None
-        self._ready = ready
+        self._ready, self._busy = ready, busy
         self._bound: asyncio.Event | None = None
         self._loop = LoopThread(f"worker {worker_id}")
         signal.signal(signal.SIGTERM, lambda *_: self._terminated())
@@ -135,11 +141,25 @@ class Cell:
                 secrets=self.secrets,
             )
             freeze()
-            await worker.run()
+            showing = asyncio.create_task(self._show(worker), name="show how busy it is")
+            try:
+                await worker.run()
+            finally:
+                await end(showing)
         finally:
             sync.close()
             await redis.aclose()
             await blocking.aclose()
+
+    async def _show(self, worker: Worker) -> None:
+        """Tell how busy it is, once a second at most: for people."""
+        told, unsaid = -1, 0
+        while True:
+            if worker.busy != told or unsaid >= SAY_AGAIN:
+                told, unsaid = worker.busy, 0
+                self._busy(told)
+            await asyncio.sleep(SHOW_S)
+            unsaid += 1
 
 
 def leave() -> None:
@@ -150,6 +170,7 @@ def leave() -> None:
 
 def main() -> None:
     """Be a cell, for good."""
+    begin("worker")
     die_with_parent()
     words = _take_over(sys.stdin.fileno())
     with words, words.makefile("r", encoding="utf-8") as told:
@@ -170,6 +191,7 @@ def main() -> None:
             node=first["node"],
             secrets=Secrets(outfit.secrets),
             ready=partial(words.sendall, READY),
+            busy=partial(_say_busy, words),
         )
         for line in told:
             outfit = Outfit.model_validate(json.loads(line)["outfit"])
@@ -178,6 +200,12 @@ def main() -> None:
             conceal(*outfit.secrets.values())
             cell.serve(outfit.tenant, settings, Secrets(outfit.secrets))
     leave()  # nobody is there any more who could tell it anything
+
+
+def _say_busy(words: socket.socket, busy: int) -> None:
+    # Whoever does not listen misses a number; nobody waits for that.
+    with suppress(OSError):
+        words.send(b"busy %d\n" % busy, socket.MSG_DONTWAIT)
 
 
 def shut(settings: Settings, reads: Iterable[str], *, apart: Iterable[str], path: Iterable[str]) -> Enclosed:

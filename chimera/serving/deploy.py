@@ -22,6 +22,7 @@ import ray
 from ray import serve
 
 from chimera.errors import BackendError, ChimeraError, ConfigurationError
+from chimera.telemetry.logs import begin
 
 NAME = "chimera"
 """The application's name, and the Ray namespace of the hub's actors."""
@@ -29,7 +30,8 @@ NAME = "chimera"
 LOGGING = {"encoding": "JSON", "enable_access_log": False}
 """Serve's own lines, as serve_config.yaml has them."""
 
-HEAD_S = 90.0
+HEAD_S = 300.0
+"""Longer than the head's start is tried (`local/ray_head.py`); whoever gives that up ends this process."""
 POLL_S = 0.1
 
 
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--address", required=True, help="host:port of Ray's GCS")
     parser.add_argument("--app", required=True, help="module:function that builds the application")
     options = parser.parse_args(arguments)
+    begin("deploy", "stderr", capture_print=False)
     try:
         build = load(options.app)
         wait_for_node(options.address, HEAD_S)

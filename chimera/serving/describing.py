@@ -19,7 +19,7 @@ from chimera.agents.registry import Registered, Registry
 from chimera.errors import ConfigurationError
 from chimera.runtime.outfit import Outfit
 from chimera.serving.cell import shut
-from chimera.telemetry.logs import configure
+from chimera.telemetry.logs import begin, configure
 
 
 def about(agent: Registered) -> dict[str, Any]:
@@ -30,9 +30,10 @@ def about(agent: Registered) -> dict[str, Any]:
 
 def main() -> None:
     """Read, enclose, import, tell."""
-    die_with_parent()
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the modules print is no answer
+    begin("catalogue", "stderr")
+    die_with_parent()
     told = json.loads(sys.stdin.readline())
     outfit = Outfit.model_validate(told["outfit"])
     settings = outfit.settings

@@ -22,7 +22,9 @@ from chimera.serving.warden import Home, inherited, surroundings
 log = structlog.get_logger(__name__)
 
 NAME, NAMESPACE = "governor", "hub"
-PING_S = 10
+PING_S, SILENT, UNBORN = 5.0, 3, 24
+"""A governor answers within so long, or is silent. One that is so many times in a row is replaced; one that
+has not answered once may still be starting, and is given longer."""
 DESCRIBING = "chimera.serving.describing"
 
 
@@ -32,14 +34,37 @@ class GovernorKeeper(Service):
     name = "governor keeper"
     sweep_s = 1.0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._silent = 0
+        self._known = ""
+        """The last that answered."""
+
     async def run_once(self) -> None:
+        governor = _governor()
+        who = governor._actor_id.hex()
         try:
-            await asyncio.wait_for(_governor().ping.remote(), PING_S)
+            answers = await asyncio.wait_for(governor.ping.remote(), PING_S)
         except RayActorError as exc:
             # It is dead: the next pass makes another, under the same name.
             log.warning("governor.dead", error=str(exc).splitlines()[0])
+            self._silent = 0
+            return
         except TimeoutError:
-            log.warning("governor.silent", seconds=PING_S)
+            answers = False
+        if answers:
+            self._known, self._silent = who, 0
+            return
+        self._silent += 1
+        if starting := who != self._known:
+            log.info("governor.awaited", times=self._silent)
+        else:
+            log.warning("governor.silent", times=self._silent)
+        if self._silent >= (UNBORN if starting else SILENT):
+            # Paused, or its loop is held: its term has run out meanwhile, so what it still does is refused.
+            log.error("governor.replaced")
+            ray.kill(governor)
+            self._silent = 0
 
 
 def _governor() -> Any:

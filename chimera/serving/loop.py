@@ -51,6 +51,12 @@ class LoopThread:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call)
 
+    def answers(self, within_s: float) -> bool:
+        """Whether it runs, and turns: what is asked of it is done in time. For any other thread."""
+        heard = threading.Event()
+        self.soon(heard.set)
+        return heard.wait(within_s) and self.alive
+
     async def _to_its_end(self, main: Coroutine[Any, Any, Any], then: Any) -> None:
         self._loop = asyncio.get_running_loop()
         self._begun.set()

@@ -11,24 +11,31 @@ import sys
 
 from chimera.runtime.outfit import Outfit, bare
 from chimera.serving.loop import LoopThread
+from chimera.serving.titles import worker_title
 from chimera.serving.warden import Warden
 from chimera.settings import Settings
-from chimera.telemetry.logs import bind, configure
+from chimera.telemetry.logs import begin, bind, configure
 
 
 class WorkerActor:
     """One worker of one tenant: what Ray sees of it. Its agents run in a process of their own.
 
+    Its name and what `repr` gives stand on Ray's Actors page, as they are when it is made: Ray asks once. How
+    many slots are in use stands in the title of its process, which that dashboard's Cluster page, and `ps`,
+    read anew each time; so does whose it is, when it was a spare.
+
     Args:
         tenant: whose it is, or "" for a spare: that learns it later, once (see `chimera.runtime.spare`).
+        slots: how many tasks it may have at once.
     """
 
-    def __init__(self, tenant: str, worker_id: str) -> None:
-        self.tenant, self.worker_id = tenant, worker_id
+    def __init__(self, tenant: str, worker_id: str, slots: int) -> None:
+        self.tenant, self.worker_id, self.slots = tenant, worker_id, slots
+        begin("worker")
         self._waits: LoopThread | None = None
         # The main thread, as long as no method is a coroutine: else Ray runs all on a loop of its own. The
         # kernel ends the cell when the thread ends that started it.
-        self._warden = Warden(worker_id, node=_node())
+        self._warden = Warden(worker_id, node=_node(), busy=self._show)
         signal.signal(signal.SIGTERM, lambda *_: self._warden.terminate())
 
     def equip(self, outfit: bytes) -> str:
@@ -54,8 +61,14 @@ class WorkerActor:
         """Whether its agents' process lives."""
         return self._warden.alive
 
+    def _show(self, busy: int) -> None:
+        """In the title of this process. Ray puts its own there after a call; the cell soon says it again."""
+        if (ray := sys.modules.get("ray")) is not None:
+            ray._raylet.setproctitle(worker_title(self.tenant, busy, self.slots))
+
     def __repr__(self) -> str:
-        return f"worker {self.tenant}/{self.worker_id}"
+        of = f"worker of {self.tenant}" if self.tenant else "spare"
+        return f"{of}, {self.worker_id}, {self.slots} slots"
 
 
 async def _wait(warden: Warden, settings: Settings, worker_id: str) -> None:

@@ -17,6 +17,11 @@ PARTS = {
 """The hub's parts, by name."""
 
 
+def worker_title(tenant: str, busy: int, slots: int) -> str:
+    """What a worker's Ray process calls itself: ``ray::WorkerActor acme 3/16 busy``."""
+    return f"ray::WorkerActor {tenant} {busy}/{slots} busy"
+
+
 def is_worker(pid: int, worker_id: str = "") -> bool:
     """Whether this is a worker's process, or that of this very one: numbers are used again.
 

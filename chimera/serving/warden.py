@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -31,6 +32,9 @@ CELLS = "CHIMERA_CELLS"
 """The variable that names a directory for those of cells; a local fleet sets it, and removes it."""
 READY = b"ready\n"
 """What a spare's cell says when its agents are imported."""
+BUSY = re.compile(rb"busy ([0-9]{1,5})\n")
+"""What a cell says of its slots: how many are in use."""
+LONGEST = 64
 
 
 class Warden:
@@ -41,13 +45,23 @@ class Warden:
     Args:
         node: the id of the cluster's node.
         ended: called when the cell has ended, however it did.
+        busy: told how many of its slots are in use, when that has changed and now and then. It is a cell's
+            word, and so its agents': no more than a number for people to look at.
     """
 
-    def __init__(self, worker_id: str, *, node: str, ended: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        worker_id: str,
+        *,
+        node: str,
+        ended: Callable[[], None] | None = None,
+        busy: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self.ready = threading.Event()
         """Set when its agents are imported; for a spare alone."""
         self._worker_id, self._node = worker_id, node
         self._ended = ended or (lambda: os._exit(0))
+        self._busy = busy
         self._home = Home()
         self._words, theirs = socket.socketpair()
         self._telling = threading.Lock()
@@ -91,10 +105,11 @@ class Warden:
 
     def _listen(self) -> None:
         with self._words.makefile("rb") as said:
-            if said.readline(len(READY) + 1) == READY:
-                self.ready.set()
-            while said.read(1 << 16):  # it has no more to say: what else comes is its agents'
-                pass
+            while line := said.readline(LONGEST):  # what is none of these is its agents'
+                if line == READY:
+                    self.ready.set()
+                elif found := BUSY.fullmatch(line):
+                    self._busy(int(found[1]))
         self.process.wait()
         self._home.remove()
         self._ended()

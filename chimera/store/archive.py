@@ -73,6 +73,30 @@ class Segment:
         return cls(int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A segment on the way along the chain.
+
+    Attributes:
+        again: of its lines, those that an earlier one had too.
+        lines: as they were written; none of one that is damaged.
+        links: the chain's hash before the first line, and behind each.
+        wrong: in words; "" when nothing is.
+    """
+
+    segment: Segment
+    path: str
+    again: int
+    lines: list[bytes]
+    links: list[str]
+    wrong: str
+
+    @property
+    def fresh(self) -> int:
+        """Events that it brings."""
+        return max(0, len(self.lines) - self.again)
+
+
 def following(segments: Iterable[Segment], after: tuple[int, int]) -> Iterator[Segment]:
     """The segments to read on from an epoch and number, in order, none that brings nothing new."""
     for segment in sorted(segments, key=lambda one: (one.epoch, one.first, -one.last)):
@@ -198,25 +222,36 @@ class Archive:
     async def verify(self) -> tuple[int, list[str]]:
         """Follow the hash chain through every segment: how many events, and what is wrong, in words."""
         wrong: list[str] = []
-        count, epoch, reached, link = 0, 1, 0, ""
+        count = 0
+        async for piece in self.follow():
+            count += piece.fresh
+            wrong += [piece.wrong] if piece.wrong else []
+        return count, wrong
+
+    async def follow(self) -> AsyncIterator[Piece]:
+        """The hash chain, a segment at a time: what each brings, and what is wrong with it."""
+        epoch, reached, link = 1, 0, ""
         for segment in following(await self.segments(), (0, 0)):
-            path = self._path(segment)
+            path, wrong, found = self._path(segment), "", [""]
+            lines: list[bytes] = []
+            # One that overlaps the last must have had the same link where that ended.
+            again = reached - segment.first + 1 if segment.epoch == epoch else 0
             try:
                 with damaged(path):
-                    _, found = await asyncio.to_thread(links, await self._blobs.read(path))
+                    body = await self._blobs.read(path)
+                    contents, lines, found = await asyncio.to_thread(links, body)
+                    if (contents.first.epoch, contents.first.seq) != (segment.epoch, segment.first):
+                        raise CorruptRecord("a segment holds other events than its name says")
             except CorruptRecord as exc:
-                wrong.append(str(exc))
+                wrong, again = str(exc), 0
             else:
-                # One that overlaps the last must have had the same link where that ended.
-                again = reached - segment.first + 1 if segment.epoch == epoch else 0
                 if again < 0:
-                    wrong.append(f"{path}: events {reached + 1} to {segment.first - 1} are missing before it")
+                    wrong = f"{path}: events {reached + 1} to {segment.first - 1} are missing before it"
                 elif found[again] != link:
-                    wrong.append(f"{path}: the hash chain is broken before event {segment.first + again}")
-                count += len(found) - 1 - max(again, 0)
+                    wrong = f"{path}: the hash chain is broken before event {segment.first + again}"
                 link = found[-1]
+            yield Piece(segment, path, max(again, 0), lines, found, wrong)
             epoch, reached = segment.epoch, segment.last
-        return count, wrong
 
     async def clear_unfinished(self) -> None:
         """Remove what archivists that died left behind. Idempotent."""

@@ -123,6 +123,14 @@ class Blobs:
         """
         await asyncio.to_thread(self._remove, f"{self._root}/{path}")
 
+    async def remove_all(self, folder: str) -> None:
+        """Remove a folder, or a file, and all that is in it, unfinished files too. Idempotent.
+
+        Raises:
+            BlobsUnavailable: the place cannot be changed; some of it may be gone.
+        """
+        await asyncio.to_thread(self._remove_all, f"{self._root}/{folder}")
+
     def inputs_path(self, tenant: str, mission_id: str, segment: int) -> str:
         """Where a segment of a mission's inputs lies."""
         return f"{tenant}/{mission_id}/inputs-{segment:06d}.ndjson"
@@ -150,6 +158,10 @@ class Blobs:
     def _remove(self, path: str) -> None:
         with _unavailable(path), suppress(FileNotFoundError):
             self._fs.rm_file(path)
+
+    def _remove_all(self, path: str) -> None:
+        with _unavailable(path), suppress(FileNotFoundError):
+            self._fs.rm(path, recursive=True)
 
     def _read(self, tenant: str, mission_id: str, start: int, end: int) -> Iterator[Any]:
         for segment in range(start // SEGMENT, -(-end // SEGMENT)):

@@ -21,6 +21,8 @@ class MissionState:
     version: int
     goal: str
     context: dict[str, Any]
+    traceparent: str = ""
+    """The trace that it was submitted within, as `chimera.core.trace` reads it; "": it has one of its own."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,14 @@ class MissionRecord:
 
 
 def made(
-    mission_id: str, spec: MissionBase, window: Window | None, *, inputs: int, tasks: int, now_us: int
+    mission_id: str,
+    spec: MissionBase,
+    window: Window | None,
+    *,
+    inputs: int,
+    tasks: int,
+    now_us: int,
+    traceparent: str = "",
 ) -> MissionRecord:
     """A mission as it was acknowledged; what became of it since is not in it."""
     born = Counter("BLOCKED" if task.waits_for else "READY" for task in window.tasks) if window else Counter()
@@ -74,7 +83,7 @@ def made(
         mission_id=mission_id,
         status=MissionStatus.RUNNING if window else MissionStatus.PLANNING,
         reason="",
-        state=MissionState(1, spec.goal, spec.context),
+        state=MissionState(1, spec.goal, spec.context, traceparent),
         spec=spec,
         inputs=inputs,
         planned=window.cursor if window else 0,
@@ -109,7 +118,12 @@ def record(
         mission_id=mission_id,
         status=MissionStatus(mission["status"]),
         reason=mission.get("reason", ""),
-        state=MissionState(int(mission["state_version"]), mission["goal"], json.loads(mission["context"])),
+        state=MissionState(
+            int(mission["state_version"]),
+            mission["goal"],
+            json.loads(mission["context"]),
+            mission.get("traceparent", ""),
+        ),
         spec=MissionBase.model_validate_json(mission["spec"]),
         inputs=int(mission["inputs"]),
         planned=int(mission["planned"]),

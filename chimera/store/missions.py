@@ -84,6 +84,7 @@ class MissionStore:
         slo_s: float = 10.0,
         large: bool = False,
         window: Window | None = None,
+        traceparent: str = "",
     ) -> Receipt:
         """Acknowledge a mission. The same idempotency key gives the same one.
 
@@ -92,6 +93,7 @@ class MissionStore:
             large: its accepted tasks are to leave Redis early (`chimera.core.plan.is_large`).
             window: all of its tasks, to be made in the same step. Without it the inputs must already be in
                 the blob store, and the orchestrator plans it.
+            traceparent: the trace that it is submitted within, accepted (`chimera.core.trace`); or "".
 
         Raises:
             AlreadyExists: the key came before with another request.
@@ -115,6 +117,7 @@ class MissionStore:
             "min_accepted": spec.min_accepted,
             **({"slo_us": round(slo_s * 1e6)} if spec.priority is Priority.HIGH else {}),
             **({"large": 1} if large else {}),
+            **({"traceparent": traceparent} if traceparent else {}),
         }
         code, told, *more = await self._scripts.run(
             "submit_mission",
@@ -148,7 +151,16 @@ class MissionStore:
         if code == 0:
             return Receipt(str(told), None)
         return Receipt(
-            mission_id, made(mission_id, spec, window, inputs=inputs, tasks=total_tasks, now_us=int(more[0]))
+            mission_id,
+            made(
+                mission_id,
+                spec,
+                window,
+                inputs=inputs,
+                tasks=total_tasks,
+                now_us=int(more[0]),
+                traceparent=traceparent,
+            ),
         )
 
     async def plan(
@@ -332,13 +344,13 @@ class MissionStore:
         Raises:
             NotFound: there is none of that id.
         """
-        names = ("spec", "state_version", "goal", "context")
+        names = ("spec", "state_version", "goal", "context", "traceparent")
         with translated():
-            spec, version, goal, context = await self._redis.hmget(
+            spec, version, goal, context, traceparent = await self._redis.hmget(
                 self.keys.of("mission", mission_id), *names
             )
             if spec is not None:
-                state = MissionState(int(version), goal, json.loads(context))
+                state = MissionState(int(version), goal, json.loads(context), traceparent or "")
                 return MissionBase.model_validate_json(spec), state
         raise NotFound(f"there is no mission {mission_id!r}")
 

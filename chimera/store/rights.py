@@ -188,7 +188,8 @@ RIGHTS: dict[Role, Rights] = {
     "gateway": Rights(
         scripts=_named(
             "add_tenant answer_review cancel_mission change_limits edit_mission pause_mission read_results",
-            "acknowledge_flags answer_dead make_key note_act order_brake redrive_tasks remove_tenant "
+            "acknowledge_flags answer_dead make_key note_act order_brake purge_tenant redrive_tasks",
+            "remove_tenant",
             "resume_mission",
             "retry_actions revoke_keys set_key set_limits set_quota submit_mission suspend_tenant",
             "send_holds send_requests take_requests use_key weigh_burn",
@@ -200,7 +201,13 @@ RIGHTS: dict[Role, Rights] = {
             *("limits", "stated", "brake", "notices", "flags", "dead", "again"),
         ),
         # It pays for chat completions: it asks the governor as a worker does.
-        also=(*RECORDS, *ASKS, ("DEL", ("limits", "quota", "stated", "operation"))),
+        # Of a tenant that was removed it deletes all but the recorder.
+        also=(
+            *RECORDS,
+            *ASKS,
+            ("DEL", ("limits", "quota", "stated", "operation")),
+            ("UNLINK", ("h:*", "q:*", "a:*", "j:*", "g:*")),
+        ),
         shared_reads=(
             *(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.EXPORT, keys.EXPORTED),
             *(keys.SPARES, keys.CANARY),

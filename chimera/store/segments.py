@@ -147,13 +147,30 @@ def decode(body: bytes, mission_id: str = "", tenant: str = "") -> list[Line]:
     return list(_events(lines, mission_id, tenant))
 
 
-def links(body: bytes) -> tuple[Contents, list[str]]:
-    """The chain's hash before a segment's first line, and behind each of them. Raises CorruptRecord."""
+def links(body: bytes) -> tuple[Contents, list[bytes], list[str]]:
+    """A segment's contents, its lines, and the chain's hash before the first and behind each of them.
+
+    Raises:
+        CorruptRecord: see `decode`.
+    """
     contents, lines = _checked(body)
     found = [contents.before]
     for line in lines:
         found.append(_chain(found[-1], [line]))
-    return contents, found
+    return contents, lines, found
+
+
+def lines_of(entry: Entry) -> list[bytes]:
+    """An entry's events as the archive has them, or will. Raises CorruptRecord."""
+    try:
+        return list(_lines(entry, set()))
+    except (ValueError, KeyError, TypeError) as exc:
+        raise CorruptRecord(f"entry {entry.name} of the stream cannot be read ({exc!r})") from exc
+
+
+def chained(before: str, lines: Iterable[bytes]) -> str:
+    """The chain's hash behind some lines."""
+    return _chain(before, lines)
 
 
 def _checked(body: bytes) -> tuple[Contents, list[bytes]]:

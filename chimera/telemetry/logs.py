@@ -6,8 +6,8 @@
         log.info("task.claimed", slots=3)
 
 structlog, the standard library's logging, Python's warnings, uncaught exceptions and, except in
-the command line, `print` all end in one sink. On a terminal lines are coloured text, unless
-CHIMERA_LOG_FORMAT says otherwise.
+the command line, `print` and what is written to sys.stderr all end in one sink. On a terminal lines
+are text for eyes, unless CHIMERA_LOG_FORMAT says otherwise; NO_COLOR takes the colours away.
 """
 
 from __future__ import annotations
@@ -19,18 +19,25 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Protocol, TextIO
 
 import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars, get_contextvars
 
-from chimera.telemetry.record import CONTEXT, LogRecord, entry, render
-from chimera.telemetry.redaction import conceal_settings, redact
+from chimera.telemetry.record import LogRecord, entry, render
+from chimera.telemetry.redaction import conceal_settings
+from chimera.telemetry.terminal import Painter, coloured
 
 NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "asyncio")
 """Libraries that tell of each request at `info`: heard from `warning` on, unless we debug."""
+
+RAYS_MARKS = (":actor_name:", ":job_id:", ":task_name:")
+"""Ray prints these into the log of a worker, for a reader that we have not."""
 
 bound = bound_contextvars
 """A context manager: its keyword arguments stand on every line written inside, in this task."""
@@ -54,28 +61,15 @@ class Sink:
     def __init__(self, stream: TextIO, role: str, console: bool) -> None:
         self.stream, self.role = stream, role
         self._lock = threading.Lock()
-        self._paint = structlog.dev.ConsoleRenderer(colors=True) if console else None
+        self._paint = Painter(colour=coloured(stream)) if console else None
 
     def write(self, level: str, logger: str, values: dict[str, Any], *, exception: str = "") -> None:
         """Write one record; see `record.entry`."""
         line = entry(self.role, level, logger, values, exception=exception)
-        text = render(line) if self._paint is None else painted(self._paint, line)
+        text = render(line) if self._paint is None else self._paint(line)
         with self._lock:
             self.stream.write(text + "\n")
             self.stream.flush()
-
-
-def painted(paint: structlog.dev.ConsoleRenderer, line: dict[str, Any]) -> str:
-    """One record for eyes."""
-    shown: dict[str, Any] = {
-        "timestamp": line["time"][11:23],
-        "level": line["level"],
-        "event": line.get("message") or line["event"],
-        **{name: line[name] for name in CONTEXT if name in line},
-        **line.get("fields", {}),
-    }
-    text = str(paint(None, line["level"], shown))
-    return redact("\n".join(filter(None, (text, line.get("exception", "")))))
 
 
 class Emitter:
@@ -109,12 +103,31 @@ class Handler(logging.Handler):
         except Exception:  # noqa: BLE001  (logging's own contract: an error in a handler goes to handleError)
             self.handleError(record)
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        """A call whose arguments do not fit its text is a record too; logging would write a raw traceback."""
+        kind, value, _ = sys.exc_info()
+        said = {"event": "log", "message": str(record.msg), "unformatted": repr(record.args)}
+        where = f'  File "{record.pathname}", line {record.lineno}, in {record.funcName}'
+        with suppress(OSError, ValueError):  # the stream itself is gone: there is nobody to tell
+            self.sink.write(
+                record.levelname.lower(),
+                record.name,
+                {**get_contextvars(), **said},
+                exception=f"{where}\n{kind.__name__ if kind else 'Error'}: {value}",
+            )
+
 
 class PrintStream(io.TextIOBase):
-    """Stands in for sys.stdout: each printed line becomes a record of the task that printed it."""
+    """Stands in for sys.stdout or sys.stderr: each line becomes a record of the task that wrote it.
 
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
+    Args:
+        name: which of the two; the records' `logger`.
+        original: what it stands for.
+    """
+
+    def __init__(self, sink: Sink, name: str, original: TextIO) -> None:
+        self.sink, self.original = sink, original
+        self._name = name
         # By context, so that unfinished lines of two tasks are never joined.
         self._unfinished: ContextVar[str] = ContextVar("unfinished", default="")
 
@@ -141,8 +154,13 @@ class PrintStream(io.TextIOBase):
             self._unfinished.set("")
             self._emit(rest)
 
+    def fileno(self) -> int:
+        """Of what it stands for: a child process that is given it writes there, past this log."""
+        return self.original.fileno()
+
     def _emit(self, line: str) -> None:
-        self.sink.write("info", "stdout", {**get_contextvars(), "event": "print", "message": line})
+        if not line.startswith(RAYS_MARKS):
+            self.sink.write("info", self._name, {**get_contextvars(), "event": "print", "message": line})
 
 
 def configure(
@@ -156,8 +174,8 @@ def configure(
 
     Args:
         role: what the process is; stands on every line.
-        capture_print: make records of what is printed; by default in every role but `cli`, whose
-            stdout is its answer.
+        capture_print: make records of what is printed, and written to sys.stderr; by default in every role
+            but `cli`, whose stdout is its answer.
 
     Every secret of the settings is redacted from now on.
     """
@@ -178,17 +196,33 @@ def configure(
     for name in NOISY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
     logging.captureWarnings(True)
-    sys.excepthook = _on_crash(sink)
+    sys.excepthook = _on_crash(sink) if role == "cli" else partial(_write_crash, sink)
     threading.excepthook = lambda args: _write_crash(sink, args.exc_type, args.exc_value, args.exc_traceback)
     sys.unraisablehook = lambda args: _write_ignored(sink, args)
     if capture_print if capture_print is not None else role != "cli":
-        sys.stdout = PrintStream(sink)
+        sys.stdout = PrintStream(sink, "stdout", _original("stdout"))
+        sys.stderr = PrintStream(sink, "stderr", _original("stderr"))
+
+
+@dataclass(frozen=True)
+class _Unset:
+    """What holds before settings are known."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+
+def begin(
+    role: str, stream: Literal["stderr", "stdout"] = "stdout", *, capture_print: bool | None = None
+) -> None:
+    """As `configure`, while settings are not known yet: what fails before that is a record too."""
+    configure(_Unset(), role=role, stream=stream, capture_print=capture_print)
 
 
 def _original(name: Literal["stderr", "stdout"]) -> TextIO:
     """The stream itself, also when `configure` put a `PrintStream` in its place before."""
     stream: TextIO = getattr(sys, name)
-    return stream.sink.stream if isinstance(stream, PrintStream) else stream
+    return stream.original if isinstance(stream, PrintStream) else stream
 
 
 def _finish(
@@ -254,6 +288,7 @@ __all__ = [
     "LogSettings",
     "PrintStream",
     "Sink",
+    "begin",
     "bind",
     "bound",
     "configure",

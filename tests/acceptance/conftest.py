@@ -22,6 +22,7 @@ from chimera.serving.local.ports import free_port
 from chimera.serving.local.process import ProcessId
 from chimera.serving.local.state import Fleet, StateDir
 from chimera.telemetry.record import LogRecord
+from tests.sharing import starting
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -109,6 +110,17 @@ class LiveFleet(Shell):
         return StateDir(Path(self.environment["CHIMERA_STATE_DIR"]))
 
     @property
+    def log(self) -> Path:
+        """What the fleet's command has written to stdout and stderr."""
+        return self.state.path.with_name("fleet.log")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is recorded as ready."""
+        found = self.state.read()
+        return found is not None and found.ready
+
+    @property
     def record(self) -> Fleet:
         found = self.state.read()
         assert found is not None, "no fleet is recorded"
@@ -170,7 +182,8 @@ def clean() -> dict[str, str]:
 
 @pytest.fixture(scope="package")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
-    """The fleet, started as docs/first-agent.md says: with the newcomer's agent beside the tests' own."""
+    """The fleet, started as docs/first-agent.md says, with the newcomer's agent beside the tests' own; and as
+    in a container, in the foreground: all that it says is in `fleet.log`."""
     directory = tmp_path_factory.mktemp("fleet")
     code, *_ = blocks("python", FIRST_AGENT.read_text(encoding="utf-8"))
     fleet = LiveFleet(
@@ -185,13 +198,27 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
         },
     )
     fleet.write("my_agents.py", code)
+    with fleet.log.open("wb") as log:
+        command = [str(BIN / "chimera"), "up", "--foreground", "--agents", "my_agents.py"]
+        with starting():
+            process = subprocess.Popen(
+                command, cwd=directory, env=dict(fleet.environment), stdout=log, stderr=log
+            )
+            came = eventually(lambda: fleet.is_up or process.poll() is not None, 300)
     try:
-        fleet("up", "--agents", "my_agents.py", timeout_s=300).ok()
+        assert came, fleet.log.read_text()
+        assert process.poll() is None, fleet.log.read_text()
         yield fleet
     finally:
-        ended = fleet("down")
+        process.terminate()
+        try:
+            ended = process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            ended = process.wait()
+            fleet("down")
         left = remains.find(fleet.state)
-    assert (ended.code, left) == (0, []), f"{ended}\n{left}"
+    assert (ended, left) == (0, []), f"{fleet.log.read_text()[-3_000:]}\n{left}"
 
 
 @pytest.fixture

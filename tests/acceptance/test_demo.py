@@ -1,6 +1,6 @@
 """`chimera demo`, as a person without a terminal runs it.
 
-It starts a fleet of its own; the file's name puts it before the start of the shared one.
+It starts a fleet of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from tests.acceptance.conftest import BIN, ROOT, Shell, clean
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 

@@ -15,7 +15,6 @@ from tests.acceptance.conftest import BIN, FIRST_AGENT, ROOT, LiveFleet, blocks
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 TEXT = FIRST_AGENT.read_text(encoding="utf-8")

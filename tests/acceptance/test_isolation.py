@@ -20,7 +20,6 @@ from tests.acceptance.conftest import LiveFleet, eventually
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 OTHER = "other"

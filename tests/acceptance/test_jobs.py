@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -13,7 +14,6 @@ from tests.acceptance.conftest import BIN, Done, LiveFleet, eventually
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 
@@ -106,11 +106,17 @@ def test_a_job_whose_mission_fails_fails_and_says_how(fleet: LiveFleet, jobs: Jo
 def test_stopping_a_job_cancels_its_mission_unless_detached(fleet: LiveFleet, jobs: Jobs) -> None:
     fleet.mission("long.json", agent="square", inputs=[1], options={"rest_s": 100})
     flags: dict[str, tuple[str, ...]] = {"held": (), "left": ("--detach",)}
-    for job, given in flags.items():
-        jobs.submit("long.json", *given, job=job, wait=False).ok()
-    missions = {job: jobs.mission(job) for job in flags}
-    for job in flags:
+
+    def stopped(job: str) -> str:
+        """Its mission, once the job was under way and was stopped."""
+        jobs.submit("long.json", *flags[job], job=job, wait=False).ok()
+        mission = jobs.mission(job)
         jobs.stop(job)
+        return mission
+
+    with ThreadPoolExecutor() as side_by_side:  # most of the time Ray's own commands start
+        missions = dict(zip(flags, side_by_side.map(stopped, flags), strict=True))
+    for job in flags:
         assert jobs.log(job).splitlines()[-1] == "chimera: exit code 130 (interrupted)"
     found = {
         job: fleet("mission", "get", mission_id, "-o", "json").ok().document["status"]

@@ -19,7 +19,6 @@ from tests.acceptance.conftest import Done, LiveFleet
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 CIRCLE = {

@@ -15,7 +15,6 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
     pytest.mark.chaos,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 NUMBERS = list(range(12))
@@ -62,6 +61,19 @@ def test_a_killed_governor_returns_by_itself_and_money_flows_again(fleet: LiveFl
     assert new != old
 
 
+@pytest.mark.parametrize("part", ["ray::GovernorActor", "ray::ServeReplica:chimera:Judge"])
+def test_a_part_that_hangs_is_found_and_replaced(fleet: LiveFleet, part: str) -> None:
+    (old,) = fleet.actors(part)
+    assert old.send(signal.SIGSTOP)
+    try:
+        assert eventually(lambda: fleet.actors(part) - {old}, 120), "nobody has noticed"
+        mission = ended(fleet, fleet.submit(agent="pay", inputs=NUMBERS[:2]))
+        assert (mission.accepted, mission.spent_microusd) == (2, 14)
+    finally:
+        old.send(signal.SIGKILL)
+    assert eventually(fleet.ready)
+
+
 @pytest.mark.parametrize("role", ["Judge", "Orchestrator", "Gateway"])
 def test_a_killed_replica_delays_a_mission_and_no_more(fleet: LiveFleet, role: str) -> None:
     mission_id = fleet.submit(agent="square", inputs=NUMBERS, options={"rest_s": 2})
@@ -78,8 +90,8 @@ def test_a_killed_replica_delays_a_mission_and_no_more(fleet: LiveFleet, role: s
 
 
 def test_an_agent_that_blocks_its_worker_costs_no_neighbour_its_lease(fleet: LiveFleet) -> None:
-    # High priority may use every slot of a worker: 64 agents, of which one sleeps for ten leases.
-    inputs = [{"block_s": 0}] * 20 + [{"block_s": 30}] + [{"block_s": 0}] * 43
+    # High priority may use every slot of a worker: 64 agents, of which one sleeps for four leases.
+    inputs = [{"block_s": 0}] * 20 + [{"block_s": 12}] + [{"block_s": 0}] * 43
     mission_id = fleet.submit(agent="block", inputs=inputs, priority="high")
     mission = ended(fleet, mission_id)
     assert (mission.accepted, mission.tallies) == (64, {})

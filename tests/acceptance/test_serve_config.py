@@ -13,7 +13,6 @@ from tests.acceptance.conftest import BIN, ROOT, LiveFleet, eventually
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 CONFIG = ROOT / "serve_config.yaml"

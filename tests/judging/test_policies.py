@@ -154,10 +154,10 @@ def test_slow_patterns_run_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = RulesJudge(RulesPolicy(forbidden=(slow,) * 32))
     for judge, module in ((schema, "schema"), (rules, "rules")):
         monkeypatch.setattr(f"chimera.judging.{module}.TIME_LIMIT_S", 0.05)
-        began = time.monotonic()
+        began = time.process_time()  # others may have the processor meanwhile
         with pytest.raises(JudgeFailed, match=r"0\.05 s"):
             judge.judge(long)
-        assert time.monotonic() - began < 5
+        assert time.process_time() - began < 5
 
 
 def test_a_doubling_schema_runs_out_of_steps() -> None:

@@ -137,7 +137,7 @@ async def test_leases_time_limits_money_and_rescue_work_with_workers_an_hour_off
         claimed = {event.task_id: event.at for event in events if event.kind == "task.claimed"}
         for event in events:
             if event.kind == "task.timed_out":
-                assert 2.5 < (event.at - claimed[event.task_id]).total_seconds() < 10
+                assert 2.5 < (event.at - claimed[event.task_id]).total_seconds() < 30
 
         # One of them is killed with work in its hands.
         await fleet.submit(mission("h", "i", "j", "k", "l", "m", "n", "o"), "m3")

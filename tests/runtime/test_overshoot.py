@@ -216,6 +216,7 @@ async def test_a_thousand_callers_are_never_over_any_limit_and_nothing_stays_hel
     server: RedisServer, tmp_path: Path
 ) -> None:
     base = await open_base(load(redis_url=server.url, state_dir=tmp_path))
+    base.redis.connection_pool.timeout = 100  # seconds: a thousand callers wait for one of a few connections
     tenants = ["a", "b"]
     endpoint = Endpoint()
     crowds = [Crowd(tenant, endpoint) for tenant in tenants]
@@ -382,6 +383,7 @@ async def test_under_one_load_looking_first_and_capping_go_over_the_limit_and_re
     server: RedisServer, tmp_path: Path
 ) -> None:
     base = await open_base(load(redis_url=server.url, state_dir=tmp_path))
+    base.redis.connection_pool.timeout = 100  # seconds: a thousand callers wait for one of a few connections
     limit = 20_000
     rows: dict[str, list[tuple[int, int]]] = {}
     async with alive(governed(base, 1)):

@@ -286,6 +286,7 @@ async def lead_from_now_on(base: Base, tenant: str) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(300)
 async def test_it_may_be_killed_at_any_instant(
     base: Base, tenant: str, settings: Settings, tmp_path: Path
 ) -> None:

@@ -146,3 +146,32 @@ async def test_the_governors_actor_moves_brakes_and_asks_its_canary(base: Base, 
 async def frozen(base: Base, tenant: str) -> bool:
     look = (await BrakeStore(base.redis).look([tenant], short_s=10, long_s=20))[tenant]
     return isinstance(look, Look) and look.brake.state is BrakeState.FROZEN
+
+
+def test_a_loop_that_something_holds_does_not_answer() -> None:
+    loop, held_up, let_go, over = LoopThread("test"), threading.Event(), threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        held_up.set()
+        let_go.wait(20)
+
+    loop.run(hold(), then=over.set)
+    assert held_up.wait(20)
+    assert loop.alive
+    assert not loop.answers(0.05)
+    let_go.set()
+    ended(loop, over)
+    assert not loop.answers(0.05)
+
+
+def test_a_loop_that_turns_answers() -> None:
+    loop, over = LoopThread("test"), threading.Event()
+    until = asyncio.Event()
+
+    async def wait() -> None:
+        await until.wait()
+
+    loop.run(wait(), then=over.set)
+    assert loop.answers(20)
+    loop.soon(until.set)
+    ended(loop, over)

@@ -302,6 +302,34 @@ async def test_a_cell_ends_with_whoever_started_it(
     os.close(ended)
 
 
+async def test_a_cell_tells_its_keeper_how_many_slots_are_in_use_and_is_taken_for_no_more(
+    site: Site, base: Base, tenant: str, keep: Callable[[str], Kept]
+) -> None:
+    kept = keep("w1")
+    kept.give(outfit(site.settings, tenant, site.own))
+
+    async def says(busy: int) -> bool:
+        return f"slots in use: {busy}\n" in kept.log.read_text()
+
+    await until(lambda: says(0), kept)
+    mission = drive.spec(agent="linger", inputs=["x"], max_attempts=1)
+    await drive.submit(base, tenant, mission, at_once=True)
+    await until(lambda: says(1), kept)
+    babbling = drive.spec(agent="babble", inputs=["x"], max_attempts=1)
+    await drive.submit(base, tenant, babbling, "m2", at_once=True)
+    assert await result(base, tenant, kept, "m2") == "babbled"
+    said = [line for line in kept.log.read_text().splitlines() if line.startswith("slots in use")]
+    assert {int(line.rpartition(" ")[2]) for line in said} <= {0, 1, 2}
+
+
+def test_a_worker_says_on_rays_page_what_it_is_and_whose() -> None:
+    worker, spare = WorkerActor.__new__(WorkerActor), WorkerActor.__new__(WorkerActor)
+    worker.tenant, worker.worker_id, worker.slots = "acme", "acme-3f2a", 16
+    spare.tenant, spare.worker_id, spare.slots = "", "spare-7", 16
+    assert repr(worker) == "worker of acme, acme-3f2a, 16 slots"
+    assert repr(spare) == "spare, spare-7, 16 slots"
+
+
 def test_a_second_tenant_gets_nothing_from_a_worker_that_is_anothers(site: Site) -> None:
     actor = WorkerActor.__new__(WorkerActor)
     actor.tenant = "first"

@@ -11,7 +11,7 @@ import yaml
 # Ray Serve's own module declares a field in a way that pydantic deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
 ROOT = Path(__file__).parents[2]
-CHANGEABLE = ("num_replicas", "max_ongoing_requests", "health_check_period_s")
+CHANGEABLE = ("num_replicas", "max_ongoing_requests", "health_check_period_s", "health_check_timeout_s")
 """Options that `serve deploy` takes from the file alone."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import importlib
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -162,3 +164,19 @@ async def leak(task: Task, ctx: Context) -> str:
     )
     ctx.progress(f"with {key}")
     raise RuntimeError(f"cannot call with {key} at {where}, nor with sk-proj-0123456789abcdefABCDEF")
+
+
+@agent("babble")
+async def babble(task: Task, ctx: Context) -> str:
+    """Finds the line to its keeper, and says what it likes there."""
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError, ValueError), socket.socket(fileno=os.dup(int(descriptor))) as line:
+            if line.family == socket.AF_UNIX:
+                line.send(b"busy 123456\n" + b"busy one\n" + b"x" * 500 + b"\nbusy -1\n")
+    return "babbled"
+
+
+@agent("linger")
+async def linger(task: Task, ctx: Context) -> None:
+    """Never ends."""
+    await asyncio.Event().wait()

@@ -58,6 +58,7 @@ def events(count: int, *, epoch: int = 1, first: int = 1, missions: int = 1) -> 
             Position(epoch, seq, f"{1_790_000_000_000 + seq}-0"),
             Event.model_validate(
                 {
+                    "tenant": "acme",
                     "epoch": epoch,
                     "seq": seq,
                     "at": (1_790_000_000_000 + seq) / 1000,

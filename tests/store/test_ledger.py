@@ -350,6 +350,7 @@ async def test_an_older_governor_is_refused(base: Base, tenant: str) -> None:
 async def test_a_thousand_at_once_never_overshoot(base: Base, tenant: str) -> None:
     """1,000 callers on a budget for about 200 worst cases: no instant has settled + held over it."""
     stores = await leased(base, tenant, budget_usd="0.02", inputs=50)
+    base.redis.connection_pool.timeout = 100  # seconds: all of them wait for one of a few connections
     claims = await drive.claim(stores, 50)
     draw = random.Random(7)
     granted = 0

@@ -180,13 +180,13 @@ async def test_the_planner_keeps_to_max_ready_and_starves_no_mission(base: Base,
 
 
 async def test_gateways_share_one_bucket(base: Base, tenant: str) -> None:
-    await allow(base, tenant, requests_per_s=1, burst=20)
+    await allow(base, tenant, requests_per_s=0.01, burst=20)
     gateways = [Rates(base.redis, f"g{n}", Quota()) for n in range(4)]
     takes = await asyncio.gather(*(g.take(tenant, uuid.uuid4().hex, 7) for g in gateways for _ in range(4)))
-    assert 20 <= sum(one.count for one in takes) <= 21  # a second may pass meanwhile
+    assert sum(one.count for one in takes) == 20
     refused = [one for one in takes if not one.count]
     assert refused
-    assert all(0 < one.wait_s <= 1 and one.per_s == 1 for one in refused)
+    assert all(0 < one.wait_s <= 100 and one.per_s == 0.01 for one in refused)
 
 
 async def test_a_bucket_fills_with_time_up_to_its_burst(base: Base, tenant: str) -> None:

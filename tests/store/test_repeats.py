@@ -45,7 +45,7 @@ from chimera.store.ledger import Reservation, Settlement
 from chimera.store.pruning import Mark
 from chimera.store.rates import Rates
 from chimera.store.requests import written
-from chimera.store.scripts import SyncScripts
+from chimera.store.scripts import Scripts, SyncScripts
 from chimera.store.series import add as add_samples
 from chimera.store.sinks import Cursor, Stand
 from chimera.store.spares import SpareStore
@@ -146,6 +146,18 @@ async def acknowledge_a_flag(base: Base, tenant: str) -> Call:
 async def set_quota(base: Base, tenant: str) -> Call:
     await base.tenants.add(tenant)
     return lambda at, who: at.tenants.set_quota(who, {"weight": 2, "burst": None}, "op", by="t")
+
+
+async def removed(base: Base, tenant: str) -> None:
+    await base.tenants.add(tenant)
+    await drive.over(base, tenant)
+    await base.tenants.wind_up(tenant, "op", by="eve", reason="gone")
+
+
+@case("purge_tenant")
+async def purge_a_mission(base: Base, tenant: str) -> Call:
+    await removed(base, tenant)
+    return lambda at, who: Scripts(at.redis).run("purge_tenant", [TenantKeys(who).root], "m1", 100)
 
 
 @case("take_requests")
@@ -1107,8 +1119,12 @@ async def outcome(call: Call, base: Base, tenant: str) -> Any:
         return exc
 
 
-TIME = re.compile(r"\b1\d{15}\b|\b1\d{12}(?:-\d+)?\b|\b[cr]\d+\b|(?<='still_us', ')\d+")
-"""Times, tokens, how long a mission stood still, and the claims that `drive` numbers through."""
+TIME = re.compile(
+    r"\b1\d{15}\b|\b1\d{12}(?:-\d+)?\b|\b[cr]\d+\b|(?<='still_us', ')\d+|(?<=')3\d{8}(?=[':])"
+    r"|\b(?:minute|hour):\d{4}-\d\d-\d\dT[\d:]+"
+)
+"""Times (of burn, by fives of seconds; a window's), tokens, how long a mission stood still, and the claims
+that `drive` numbers through."""
 
 
 def plain(value: Any, tenant: str) -> str:

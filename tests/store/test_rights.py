@@ -37,13 +37,13 @@ OURS: list[Any] = [
 
 COULD: dict[Role, str] = {
     "gateway": """
-        check_block claim_actions commit_verdicts drain_worker end_attempts leave_worker mark_mission
-        release_worker renew_leases renew_reviews report_actions rescue_leases return_reviews
-        revive_tasks settle_dead settle_mission submit_results
+        check_block claim_actions commit_verdicts drain_worker end_attempts forget_replies leave_worker
+        mark_mission prune_mission release_worker renew_leases renew_reviews report_actions rescue_leases
+        return_reviews revive_tasks settle_dead settle_mission submit_results
     """,
     "orchestrator": """
-        cancel_mission claim_reviews claim_tasks end_attempts forget_replies leave_worker read_results
-        renew_leases renew_reviews return_reviews send_holds submit_results weigh_burn
+        cancel_mission claim_reviews claim_tasks end_attempts forget_replies leave_worker purge_tenant
+        read_results renew_leases renew_reviews return_reviews send_holds submit_results weigh_burn
     """,
     "judge": """
         cancel_mission check_block claim_actions claim_tasks drain_worker end_attempts leave_worker

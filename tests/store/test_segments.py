@@ -23,12 +23,12 @@ else:
 def test_a_segment_gives_back_its_events_and_says_what_it_holds() -> None:
     lines = events(10, first=5, missions=3)
     contents, body = encode(written(lines), "ab" * 32)
-    assert decode(body) == lines
+    assert decode(body, tenant="acme") == lines
     assert contents_of(body[: head_size(body)]) == contents
     assert (contents.first, contents.last, contents.lines) == (lines[0][0], lines[-1][0], 10)
     assert contents.missions == {"m0", "m1", "m2"}
     assert [event.mission_id for _, event in decode(body, "m1")] == ["m1"] * 3
-    assert [at.entry for at, _ in decode(body)] == [at.entry for at, _ in lines]
+    assert [at.entry for at, _ in decode(body, tenant="acme")] == [at.entry for at, _ in lines]
 
 
 def test_any_decoder_shows_plain_lines_of_json() -> None:
@@ -55,7 +55,7 @@ def test_a_text_that_is_no_unicode_does_not_stop_the_archive() -> None:
     position, event = events(1)[0]
     odd = event.model_copy(update={"details": {"text": "\ud800"}})
     _, body = encode(written([(position, odd)]), "")
-    assert decode(body)[0][1].details == {"text": "\ud800"}
+    assert decode(body, tenant="acme")[0][1].details == {"text": "\ud800"}
 
 
 @settings(max_examples=60, deadline=None)
@@ -93,4 +93,4 @@ def test_a_line_that_somebody_edited_breaks_the_chain() -> None:
 @pytest.mark.parametrize("body", [b"", b"PK\x03\x04 something else", b"{}\n" * 20])
 def test_another_file_is_no_segment(body: bytes) -> None:
     with pytest.raises(CorruptRecord, match="no segment"):
-        decode(body)
+        decode(body, tenant="acme")

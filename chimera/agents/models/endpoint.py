@@ -22,6 +22,7 @@ class Ask:
         schema: a JSON Schema of type object that the answer must fit, or None for text.
         max_tokens: always sent: the answer can never cost more than was reserved.
         idempotency_key: sent as `Idempotency-Key`; the same for every try of one call, in any run.
+        traceparent: sent under that name, unless "": the span that the call is made within.
     """
 
     prompt: str
@@ -32,6 +33,7 @@ class Ask:
     seed: int | None
     timeout_s: float
     idempotency_key: str
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

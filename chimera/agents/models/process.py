@@ -79,7 +79,7 @@ def start(
             process.stdout.close()
         said = log.read_text(encoding="utf-8", errors="replace")[-500:] if log else "give it a log to see why"
         raise ModelUnavailable(f"the embedded model did not start: {said.strip()}")
-    ready = json.loads(line)
+    ready = json.loads(line)["fields"]
     return EmbeddedModel(process, ready["url"], ready["model"])
 
 

@@ -20,6 +20,7 @@ from pydantic_ai.settings import ModelSettings
 
 from chimera.agents.models.endpoint import NEXT_STEP, Ask, CallFailed, Reply
 from chimera.agents.models.prices import Tokens
+from chimera.core import trace
 from chimera.errors import ModelUnavailable
 
 
@@ -153,8 +154,9 @@ def settings_of(ask: Ask) -> ModelSettings:
         settings["temperature"] = ask.temperature
     if ask.seed is not None:
         settings["seed"] = ask.seed
-    if ask.idempotency_key:
-        settings["extra_headers"] = {"Idempotency-Key": ask.idempotency_key}
+    named = {"Idempotency-Key": ask.idempotency_key, trace.HEADER: ask.traceparent}
+    if headers := {name: value for name, value in named.items() if value}:
+        settings["extra_headers"] = headers
     return settings
 
 

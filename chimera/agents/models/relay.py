@@ -69,13 +69,15 @@ class Metered:
         return not choices
 
 
-async def forward(endpoint: CompatibleEndpoint, data: bytes, *, timeout_s: float, call: str = "") -> Whole:
+async def forward(
+    endpoint: CompatibleEndpoint, data: bytes, *, timeout_s: float, call: str = "", traceparent: str = ""
+) -> Whole:
     """Ask for an answer in one piece.
 
     Raises:
         CallFailed: see there; with `Refused`, what the endpoint said.
     """
-    async with endpoint.posted(data, timeout_s=timeout_s, call=call) as response:
+    async with endpoint.posted(data, timeout_s=timeout_s, call=call, traceparent=traceparent) as response:
         body = await whole(response)
     if not 200 <= response.status < 300:
         raise Refused.of(response.status, body, dict(response.headers))
@@ -97,6 +99,7 @@ async def relay(
     *,
     silence_s: float,
     timeout_s: float,
+    traceparent: str = "",
 ) -> None:
     """Ask for an answer piece by piece, and pass on each event as it came, but for the last (`data: [DONE]`).
 
@@ -115,7 +118,9 @@ async def relay(
     try:
         async with (
             asyncio.timeout(silence_s) as silence,
-            endpoint.posted(data, timeout_s=timeout_s, connect_s=silence_s) as response,
+            endpoint.posted(
+                data, timeout_s=timeout_s, connect_s=silence_s, traceparent=traceparent
+            ) as response,
         ):
             if not 200 <= response.status < 300:
                 raise Refused.of(response.status, await whole(response), dict(response.headers))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chimera.core.views import Health
 from chimera.runtime.base import Base
 from chimera.runtime.exporting import SERVER
 from chimera.serving.gateway.hub import Probe
 from chimera.store.exports import MOST_DEAD, backlogs
-from chimera.store.sinks import MCP, Troubles
-from chimera.telemetry.metrics import Metrics
+from chimera.store.sinks import MCP, Troubles, unread
+from chimera.telemetry.figures import Figure
 
 RECORDER, RETENTION, EXPORT = "recorder", "retention", "export"
 PARTS = (RECORDER, RETENTION, EXPORT)
@@ -44,11 +46,8 @@ def exported(base: Base) -> Probe:
                 f"the MCP server is not told of events since {since}: `chimera recorder sinks` says why"
             )
         if held:
-            said.append(
-                f"the events of {held} tenant(s) wait for a word on dead letters: `chimera "
-                f"recorder dead list`"
-            )
-        elif dead:
+            said.append(f"the events of {held} tenant(s) wait for a word on dead letters")
+        if dead:
             said.append(f"{dead:,} dead letters: `chimera recorder dead list`")
         return Health(ok=not troubles and not held, detail="; ".join(said))
 
@@ -68,30 +67,24 @@ def _probe(of: Troubles, sentence: str) -> Probe:
     return probe
 
 
-async def measure(base: Base, metrics: Metrics) -> None:
-    """Set the gauges of every tenant's archives.
+async def figures(base: Base, tenants: Sequence[str]) -> list[Figure]:
+    """Every tenant's archives, for Prometheus.
 
     Raises:
         StoreError: the store is away.
     """
-    behind = metrics.gauge("chimera_recorder_unarchived")
-    failures = metrics.gauge("chimera_archive_failures")
-    finished = metrics.gauge("chimera_missions_finished")
-    unretired = metrics.gauge("chimera_retention_failures")
-    undelivered = metrics.gauge("chimera_export_behind")
-    dead = metrics.gauge("chimera_export_dead")
-    failing = metrics.gauge("chimera_export_failures")
     troubles, retention = await base.troubles.all(), await base.retention_troubles.all()
-    tenants = await base.tenants.names()
-    if base.settings.mcp_url:
-        server = (await base.export_troubles.all()).get(SERVER, {})
-        failing.set(server.get("failures", 0))
-        for tenant, one in (await backlogs(base.redis, tenants)).items():
-            undelivered.labels(tenant=tenant).set(one.behind(MCP))
-            dead.labels(tenant=tenant).set(one.dead)
+    behind = await unread(base.redis, tenants)
+    sinks, server = await backlogs(base.redis, tenants), (await base.export_troubles.all()).get(SERVER, {})
+    told = [Figure("chimera_export_failures", (), int(server.get("failures", 0)))]
     for tenant in tenants:
-        stores = base.of(tenant)
-        behind.labels(tenant=tenant).set((await stores.sink.stand()).behind)
-        failures.labels(tenant=tenant).set(troubles.get(tenant, {}).get("failures", 0))
-        finished.labels(tenant=tenant).set(await stores.pruning.count())
-        unretired.labels(tenant=tenant).set(retention.get(tenant, {}).get("failures", 0))
+        told += [
+            Figure("chimera_export_behind", (tenant,), sinks[tenant].behind(MCP)),
+            Figure("chimera_export_dead", (tenant,), sinks[tenant].dead),
+            Figure("chimera_recorder_unarchived", (tenant,), behind[tenant]),
+            Figure("chimera_archive_failures", (tenant,), int(troubles.get(tenant, {}).get("failures", 0))),
+            Figure(
+                "chimera_retention_failures", (tenant,), int(retention.get(tenant, {}).get("failures", 0))
+            ),
+        ]
+    return told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chimera.core.brake import STATES, figures
 from chimera.core.views import Health
 from chimera.errors import ChimeraError
@@ -9,7 +11,7 @@ from chimera.runtime.base import Base
 from chimera.serving.brakeviews import canary_health
 from chimera.serving.gateway.hub import Probe
 from chimera.store.brakes import BrakeStore
-from chimera.telemetry.metrics import Metrics
+from chimera.telemetry.figures import Figure
 
 CANARY = "canary"
 """Its name among the parts of the hub. While it is ill the hub takes work, and nothing is paid."""
@@ -25,23 +27,24 @@ def proven(base: Base) -> Probe:
     return probe
 
 
-async def measure(base: Base, metrics: Metrics) -> None:
-    """Set the gauges of every tenant's brake, and of the canary.
+async def told(base: Base, tenants: Sequence[str]) -> list[Figure]:
+    """Every tenant's brake, and the canary, for Prometheus.
 
     Raises:
         StoreError: the store is away.
     """
     store, rules = BrakeStore(base.redis), base.settings.brake_rules
-    state, burn = metrics.gauge("chimera_brake_state"), metrics.gauge("chimera_brake_burn")
-    notices = metrics.gauge("chimera_brake_notices")
-    looks = await store.look(await base.tenants.names(), short_s=rules.short_s, long_s=rules.long_s)
+    looks = await store.look(tenants, short_s=rules.short_s, long_s=rules.long_s)
+    said = []
     for tenant, look in looks.items():
         if isinstance(look, ChimeraError):
             continue  # it is in the governor's log; the others are told
-        state.labels(tenant=tenant).set(STATES.index(look.brake.state))
         shown = figures(look.burn, rules)
-        burn.labels(tenant=tenant, window="short").set(shown["burn_short"])
-        burn.labels(tenant=tenant, window="long").set(shown["burn_long"])
-        notices.labels(tenant=tenant).set(look.notices)
+        said += [
+            Figure("chimera_brake_state", (tenant,), STATES.index(look.brake.state)),
+            Figure("chimera_brake_burn", (tenant, "short"), shown["burn_short"]),
+            Figure("chimera_brake_burn", (tenant, "long"), shown["burn_long"]),
+            Figure("chimera_brake_notices", (tenant,), look.notices),
+        ]
     well = canary_health(await store.canary(), base.settings.canary_s).ok
-    metrics.gauge("chimera_canary_well").set(int(well))
+    return [*said, Figure("chimera_canary_well", (), int(well))]

@@ -15,7 +15,6 @@ from chimera.errors import ChimeraError, StoreTimeout
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.serving.gateway.foundgood import FoundGood
-from chimera.serving.gateway.promises import Promises
 from chimera.serving.gateway.reports import Reports
 from chimera.store.connection import remarks
 from chimera.store.elections import Election
@@ -43,7 +42,6 @@ class Hub:
             ``retention``, ``export``, ``canary``), beside ``redis``, which is always asked. The hub is ready
             when all but the last four of these are well.
         metrics: the instruments; `/metrics` shows their registry.
-        promises: how well high priority was served, as `/metrics` shows it.
         found_good: what missions asked for and was checked already.
         bulkhead: names what of a tenant is damaged, once a minute.
         reports: where reports of spend are made, few at once.
@@ -56,7 +54,6 @@ class Hub:
     base: Base
     probes: Mapping[str, Probe] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
-    promises: Promises = field(default_factory=Promises)
     found_good: FoundGood = field(default_factory=FoundGood)
     bulkhead: Bulkhead = field(default_factory=lambda: Bulkhead("gateway"))
     reports: Reports = field(default_factory=Reports)
@@ -64,9 +61,6 @@ class Hub:
     max_tenant_requests: int = 1_000
     max_streams: int = 512
     max_tenant_streams: int = 64
-
-    def __post_init__(self) -> None:
-        self.metrics.registry.register(self.promises)
 
     async def health(self) -> dict[str, Health]:
         """Every part's health, all asked at once."""

@@ -40,13 +40,18 @@ CHECK_S = 5.0
 
 
 async def take_in(
-    spec: MissionBase, inputs: AsyncIterator[Sequence[bytes]], caller: Caller, idempotency_key: str
+    spec: MissionBase,
+    inputs: AsyncIterator[Sequence[bytes]],
+    caller: Caller,
+    idempotency_key: str,
+    traceparent: str = "",
 ) -> Receipt:
     """Submit a mission. A small one is planned with it, and its inputs are in its tasks alone.
 
     Args:
         inputs: lines of JSON in batches, each line checked; stored as they come, so that no more than a
             piece of them is in memory (`chimera.store.uploads`).
+        traceparent: the trace that it is submitted within, accepted (`chimera.core.trace`); or "".
 
     Raises:
         InvalidRequest: with every problem; nothing was stored.
@@ -81,7 +86,7 @@ async def take_in(
         await upload.discard()
         raise
     try:
-        receipt = await _acknowledge(mission_id, spec, upload, window, caller, idempotency_key)
+        receipt = await _acknowledge(mission_id, spec, upload, window, caller, idempotency_key, traceparent)
     except (AlreadyExists, Forbidden, QueueFull):
         await upload.discard()
         raise
@@ -121,6 +126,7 @@ async def _acknowledge(
     window: Window | None,
     caller: Caller,
     idempotency_key: str,
+    traceparent: str,
 ) -> Receipt:
     settings = caller.hub.base.settings
     async with promptly():
@@ -138,6 +144,7 @@ async def _acknowledge(
             slo_s=settings.slo_s,
             large=is_large(spec, upload.count),
             window=window,
+            traceparent=traceparent,
         )
 
 

@@ -1,36 +1,27 @@
-"""How well high priority was served, for Prometheus: Redis counts it, so every gateway tells the same."""
+"""How well high priority was served, for Prometheus."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Sequence
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-
-from chimera.core.histogram import BOUNDS_MS
-from chimera.store.promises import Served
-from chimera.telemetry.metrics import BY_NAME
-
-SECONDS, BREACHES = "chimera_slo_seconds", "chimera_slo_breaches_total"
+from chimera.core.histogram import Histogram
+from chimera.store.connection import Redis
+from chimera.store.promises import served
+from chimera.telemetry.figures import Figure
 
 
-class Promises(Collector):
-    """Shows what was read last."""
+async def kept(redis: Redis, tenants: Sequence[str]) -> list[Figure]:
+    """Of every tenant with an accepted task of high priority.
 
-    def __init__(self) -> None:
-        self.served: Mapping[str, Served] = {}
-        """By tenant."""
-
-    def collect(self) -> Iterator[Metric]:
-        """Both metrics, of every tenant with an accepted task of high priority."""
-        seconds = HistogramMetricFamily(SECONDS, BY_NAME[SECONDS].meaning, labels=["tenant"])
-        breaches = CounterMetricFamily(BREACHES, BY_NAME[BREACHES].meaning, labels=["tenant"])
-        bounds = [*(f"{ms / 1000:g}" for ms in BOUNDS_MS), "+Inf"]
-        for tenant, one in self.served.items():
-            if any(one.within):
-                counts = [float(count) for count in accumulate(one.within)]
-                seconds.add_metric([tenant], list(zip(bounds, counts, strict=True)), one.seconds)
-                breaches.add_metric([tenant], one.breaches)
-        yield seconds
-        yield breaches
+    Raises:
+        StoreError: the store is away.
+    """
+    said = []
+    for tenant, one in (await served(redis, tenants)).items():
+        if any(one.within):
+            times = Histogram(one.within, round(1000 * one.seconds))
+            said += [
+                Figure("chimera_slo_seconds", (tenant,), times),
+                Figure("chimera_slo_breaches_total", (tenant,), one.breaches),
+            ]
+    return said

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from chimera.core import trace
 from chimera.core.action import ActionStatus, idempotency_key
 from chimera.core.mission import MissionBase, MissionStatus
 from chimera.core.money import usd
@@ -51,6 +52,7 @@ def mission_view(record: MissionRecord, tenant: str) -> MissionView:
         counts={TaskStatus(status): count for status, count in record.counts.items()},
         tallies=record.tallies,
         actions={ActionStatus(status): count for status, count in record.actions.items()},
+        trace_id=trace.of_mission(tenant, record.mission_id, record.state.traceparent).trace_id,
         submitted_at=instant(record.submitted_at_us),
         finished_at=maybe(record.finished_at_us),
         deadline_at=maybe(record.deadline_us),

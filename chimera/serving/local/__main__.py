@@ -16,6 +16,7 @@ from chimera.serving.local import reaper, remains
 from chimera.serving.local.state import StateDir
 from chimera.serving.local.supervisor import HUB, Supervisor, check_ports
 from chimera.settings import load
+from chimera.telemetry.logs import begin
 
 
 def main() -> int:
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--app", default=HUB, help="module:function that builds the Serve application")
     parser.add_argument("--lock-fd", type=int, help="descriptor of the lock, held by the caller")
     options = parser.parse_args()
+    begin("supervisor", "stderr", capture_print=False)
     try:
         with ExitStack() as held:
             settings = load()

@@ -19,6 +19,7 @@ from chimera.runtime.shelver import Shelver
 from chimera.runtime.users import UserKeeper, reconcile
 from chimera.serving.backend import RayBackend
 from chimera.serving.keepers import GovernorKeeper, publish_catalogue
+from chimera.serving.raymetrics import RayMetrics
 from chimera.serving.replicas.replica import Replica
 from chimera.store import keys
 from chimera.store.signals import Wakeups
@@ -49,7 +50,7 @@ class Orchestrator(Replica):
             Exporter(self.base, elector),
             Retention(self.base, elector),
             Shelver(self.base, elector),
-            Sampler(self.base, elector),
+            Sampler(self.base, elector, RayMetrics().tell),
         )
         await catalogue
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 from contextlib import AsyncExitStack
@@ -10,16 +11,15 @@ import structlog
 
 from chimera import settings as configuration
 from chimera.core.money import parse_limits
-from chimera.errors import BackendError
 from chimera.runtime.base import Base, open_as
-from chimera.runtime.service import Service
+from chimera.runtime.service import Service, see_that_all_are_well
 from chimera.serving.heap import freeze
 from chimera.serving.loopback import bind_loopback
 from chimera.settings import Settings
 from chimera.store.fleetledger import FleetLedger
 from chimera.store.rights import Role
 from chimera.store.signals import Wakeups
-from chimera.telemetry.logs import bind, configure
+from chimera.telemetry.logs import begin, bind, configure
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,8 @@ class Replica:
     role: Role
 
     def __init__(self) -> None:
+        begin(self.role)
+        hear_serve()
         bind_loopback()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file is a copy of all secrets
         self.settings: Settings = configuration.load()
@@ -66,17 +68,31 @@ class Replica:
         return await self._stack.enter_async_context(Wakeups(self.base.blocking, channel))
 
     async def check_health(self) -> None:
-        """Serve asks every few seconds: each service's loop must be alive, and the store there.
+        """Serve asks every few seconds, on the loop that all of it runs on: each service must be alive, and
+        none hang. A loop that hangs answers nothing, and Serve takes that for unhealthy too.
 
         The store's absence is no reason to be replaced: a new replica would find no store either.
+
+        Raises:
+            BackendError: names what is not well; after three times Serve replaces this replica.
         """
-        for service in self._services:
-            if not service.running:
-                raise BackendError(f"{service.name} has stopped")
+        see_that_all_are_well(self._services)
 
     async def __del__(self) -> None:
         # Serve's hook for a graceful end.
         await self._stack.aclose()
+
+
+def hear_serve() -> None:
+    """What Serve says in this process, tracebacks of ours above all, are records as all else is.
+
+    It writes JSON into files of its own, and text to stderr whatever it is told.
+    """
+    serves = logging.getLogger("ray.serve")
+    for handler in serves.handlers[:]:
+        if type(handler) is logging.StreamHandler:
+            serves.removeHandler(handler)
+    serves.propagate = True
 
 
 async def set_fleet_limits(base: Base) -> None:

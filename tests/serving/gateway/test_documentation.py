@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import httpx
 from fastapi import FastAPI
 
 from chimera.core.views import problem_fields, problem_kind, problem_member
@@ -29,11 +28,3 @@ def test_it_lists_every_kind_of_error_with_status_and_members() -> None:
         for field in problem_fields(error):
             assert f"`{problem_member(field)}`" in row or problem_member(field) == "detail"
     assert set(rows) == {"no-such-path", "no-such-method", "internal"}
-
-
-async def test_it_lists_the_gateways_metrics(http: httpx.AsyncClient) -> None:
-    await http.get("/v1/spend")
-    names = set(re.findall(r"^# TYPE (\S+)", (await http.get("/metrics")).text, re.MULTILINE))
-    assert {name for name in names if not name.endswith("_created")} == set(
-        re.findall(r"^\| `(chimera_[a-z_]+)` \|", TEXT, re.MULTILINE)
-    )

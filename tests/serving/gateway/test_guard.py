@@ -198,5 +198,5 @@ async def test_a_request_over_a_keys_own_rate_is_told_that_it_is_the_keys(
     assert [one.status_code for one in answers] == [200, 429]
     said = answers[1].json()["detail"]
     assert said.startswith(f"key {slow.record.key_id} sends more than 0.01 requests a second")
-    assert 98 < json.loads(answers[1].text)["retry_after_s"] <= 100
+    assert 90 < json.loads(answers[1].text)["retry_after_s"] <= 100
     assert (await http.get("/v1/spend")).status_code == 200, "other keys of the tenant go on"

@@ -537,8 +537,8 @@ async def test_a_dag_is_taken_with_the_inputs_of_its_nodes(http: httpx.AsyncClie
 SCHEMA = {"type": "object", "properties": {f"p{n}": {"type": "string", "pattern": "a"} for n in range(1_300)}}
 
 
-def many_schemas(nodes: int) -> dict[str, Any]:
-    judge = [{"policy": "schema", "schema": SCHEMA}] * 16
+def many_schemas(nodes: int, policies: int = 16) -> dict[str, Any]:
+    judge = [{"policy": "schema", "schema": SCHEMA}] * policies
     plan = {"strategy": "dag", "nodes": [{"name": f"n{n}", "judge": judge} for n in range(nodes)]}
     return {**MISSION, "plan": plan, "inputs": []}
 
@@ -547,7 +547,7 @@ async def test_the_event_loop_runs_on_while_the_schemas_of_a_mission_are_checked
     http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "CHECK_S", 60)
-    taken = asyncio.create_task(http.post("/v1/missions", json=many_schemas(nodes=1)))
+    taken = asyncio.create_task(http.post("/v1/missions", json=many_schemas(nodes=1, policies=4)))
     rounds = 0
     while not taken.done():
         await asyncio.sleep(0.01)

@@ -8,16 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
 from chimera.core.scope import ALL, FLEET
 from chimera.core.sinkviews import DeadLetter
 from chimera.runtime.base import Base
 from chimera.runtime.exporting import SERVER
-from chimera.serving.gateway.archive import exported, measure
+from chimera.serving.gateway.archive import exported, figures
 from chimera.store import exports as exports_module
 from chimera.store.exports import Exports
-from chimera.telemetry.metrics import Metrics
 from tests.keys import key_of
 from tests.serving.gateway.conftest import Fleet, submitted
 from tests.store import drive, history
@@ -136,8 +134,7 @@ async def test_a_tenant_sees_that_a_sink_stands_and_the_fleet_sees_why(
         mine = await http.get("/v1/recorder/sinks")
         theirs = await http.get("/v1/recorder/sinks", headers=fleet)
         probed = await exported(near)()
-        metrics = Metrics(CollectorRegistry())
-        await measure(near, metrics)
+        told = {(one[0], one[1]): one[2] for one in await figures(near, [tenant])}
         monkeypatch.setattr("chimera.serving.gateway.archive.MOST_DEAD", 2)
         await base.export_troubles.clear(SERVER)
         held = await exported(near)()
@@ -151,9 +148,8 @@ async def test_a_tenant_sees_that_a_sink_stands_and_the_fleet_sees_why(
     assert not probed.ok
     assert "chimera recorder sinks" in probed.detail
     assert "sense.internal" not in probed.detail, "whoever asks needs no key"
-    shown = generate_latest(metrics.registry).decode()
-    assert f'chimera_export_behind{{tenant="{tenant}"}} 1.0' in shown
-    assert f'chimera_export_dead{{tenant="{tenant}"}} 2.0' in shown
-    assert "chimera_export_failures 4.0" in shown
+    assert told["chimera_export_behind", (tenant,)] == 1
+    assert told["chimera_export_dead", (tenant,)] == 2
+    assert told["chimera_export_failures", ()] == 4
     assert not held.ok
     assert "wait for a word" in held.detail

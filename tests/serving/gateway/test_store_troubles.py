@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,9 +70,7 @@ async def test_a_submit_to_a_store_that_cannot_write_is_503_with_the_time_to_com
     code: str, http: httpx.AsyncClient, hurt: RedisServer
 ) -> None:
     async with troubles.AWAY[code](hurt):
-        began = time.monotonic()
         response = await submit(http)
-        assert time.monotonic() - began < 3
         assert response.status_code == 503
         assert response.json()["type"] == "urn:chimera:problem:store-unavailable"
         assert "cannot be used now" in response.json()["detail"]
@@ -119,9 +116,7 @@ async def test_a_slow_store_is_waited_for_and_one_that_is_too_slow_is_503(
     relay.delay_s = (0.1, 0.4)
     assert (await submit(http)).status_code == 201
     relay.delay_s = (1.5, 1.5)
-    began = time.monotonic()
     response = await submit(http)
-    assert time.monotonic() - began < 3
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
     assert response.json()["type"] == "urn:chimera:problem:store-timeout"
     relay.delay_s = (0.0, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 
 import httpx
@@ -29,9 +30,9 @@ async def admitted(throttles: list[Throttle], tenant: str, asks: int) -> int:
 
 
 async def test_a_tenants_rate_holds_over_several_gateways(base: Base, tenant: str) -> None:
-    await allow(base, tenant, requests_per_s=2, burst=30)
+    await allow(base, tenant, requests_per_s=0.01, burst=30)
     gateways = [Throttle(base.redis, Quota()) for _ in range(3)]
-    assert 30 <= await admitted(gateways, tenant, 40) <= 34
+    assert await admitted(gateways, tenant, 40) == 30
     # And no other tenant pays for it.
     assert await admitted(gateways, f"{tenant}-other", 40) == 120
 
@@ -57,7 +58,7 @@ async def test_who_is_refused_asks_redis_no_more_until_it_is_time(base: Base, te
     await throttle.admit(tenant)
     with pytest.raises(RateLimited, match=r"more than 0.01 requests a second") as refused:
         await throttle.admit(tenant)
-    assert 99 < refused.value.retry_after_s <= 100
+    assert 90 < refused.value.retry_after_s <= 100
     await base.redis.delete(base.of(tenant).tasks.keys.bucket)
     with pytest.raises(RateLimited):
         await throttle.admit(tenant)
@@ -82,14 +83,13 @@ async def test_what_a_gateway_took_and_did_not_spend_is_thrown_away(
 async def test_the_refusal_is_a_problem_with_retry_after(
     http: httpx.AsyncClient, base: Base, tenant: str
 ) -> None:
-    await allow(base, tenant, requests_per_s=0.5, burst=2)
+    await allow(base, tenant, requests_per_s=0.01, burst=2)
     answers = [await http.get("/v1/spend") for _ in range(4)]
-    assert [answer.status_code for answer in answers[:2]] == [200, 200]
-    assert answers[-1].status_code == 429
-    assert answers[-1].headers["retry-after"] == "2"
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
     problem = answers[-1].json()
     assert problem["type"] == "urn:chimera:problem:rate-limited"
-    assert 0 < problem["retry_after_s"] <= 2
+    assert 50 < problem["retry_after_s"] <= 100
+    assert answers[-1].headers["retry-after"] == str(math.ceil(problem["retry_after_s"]))
     assert f"chimera tenant set {tenant} --requests-per-s N" in problem["detail"]
     assert (await http.get("/healthz")).status_code == 200, "probes are nobody's requests"
 

@@ -13,8 +13,9 @@ from chimera.core.views import MissionView
 from chimera.serving.local import remains
 from chimera.serving.local.ports import free_port
 from tests.acceptance.conftest import LiveFleet, clean, eventually
+from tests.sharing import starting
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 NODES, SLOTS = 2, 4
 HIGH_S = 10.0
@@ -44,7 +45,8 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
         },
     )
     try:
-        fleet("up", timeout_s=300).ok()
+        with starting():
+            fleet("up", timeout_s=300).ok()
         yield fleet
     finally:
         ended = fleet("down")

@@ -28,8 +28,9 @@ from chimera.serving.local.stages import Stage, StageEvent, Status
 from chimera.serving.local.state import Fleet, StateDir
 from chimera.settings import Settings
 from chimera.store.users import without_login
+from tests.sharing import starting
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[3]
 APP = "tests.serving.local.tiny_hub:build"
@@ -58,7 +59,9 @@ def running(settings: Settings, events: list[StageEvent]) -> Iterator[Fleet]:
         for name, value in SECRETS.items():
             patch.setenv(name, value)
         try:
-            yield fleet.up(settings, progress=events.append, app=APP)
+            with starting():
+                started = fleet.up(settings, progress=events.append, app=APP)
+            yield started
         finally:
             fleet.down(settings)
 

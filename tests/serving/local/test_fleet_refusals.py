@@ -17,7 +17,7 @@ from chimera.serving.local.ports import LOOPBACK, free_port
 from chimera.serving.local.state import Fleet, StateDir
 from chimera.settings import Settings
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[3]
 INTERRUPTED = """

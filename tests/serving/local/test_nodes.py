@@ -15,12 +15,12 @@ from chimera.serving.local import remains
 from chimera.serving.local.ports import free_port
 from chimera.serving.local.process import ProcessId
 from tests.acceptance.conftest import LiveFleet, clean, eventually
+from tests.sharing import starting
 
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.chaos,
-    pytest.mark.xdist_group("ray"),
-    pytest.mark.timeout(420),
+    pytest.mark.timeout(600),
 ]
 INPUTS = [{"n": n, "seconds": 6.0, "pays": False, "fails": False, "hook": ""} for n in range(8)]
 
@@ -65,7 +65,8 @@ def test_a_node_that_dies_takes_no_result_with_it(tmp_path: Path) -> None:
         },
     )
     try:
-        fleet("up", timeout_s=300).ok()
+        with starting():
+            fleet("up", timeout_s=300).ok()
         mission_id = fleet.submit(agent="chaos-drill", inputs=INPUTS)
         nodes = dict(fleet.record.processes)
         worker = busy(fleet)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -15,6 +16,7 @@ from fastapi import APIRouter, Header, Request, Response
 from chimera.agents.models.chat import ChatRefused, parse
 from chimera.agents.models.embedded import MODEL_NAME
 from chimera.agents.models.endpoint import CallFailed
+from chimera.core import trace
 from chimera.core.depth import MAX_DEPTH, too_deep
 from chimera.core.mission import AGENT_PATTERN, MISSION_FINAL
 from chimera.core.task import TaskStatus
@@ -156,10 +158,14 @@ async def payer_of(caller: Caller, request: Request) -> Payer:
     if agent is not None and not re.fullmatch(AGENT_PATTERN, agent):
         raise InvalidRequest(f"X-Chimera-Agent {agent[:80]!r} is no agent's name ({AGENT_PATTERN})")
     if task_id is not None:
-        return await _of_task(caller, task_id, mission_id, agent)
-    if mission_id is not None:
-        return await _of_mission(caller, mission_id, agent or AGENT)
-    return Payer(caller.tenant, "", 0, 0, agent or AGENT)
+        payer = await _of_task(caller, task_id, mission_id, agent)
+    elif mission_id is not None:
+        payer = await _of_mission(caller, mission_id, agent or AGENT)
+    else:
+        payer = Payer(caller.tenant, "", 0, 0, agent or AGENT)
+    # The client's span is the nearest that there is: one of ours would only stand between.
+    given = trace.accepted(said(trace.HEADER))
+    return replace(payer, traceparent=given) if given else payer
 
 
 async def _of_task(caller: Caller, task_id: str, mission_id: str | None, agent: str | None) -> Payer:
@@ -172,7 +178,7 @@ async def _of_task(caller: Caller, task_id: str, mission_id: str | None, agent: 
         (raw,) = await stores.tasks.fetch([task_id])
         if not raw.task:
             raise unknown  # there never was one, or it has left Redis: then it is over
-        spec, _ = await stores.missions.document(own)
+        spec, state = await stores.missions.document(own)
     status = raw.task["status"]
     if status != TaskStatus.PENDING:
         raise Conflict(
@@ -182,7 +188,10 @@ async def _of_task(caller: Caller, task_id: str, mission_id: str | None, agent: 
     its = spec.stages[raw.spec["stage"]].agent
     if agent not in {None, its}:
         raise InvalidRequest(f"task {task_id} is agent {its}'s: leave X-Chimera-Agent out, or say so")
-    return Payer(caller.tenant, task_id, int(raw.task["token"]), int(raw.task.get("round") or 0), its)
+    round_ = int(raw.task.get("round") or 0)
+    found = trace.of_mission(caller.tenant, own, state.traceparent)
+    span = trace.span(caller.tenant, task_id, round_, int(raw.task["attempt"]))
+    return Payer(caller.tenant, task_id, int(raw.task["token"]), round_, its, found.parent(span))
 
 
 async def _of_mission(caller: Caller, mission_id: str, agent: str) -> Payer:
@@ -192,7 +201,9 @@ async def _of_mission(caller: Caller, mission_id: str, agent: str) -> Payer:
         mission = await caller.stores.readings.mission(mission_id)
     if mission.status in MISSION_FINAL:
         raise InvalidTransition(f"mission {mission_id} is {mission.status}: it pays no more")
-    return Payer(caller.tenant, mission_id, 0, 0, agent)
+    found = trace.of_mission(caller.tenant, mission_id, mission.state.traceparent)
+    span = trace.span(caller.tenant, mission_id)
+    return Payer(caller.tenant, mission_id, 0, 0, agent, found.parent(span))
 
 
 async def _body(request: Request, limit: int) -> Any:

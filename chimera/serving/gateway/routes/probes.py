@@ -13,11 +13,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from chimera.core.scope import Scope
 from chimera.core.views import Health, ReadyView, VersionView
 from chimera.errors import StoreError
-from chimera.serving.gateway import archive, braked
+from chimera.serving.gateway import archive, braked, figures
 from chimera.serving.gateway.answers import answer
 from chimera.serving.gateway.auth import FromHub, require_fleet
 from chimera.serving.gateway.hub import promptly
-from chimera.store.promises import served
 from chimera.version import __version__
 
 router = APIRouter(tags=["probes"])
@@ -39,16 +38,16 @@ async def ready(hub: FromHub) -> Response:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(hub: FromHub, request: Request) -> Response:
-    """This process's figures in Prometheus' text format, those of the archives and of high priority."""
+    """This process's requests, and what Redis counts of every tenant, in Prometheus' text format."""
     if not hub.base.settings.metrics_open:
         await require_fleet(request, Scope.READ)
-    # A store that is away shows in /readyz; what this process counted is told all the same.
+    told = figures.of_parts(await hub.health())
+    # A store that is away shows in its part; what this process counted is told all the same.
     with suppress(StoreError):
         async with promptly():
-            await archive.measure(hub.base, hub.metrics)
-            await braked.measure(hub.base, hub.metrics)
-            hub.promises.served = await served(hub.base.redis, await hub.base.tenants.names())
-    return Response(generate_latest(hub.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+            told += await figures.read(hub.base)
+    text = generate_latest(hub.metrics.registry) + figures.exposition(told).encode()
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/version", response_model=VersionView)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 
+from chimera.core import trace
 from chimera.core.mission import MissionBase, MissionSpec
 from chimera.core.views import MissionView
 from chimera.errors import InvalidRequest
@@ -31,6 +32,14 @@ LINES: dict[str, Any] = {
 }
 
 
+Traceparent = Annotated[
+    str | None,
+    Header(
+        description="The trace that the mission belongs to, as W3C Trace Context has it; else it has one."
+    ),
+]
+
+
 class Submitted(Guarded):
     """A route that takes lines too, and a document that is in order without FastAPI's help.
 
@@ -47,7 +56,9 @@ class Submitted(Guarded):
             raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_OPERATION} characters")
         lines = Lines(request, caller.hub.base.settings)
         mission = await lines.mission()
-        return await _answer(await take_in(mission, lines.inputs(mission), caller, operation or ""), caller)
+        given = trace.accepted(request.headers.get(trace.HEADER))
+        receipt = await take_in(mission, lines.inputs(mission), caller, operation or "", given)
+        return await _answer(receipt, caller)
 
     async def taken(self, request: JsonRequest) -> Response | None:
         operation = request.headers.get("idempotency-key")
@@ -57,7 +68,7 @@ class Submitted(Guarded):
             spec = MissionSpec.model_validate(await request.json())
         except ValueError:  # no JSON, or no mission
             return None
-        return await submit(spec, caller_of(request), operation)
+        return await submit(spec, caller_of(request), operation, request.headers.get(trace.HEADER))
 
 
 def _is_operation(text: str | None) -> bool:
@@ -68,7 +79,9 @@ router = APIRouter(prefix="/v1/missions", tags=["missions"], route_class=Submitt
 
 
 @router.post("", status_code=201, response_model=MissionView, openapi_extra=needs("submit", LINES))
-async def submit(spec: MissionSpec, caller: ByCaller, operation: Operation = None) -> Response:
+async def submit(
+    spec: MissionSpec, caller: ByCaller, operation: Operation = None, traceparent: Traceparent = None
+) -> Response:
     """Submit a mission. 201: it is stored and will be done. 200: this Idempotency-Key made it before.
 
     As `application/x-ndjson` it is a stream: the mission without `inputs` on the first line, then an input a
@@ -76,7 +89,8 @@ async def submit(spec: MissionSpec, caller: ByCaller, operation: Operation = Non
     """
     mission = MissionBase.model_construct(**{name: getattr(spec, name) for name in MissionBase.model_fields})
     inputs = listed(spec.inputs, caller.hub.base.settings)
-    return await _answer(await take_in(mission, inputs, caller, operation or ""), caller)
+    receipt = await take_in(mission, inputs, caller, operation or "", trace.accepted(traceparent))
+    return await _answer(receipt, caller)
 
 
 async def _answer(receipt: Receipt, caller: Caller) -> Response:

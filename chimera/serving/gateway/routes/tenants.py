@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from chimera.core.mistakes import Counted, at_most
 from chimera.core.scope import USUAL, Scope
-from chimera.core.tenant import FIELDS, NAME
+from chimera.core.tenant import FIELDS, NAME, check_name
 from chimera.core.tenantviews import NewKeyView, NewTenantView, RemovedView, TenantView
 from chimera.core.views import Damaged, Page
 from chimera.serving.gateway.answers import After, Limit, Operation, answer
@@ -20,10 +20,13 @@ from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.routes.keys import key_view
 from chimera.serving.gateway.whose import MAX_REASON, Reason, act_id, may_give
 from chimera.store.damage import apart
+from chimera.store.purge import purge as purge_tenant
 from chimera.store.tenants import TenantRecord
 
 router = APIRouter(prefix="/v1/tenants", tags=["tenants"], route_class=Guarded, dependencies=[KEY])
 
+PURGE_S = 60.0
+"""To delete what it left takes longer still."""
 REMOVE_S = 10.0
 """To cancel what is open takes longer than other calls."""
 
@@ -169,14 +172,21 @@ async def remove(
     caller: ByCaller,
     reason: Reason,
     force: Annotated[bool, Query(description="Cancel what is open; ask again until it has ended.")] = False,
+    purge: Annotated[
+        bool, Query(description="Delete its missions and all their content too; its recorder stays.")
+    ] = False,
     operation: Operation = None,
 ) -> Response:
     """Remove a tenant: its keys, quota and limits go; its missions and its recorder stay.
 
-    409 while work of it is open; with `force` that is cancelled, and 409 says how much is still to end.
+    409 while work of it is open; with `force` that is cancelled, and 409 says how much is still to end. With
+    `purge` what it left is deleted, for good, also of a tenant that was removed before; a call that runs out
+    of time is to be asked again.
     """
-    async with promptly(REMOVE_S):
-        await caller.hub.base.tenants.wind_up(
-            name, act_id(operation), by=str(caller.principal), reason=reason, force=force
-        )
-    return answer(RemovedView(tenant=name))
+    base, op, by = caller.hub.base, act_id(operation), str(caller.principal)
+    async with promptly(PURGE_S if purge else REMOVE_S):
+        if not purge or name in await base.tenants.names():
+            await base.tenants.wind_up(name, op, by=by, reason=reason, force=force)
+        if purge:
+            await purge_tenant(base.redis, base.blobs, check_name(name), op, by=by, reason=reason)
+    return answer(RemovedView(tenant=name, purged=purge))

@@ -19,6 +19,7 @@ local MOST_MS = 1e11
 local times = {} -- what -> bucket -> how many; and how long in all
 local function took(what, ms)
   if not ms or not (ms >= 0 and ms <= MOST_MS) then return end
+  ms = math.floor(ms)
   local t = times[what]
   if not t then t = { ms = 0 }; times[what] = t end
   local bucket = bucket_of(ms)
@@ -34,8 +35,9 @@ local function write_log(k, by, now)
   if #events == 0 then return end
   local seq = redis.call("INCRBY", k.sequence, #events)
   redis.call("XADD", k.log, "*", "seq", int(seq), "at", int(now), "by", by, "events", cjson.encode(events))
+  -- Numbers go as they are: what one call adds has few digits, and is whole.
   for what, t in pairs(times) do
-    for part, count in pairs(t) do added[what .. ":" .. part] = math.floor(count) end
+    for part, count in pairs(t) do redis.call("HINCRBY", k.tally, what .. ":" .. part, count) end
   end
-  for field, count in pairs(added) do redis.call("HINCRBY", k.tally, field, int(count)) end
+  for field, count in pairs(added) do redis.call("HINCRBY", k.tally, field, count) end
 end
