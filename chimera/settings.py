@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,7 +19,8 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from chimera.core.action import Allowed, HttpAction
+from chimera.core.action import Allowed, HttpAction, address_of
+from chimera.core.arguments import Arguments, Kinds, parse_headers
 from chimera.core.brake import Rules
 from chimera.core.money import MAX_PRICE_USD, microusd, parse_limits, parse_prices
 from chimera.core.tenant import Quota
@@ -41,12 +43,22 @@ def _windows(text: str) -> None:
         raise ValueError("the fleet has limits by window alone: minute, hour, day, month, year, lifetime")
 
 
+def _instant(text: str) -> None:
+    if text and datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("it has no zone: write 2026-11-29T00:00:00Z")
+
+
 FORMS: Mapping[str, Callable[[str], object]] = {
     "action_hosts": Allowed.parse,
     "tenant_limits": parse_limits,
     "fleet_limits": _windows,
     "model_prices": parse_prices,
     "brake_plan": _plan,
+    "mcp_headers": parse_headers,
+    "mcp_arguments": Arguments.parse,
+    "mcp_kinds": Kinds.parse,
+    "mcp_since": _instant,
+    "mcp_hosts": Allowed.parse,
 }
 """Settings that are written in a form of their own → what reads it, and raises ValueError."""
 
@@ -320,6 +332,59 @@ class Settings(BaseSettings):
         "the recorder has, redacted, for good. 0: its length and SHA-256 alone.",
     )
 
+    # The flight recorder, to an MCP server; and Chimera as one
+    mcp_url: str = Field(
+        "",
+        description="An MCP server (streamable HTTP) that is told of every event of the flight recorder. Its "
+        "host must be one of CHIMERA_MCP_HOSTS. Empty: none.",
+    )
+    mcp_hosts: str = Field(
+        "",
+        description="Hosts that CHIMERA_MCP_URL may name, comma-separated, as in CHIMERA_ACTION_HOSTS: "
+        "agents' "
+        "actions do not reach them by this.",
+    )
+    mcp_headers: SecretStr | None = Field(
+        None,
+        description='Headers for that server, a JSON object: `{"Authorization": "Bearer …"}`.',
+    )
+    mcp_tool: str = Field("", max_length=200, description="The tool that is called there.")
+    mcp_arguments: str = Field(
+        '{"events": {"$each": "{event}"}}',
+        max_length=65_536,
+        description="Its arguments, a JSON template: `{id}`, `{kind}`, `{details.NAME}` …; `$each` makes "
+        "a list "
+        "of many events, else each is a call.",
+    )
+    mcp_batch: int = Field(
+        100, ge=1, le=5_000, description="Most events of a call, where the template has `$each`."
+    )
+    mcp_kinds: str = Field(
+        "",
+        description="Kinds of events that are told, comma-separated: `mission.*,task.accepted`. Empty: all.",
+    )
+    mcp_since: str = Field(
+        "",
+        description="Nothing older is told, as 2026-11-29T00:00:00Z. Empty: all that is recorded and "
+        "archived.",
+    )
+    mcp_timeout_s: float = Field(10, gt=0, le=300, description="One call of the tool, seconds.")
+    mcp_concurrency: int = Field(4, ge=1, le=64, description="Calls of the tool at once, over all tenants.")
+    mcp_tries: int = Field(
+        5,
+        ge=1,
+        le=100,
+        description="Tries of an event that the server refuses, before it is put aside as a dead letter. "
+        "While "
+        "the server is away nothing is put aside.",
+    )
+    mcp_origins: str = Field(
+        "",
+        description="Origins whose pages in a browser may call Chimera's own `/mcp`, comma-separated. "
+        "Programs "
+        "that are no browser send none, and need no entry.",
+    )
+
     # Finished missions
     keep_missions_s: float = Field(
         604_800,
@@ -503,9 +568,10 @@ class Settings(BaseSettings):
 
     @field_validator(*FORMS)
     @classmethod
-    def _is_understood(cls, text: str, info: ValidationInfo) -> str:
-        FORMS[str(info.field_name)](text)
-        return text
+    def _is_understood(cls, given: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        if given is not None:
+            FORMS[str(info.field_name)](given.get_secret_value() if isinstance(given, SecretStr) else given)
+        return given
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Settings:
@@ -526,9 +592,24 @@ class Settings(BaseSettings):
             except ValidationError as exc:
                 refusal = str(exc.errors()[0]["msg"]).removeprefix("Value error, ")
             problems += [f"CHIMERA_BRAKE_WEBHOOK_URL: {refusal}"] if refusal else []
+        problems += self._of_mcp() if self.mcp_url else []
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _of_mcp(self) -> list[str]:
+        try:
+            to = address_of(self.mcp_url)
+        except ValueError as exc:
+            return [f"CHIMERA_MCP_URL: {exc}"]
+        found = (
+            []
+            if Allowed.parse(self.mcp_hosts).reaches(to)
+            else [f"CHIMERA_MCP_URL: add {to} to CHIMERA_MCP_HOSTS"]
+        )
+        return found + (
+            [] if self.mcp_tool else ["CHIMERA_MCP_URL needs CHIMERA_MCP_TOOL, the tool to call there"]
+        )
 
     @property
     def address(self) -> str:

@@ -33,6 +33,13 @@ def test_all_errors_come_at_once_and_name_their_variables(monkeypatch: pytest.Mo
             "add hooks.example.com to CHIMERA_ACTION_HOSTS",
         ),
         ({"brake_webhook_url": "hooks", "action_hosts": "hooks"}, "WEBHOOK_URL: 'hooks' is no address"),
+        ({"mcp_url": "http://x:9/mcp", "mcp_tool": "t"}, "CHIMERA_MCP_URL: add x:9 to CHIMERA_MCP_HOSTS"),
+        ({"mcp_url": "http://me:pw@x/mcp", "mcp_tool": "t"}, "CHIMERA_MCP_URL: .* without user"),
+        ({"mcp_url": "http://x/mcp", "mcp_hosts": "x"}, "CHIMERA_MCP_URL needs CHIMERA_MCP_TOOL"),
+        ({"mcp_arguments": '{"a": "{kind}"}'}, "CHIMERA_MCP_ARGUMENTS: put {id} or {event} somewhere"),
+        ({"mcp_kinds": "task.*,mission.over"}, "CHIMERA_MCP_KINDS: no event is of kind 'mission.over'"),
+        ({"mcp_since": "2026-01-01T00:00:00"}, "CHIMERA_MCP_SINCE: it has no zone"),
+        ({"mcp_headers": '{"Host": "x"}'}, "CHIMERA_MCP_HEADERS: the header Host is set by the protocol"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any], message: str) -> None:
@@ -106,7 +113,8 @@ def test_every_setting_has_a_meaning_and_a_variable() -> None:
         assert field.description, name
         assert f"{PREFIX}{name.upper()}".isidentifier()
     secrets = {name for name, field in Settings.model_fields.items() if is_secret(field)}
-    assert secrets == {"api_key", "redis_url", "redis_password", "redis_secret", "model_api_key"}
+    named = {"api_key", "redis_url", "redis_password", "redis_secret", "model_api_key", "mcp_headers"}
+    assert secrets == named
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

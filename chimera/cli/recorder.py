@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chimera.cli import output
+from chimera.cli import output, sinks
 from chimera.cli.exits import Exit
 from chimera.cli.hub import ask, connect, locate, run
 from chimera.cli.instant import instant
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from chimera.core.timeline import Moment, Timeline
     from chimera.runtime.base import Base
 
-app = output.group("recorder", "The flight recorder: show, tail, export, replay, verify.")
+app = output.group("recorder", "The flight recorder: show, tail, export, replay, verify, sinks, dead.")
+app.command()(sinks.sinks)
+app.add_typer(sinks.app)
 
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose, for a key of the fleet.")]
 Kinds = Annotated[

@@ -192,10 +192,12 @@ class Allowed:
     def refusal(self, action: Action) -> str:
         """Why it may not be sent, with the setting to change; "" when it may."""
         to = action.address
+        return "" if self.reaches(to) else f"actions may not reach {to}: add {to} to CHIMERA_ACTION_HOSTS"
+
+    def reaches(self, to: Address) -> bool:
+        """Whether an address is of one of these hosts."""
         default = to.port == DEFAULT_PORTS[to.scheme]
-        if (to.host, to.port) in self.entries or (default and (to.host, None) in self.entries):
-            return ""
-        return f"actions may not reach {to}: add {to} to CHIMERA_ACTION_HOSTS"
+        return (to.host, to.port) in self.entries or (default and (to.host, None) in self.entries)
 
 
 class ActionStatus(StrEnum):

@@ -85,11 +85,13 @@ KINDS: dict[str, str] = {
     "key.created": "a key may act for it; the key itself is written nowhere",
     "key.rotated": "another key came in a key's place, which ends at the instant that is named",
     "key.revoked": "a key is taken away",
+    "export.retried": "somebody had a dead letter of the MCP server tried again",
+    "export.dropped": "somebody gave up a dead letter: the MCP server is never told of that event",
     "recorder.epoch": "the store restarted, failed over or was restored: numbers go on in a new epoch",
 }
 """Every kind of entry, and what it means."""
 
-ADMINISTRATIVE = ("tenant.", "key.", "quota.", "limits.", "brake.")
+ADMINISTRATIVE = ("tenant.", "key.", "quota.", "limits.", "brake.", "export.")
 """How the kinds of administrative acts begin: what the audit shows."""
 
 

@@ -96,6 +96,8 @@ class Base:
     """Of the recorder's archive."""
     retention_troubles: Troubles
     """Of finished missions that cannot be archived."""
+    export_troubles: Troubles
+    """Of the MCP server that is told of the recorder."""
     _stores: dict[str, TenantStores] = field(default_factory=dict)
 
     def of(self, tenant: str) -> TenantStores:
@@ -188,4 +190,5 @@ def base_of(settings: Settings) -> Base:
         room=Room(redis),
         troubles=Troubles(redis),
         retention_troubles=Troubles(redis, keys.RETENTION),
+        export_troubles=Troubles(redis, keys.EXPORT),
     )

@@ -89,10 +89,11 @@ flags         hash    refusals by level, till somebody has seen them     until a
 kept          hash    one round of a task: settled call → its reply      a setting, or the round
 sequence      string  number of the recorder's last event                for ever
 tally         hash    events by kind, times by bucket, tokens: totals    for ever
-log           stream  the flight recorder's newest entries               until every sink
-                                                                         has them, and more
+log           stream  the flight recorder's newest entries               until archived, and more
 sinks         hash    sink → how far it has read: its cursor             for ever
 epochs        hash    epoch → what it begins behind; the store's run     for ever
+dead          hash    event that the MCP server refused → why, as JSON   until taken, or dropped
+again         set     of these those that are to be tried again          until tried
 ============  ======  =================================================  =====================
 
 ``lua/include/keys.lua`` assembles the same names inside scripts; a test compares the two.
@@ -126,6 +127,10 @@ ARCHIVE = "chimera:archive"
 """Hash: tenant whose archive cannot be written → JSON: since when, how often, why."""
 RETENTION = "chimera:retention"
 """Hash: tenant whose finished missions cannot be archived → the same."""
+EXPORT = "chimera:export"
+"""Hash: `*`, while the MCP server cannot be told, or a tenant whose events cannot → the same."""
+EXPORTED = "chimera:exported"
+"""Hash: tenant whose events go to the MCP server → {}; one that was removed stays until it is told of."""
 CANARY = "chimera:canary"
 """Hash: what came of the last canary, and the failure that stands. Also the name of the canary's own root,
 which no tenant can have: its limit, its requests, its refusals."""
@@ -245,6 +250,8 @@ PLAIN = {
     "log": "r:log",
     "sinks": "r:sinks",
     "epochs": "r:epochs",
+    "dead": "r:dead",
+    "again": "r:again",
 }
 OWNED = {
     "mission": "h:m:",

@@ -43,7 +43,7 @@ NARROW = frozenset({"BLMPOP", "DEL", "UNLINK", "XADD", "XTRIM"})
 
 LOGIN = frozenset({"PING", "SELECT"})
 READING = _named(
-    "EXEC EXISTS GET HEXISTS HGET HGETALL HKEYS HLEN HMGET HSTRLEN HVALS INFO LLEN LPOS LRANGE MULTI",
+    "EXEC EXISTS GET HEXISTS HGET HGETALL HKEYS HLEN HMGET HSTRLEN HVALS INFO LLEN LPOS LRANGE MULTI SCARD",
     "SISMEMBER SMEMBERS TIME XLEN XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREVRANGE ZSCORE",
 )
 """Of the parts of the hub. `INFO` tells how full the store is, and which process it is."""
@@ -154,14 +154,15 @@ RIGHTS: dict[Role, Rights] = {
     ),
     "orchestrator": Rights(
         scripts=_named(
-            "add_sample advance_sink bind_spare check_block claim_actions drain_worker elect_leader",
-            "mark_mission open_epoch pass_failures plan_tasks prune_mission publish_agents release_worker",
+            "add_sample advance_export advance_sink bind_spare check_block claim_actions drain_worker",
+            "elect_leader mark_mission open_epoch pass_failures plan_tasks prune_mission publish_agents",
+            "release_worker",
             "report_actions report_archive rescue_leases revive_tasks scale_fleet settle_mission",
-            "shelve_tasks sweep_mission trim_log",
+            "settle_dead shelve_tasks sweep_mission trim_log",
         ),
         direct=LOGIN | READING | {"HDEL", "PSUBSCRIBE", "PUNSUBSCRIBE", "SPOP"},
         reads=("h:*", "g:*", "j:*", "r:*"),
-        writes=(*PLANS, *QUEUE, "action", "outcomes", "outbox", "sinks", "epochs"),
+        writes=(*PLANS, *QUEUE, "action", "outcomes", "outbox", "sinks", "epochs", "dead", "again"),
         also=(
             *RECORDS,
             ("XADD", ("series",)),
@@ -174,6 +175,8 @@ RIGHTS: dict[Role, Rights] = {
             keys.AGENTS,
             keys.ARCHIVE,
             keys.RETENTION,
+            keys.EXPORT,
+            keys.EXPORTED,
             keys.SPARES,
             keys.spare_bell("*"),
         ),
@@ -185,7 +188,8 @@ RIGHTS: dict[Role, Rights] = {
     "gateway": Rights(
         scripts=_named(
             "add_tenant answer_review cancel_mission change_limits edit_mission pause_mission read_results",
-            "acknowledge_flags make_key note_act order_brake purge_tenant redrive_tasks remove_tenant",
+            "acknowledge_flags answer_dead make_key note_act order_brake purge_tenant redrive_tasks",
+            "remove_tenant",
             "resume_mission",
             "retry_actions revoke_keys set_key set_limits set_quota submit_mission suspend_tenant",
             "send_holds send_requests take_requests use_key weigh_burn",
@@ -194,7 +198,7 @@ RIGHTS: dict[Role, Rights] = {
         reads=("h:*", "g:*", "r:*"),
         writes=(
             *(*MISSIONS, "quota", "bucket", "submitted", "operation", *QUEUE, "j:*"),
-            *("limits", "stated", "brake", "notices", "moves", "flags"),
+            *("limits", "stated", "brake", "notices", "moves", "flags", "dead", "again"),
         ),
         # It pays for chat completions: it asks the governor as a worker does.
         # Of a tenant that was removed it deletes all but the recorder.
@@ -205,7 +209,8 @@ RIGHTS: dict[Role, Rights] = {
             ("UNLINK", ("h:*", "q:*", "a:*", "j:*", "g:*")),
         ),
         shared_reads=(
-            *(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.SPARES, keys.CANARY),
+            *(keys.SCHEMA, keys.AGENTS, keys.ARCHIVE, keys.RETENTION, keys.EXPORT, keys.EXPORTED),
+            *(keys.SPARES, keys.CANARY),
             keys.leader("*"),
         ),
         shared_writes=(keys.TENANTS, keys.API_KEYS, keys.KEYS_USED, keys.keys_of("*"), keys.session("*")),

@@ -1,8 +1,9 @@
 """Sinks of the flight recorder: who stores the stream elsewhere, and how far each has read.
 
 A sink reads entries behind its cursor, stores them, and only then moves the cursor on, so a crash
-repeats and never skips. The stream is trimmed no further than the slowest cursor. Cursors stand in
-one hash by the sink's name: another sink joins by having one.
+repeats and never skips. Cursors stand in one hash by the sink's name: another sink joins by having one. The
+stream is trimmed no further than the archive's; a sink that is behind it reads on in the archive, so
+that one which cannot deliver does not fill Redis.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from chimera.store.segments import Entry
 
 ARCHIVE = "archive"
 """The sink that writes segments to the blob store."""
+MCP = "mcp"
+"""The sink that calls a tool of an MCP server."""
 PAGE = 500
 
 
@@ -181,7 +184,7 @@ class Sink:
         return bool(answer == 1)
 
     async def trim(self, *, keep: int, term: int, most: int = 200) -> int:
-        """Take off what every sink has read, save the newest `keep` entries. Returns how many went."""
+        """Take off what is archived, save the newest `keep` entries. Returns how many went."""
         answer = await self._scripts.run("trim_log", [self.keys.root], term, keep, most)
         return 0 if answer == Refusal.OLD_TERM else int(answer)
 

@@ -33,6 +33,7 @@ PREFIX = "chimera."
 KEEPS: dict[Role, frozenset[str]] = {
     "gateway": frozenset({"api_key", "model_api_key"}),
     "judge": frozenset({"model_api_key"}),
+    "orchestrator": frozenset({"mcp_headers"}),
     "worker": frozenset({"model_api_key"}),
 }
 """The secret settings that a role needs, beside its login."""

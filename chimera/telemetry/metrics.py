@@ -160,6 +160,9 @@ METRICS: tuple[Metric, ...] = (
         WINDOWS,
     ),
     Metric("chimera_recorder_unarchived", "gauge", T, "Events that are in Redis only."),
+    Metric("chimera_export_behind", "gauge", T, "Events that the MCP server was not told yet."),
+    Metric("chimera_export_dead", "gauge", T, "Events that the MCP server would not take."),
+    Metric("chimera_export_failures", "gauge", (), "Failures in a row to reach the MCP server."),
     Metric(
         "chimera_archive_failures", "gauge", T, "Failed writes since the last good one; 0 when all is well."
     ),

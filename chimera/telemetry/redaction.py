@@ -73,7 +73,7 @@ def conceal_settings(settings: Any) -> None:
     for value in vars(settings).values():
         if isinstance(value, SecretStr):
             secret = value.get_secret_value()
-            conceal(*(_passwords(secret) if "://" in secret else (secret,)))
+            conceal(*(_passwords(secret) if "://" in secret else (secret, *_members(secret))))
 
 
 def redact(text: str) -> str:
@@ -84,6 +84,17 @@ def redact(text: str) -> str:
         for pattern, replacement in SHAPES:
             text = pattern.sub(replacement, text)
     return text
+
+
+def _members(text: str) -> tuple[str, ...]:
+    """Of headers in JSON each value, and a bearer's token alone."""
+    if not text.startswith("{"):
+        return ()
+    try:
+        values = [value for value in json.loads(text).values() if isinstance(value, str)]
+    except ValueError:
+        return ()
+    return (*values, *(value.rpartition(" ")[2] for value in values))
 
 
 def _passwords(text: str) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from chimera.core.event import Position
 from chimera.core.gauges import Gauges
 from chimera.core.scope import ALL
 from chimera.core.series import Sample
+from chimera.core.sinkviews import DeadLetter
 from chimera.core.tally import Tally
 from chimera.core.tenant import Quota
 from chimera.errors import AlreadyExists, ChimeraError, NotFound, StoreError
@@ -36,6 +37,7 @@ from chimera.store.audit import Audit
 from chimera.store.brakes import BrakeStore, Move, Order
 from chimera.store.connection import connect_sync
 from chimera.store.elections import Election
+from chimera.store.exports import EVERY, Exports
 from chimera.store.flags import ALL as EVERY_FLAG
 from chimera.store.fleetledger import FleetLedger
 from chimera.store.keys import TenantKeys
@@ -852,6 +854,59 @@ async def advance(base: Base, tenant: str) -> Call:
     stores, stand = await archived(base, tenant)
     to = Cursor(await stores.recorder.last(), "ab")
     return lambda at, who: at.of(who).sink.advance(stand.cursor, to, term=drive.TERM)
+
+
+DEAD = DeadLetter(
+    id="t/1/1",
+    kind="mission.submitted",
+    mission_id="m1",
+    at=datetime(2026, 1, 1, tzinfo=UTC),
+    position="1/1-0/1",
+    reason="no",
+    tries=1,
+    dead_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+async def exported(base: Base, tenant: str) -> Exports:
+    stores, _ = await archived(base, tenant)
+    exports = Exports(base.redis, tenant)
+    assert await exports.advance(None, await stores.recorder.last(), [DEAD], term=drive.TERM)
+    return exports
+
+
+@case("advance_export")
+async def advance_the_exporter(base: Base, tenant: str) -> Call:
+    stores, _ = await archived(base, tenant)
+    to = await stores.recorder.last()
+    return lambda at, who: Exports(at.redis, who).advance(None, to, [DEAD], term=drive.TERM)
+
+
+@case("answer_dead")
+async def retry_a_dead_letter(base: Base, tenant: str) -> Call:
+    await exported(base, tenant)
+    return lambda at, who: Exports(at.redis, who).answer("retry", [EVERY], "op", by="eve")
+
+
+@case("answer_dead")
+async def drop_a_dead_letter(base: Base, tenant: str) -> Call:
+    await exported(base, tenant)
+    return lambda at, who: Exports(at.redis, who).answer(
+        "drop", [DEAD.id, "t/1/9"], "op", by="eve", reason="x"
+    )
+
+
+@case("settle_dead")
+async def settle_what_was_told(base: Base, tenant: str) -> Call:
+    await (await exported(base, tenant)).answer("retry", [EVERY], "op", by="eve")
+    return lambda at, who: Exports(at.redis, who).settle(DEAD, delivered=True, term=drive.TERM)
+
+
+@case("settle_dead")
+async def settle_what_was_refused_again(base: Base, tenant: str) -> Call:
+    await (await exported(base, tenant)).answer("retry", [EVERY], "op", by="eve")
+    again = DEAD.model_copy(update={"tries": 2})
+    return lambda at, who: Exports(at.redis, who).settle(again, delivered=False, term=drive.TERM)
 
 
 @case("trim_log", sweep=True)

@@ -39,7 +39,7 @@ COULD: dict[Role, str] = {
     "gateway": """
         check_block claim_actions commit_verdicts drain_worker end_attempts forget_replies leave_worker
         mark_mission prune_mission release_worker renew_leases renew_reviews report_actions rescue_leases
-        return_reviews revive_tasks settle_mission submit_results
+        return_reviews revive_tasks settle_dead settle_mission submit_results
     """,
     "orchestrator": """
         cancel_mission claim_reviews claim_tasks end_attempts forget_replies leave_worker purge_tenant

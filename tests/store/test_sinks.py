@@ -7,7 +7,7 @@ import pytest
 from chimera.core.event import Position, expand
 from chimera.runtime.base import Base
 from chimera.store.archive import FIRST
-from chimera.store.sinks import Cursor, Sink
+from chimera.store.sinks import MCP, Cursor, Sink
 from tests.store import drive, history
 
 
@@ -52,21 +52,21 @@ async def test_an_older_term_moves_trims_and_opens_nothing(base: Base, tenant: s
     assert await entries(base, tenant) == 3
 
 
-async def test_nothing_is_trimmed_that_the_slowest_sink_has_not_read(base: Base, tenant: str) -> None:
+async def test_nothing_is_trimmed_that_is_not_archived_and_another_sink_keeps_nothing(
+    base: Base, tenant: str
+) -> None:
     sink, ends = await begun(base, tenant, 10)
-    other = Sink(base.redis, tenant, "exporter")
+    other = Sink(base.redis, tenant, MCP)
     assert await other.advance(None, Cursor(ends[2]), term=drive.TERM)
+    assert (await sink.trim(keep=0, term=drive.TERM), await entries(base, tenant)) == (0, 10)
     assert await sink.advance(Cursor(), Cursor(ends[7]), term=drive.TERM)
-    assert await sink.trim(keep=0, term=drive.TERM) == 2
-    assert (await sink.trim(keep=0, term=drive.TERM), await entries(base, tenant)) == (0, 8)
-    assert await other.advance(Cursor(ends[2]), Cursor(ends[9]), term=drive.TERM)
-    assert await sink.trim(keep=0, term=drive.TERM) == 5
-    # The entry that the slowest stands at is still there.
+    assert await sink.trim(keep=0, term=drive.TERM) == 7
+    # The entry that the archive stands at is still there.
     assert await sink.holds(ends[7])
     assert await entries(base, tenant) == 3
 
 
-async def test_a_stream_without_a_sink_is_not_trimmed(base: Base, tenant: str) -> None:
+async def test_a_stream_that_is_not_archived_is_not_trimmed(base: Base, tenant: str) -> None:
     await history.write(base, tenant, 5)
     assert await base.of(tenant).sink.trim(keep=0, term=drive.TERM) == 0
     assert await entries(base, tenant) == 5
@@ -93,9 +93,7 @@ async def test_ids_are_compared_as_numbers(base: Base, tenant: str) -> None:
     for number in range(1, 13):
         fields = {"seq": number, "at": 1, "by": "t", "events": '[["limits.set","","",{}]]'}
         await base.redis.xadd(sink.keys.log, fields, id=f"5-{number}")
-    assert await sink.advance(None, Cursor(Position(1, 12, "5-12")), term=drive.TERM)
-    other = Sink(base.redis, tenant, "exporter")
-    assert await other.advance(None, Cursor(Position(1, 9, "5-9")), term=drive.TERM)
+    assert await sink.advance(None, Cursor(Position(1, 9, "5-9")), term=drive.TERM)
     assert await sink.trim(keep=0, term=drive.TERM) == 8
 
 

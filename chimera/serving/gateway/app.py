@@ -6,6 +6,7 @@ import os
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.routing import Route
 
 from chimera.runtime.chats import Chats
 from chimera.serving.gateway import dashboard, problems
@@ -13,17 +14,20 @@ from chimera.serving.gateway.crowd import Crowd, Entrance
 from chimera.serving.gateway.dashboard.headers import Sealed
 from chimera.serving.gateway.envelope import Envelope
 from chimera.serving.gateway.hub import Hub
+from chimera.serving.gateway.mcpdoor import PATH, McpDoor
 from chimera.serving.gateway.routes import (
     actions,
     audit,
     chat,
     estimates,
     governor,
+    history,
     keys,
     limits,
     missions,
     probes,
     recorder,
+    sinks,
     spend,
     streams,
     submissions,
@@ -75,9 +79,12 @@ def create_app(hub: Hub) -> FastAPI:
         audit.router,
         limits.router,
         governor.router,
+        history.router,
+        sinks.router,
         chat.router,
         chat.completions,
     ):
         app.include_router(router)
+    app.router.routes.append(Route(PATH, McpDoor(app, hub.base.settings), include_in_schema=False))
     dashboard.install(app, hub)
     return app

@@ -42,8 +42,8 @@ class Hub:
     Args:
         base: settings, connections and stores of this process.
         probes: parts of the hub by name (``orchestrator``, ``judge``, ``governor``, ``recorder``,
-            ``retention``, ``canary``), beside ``redis``, which is always asked. The hub is ready when all but
-            the last three of these are well.
+            ``retention``, ``export``, ``canary``), beside ``redis``, which is always asked. The hub is ready
+            when all but the last four of these are well.
         besides: further parts that the dashboard shows (``model``); readiness does not hang on them.
         metrics: the instruments; `/metrics` shows their registry.
         found_good: what missions asked for and was checked already.

@@ -11,7 +11,7 @@ from chimera.errors import BackendError
 from chimera.runtime.chats import Chats
 from chimera.serving import door
 from chimera.serving.gateway import Hub, create_app, leads
-from chimera.serving.gateway.archive import RECORDER, RETENTION, archived, retained
+from chimera.serving.gateway.archive import EXPORT, RECORDER, RETENTION, archived, exported, retained
 from chimera.serving.gateway.braked import CANARY, proven
 from chimera.serving.gateway.modelled import MODEL, reached
 from chimera.serving.replicas.replica import Replica, make_local_tenant, set_fleet_limits
@@ -37,7 +37,11 @@ class Gateway(Replica):
     def _make_api(self) -> Any:
         roles = ("orchestrator", "governor", "judge")
         probes = {role: leads(self.base.election(role)) for role in roles}
-        archives = {RECORDER: archived(self.base), RETENTION: retained(self.base)}
+        archives = {
+            RECORDER: archived(self.base),
+            RETENTION: retained(self.base),
+            EXPORT: exported(self.base),
+        }
         probes = {**probes, **archives, CANARY: proven(self.base)}
         return create_app(Hub(self.base, probes, {MODEL: reached(self.base.settings)}))
 

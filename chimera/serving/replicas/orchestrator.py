@@ -9,6 +9,7 @@ from chimera.runtime.base import open_base
 from chimera.runtime.controller import FleetController
 from chimera.runtime.courier import Courier
 from chimera.runtime.elector import Elector
+from chimera.runtime.exporter import Exporter
 from chimera.runtime.orchestrator import Orchestrator as OrchestratorService
 from chimera.runtime.orchestrator import Rescuer
 from chimera.runtime.retention import Retention
@@ -46,6 +47,7 @@ class Orchestrator(Replica):
             Courier(self.base, self.replica_id, await self.wakeups(keys.ERRANDS)),
             FleetController(self.base, elector, RayBackend(self.settings), await self.wakeups(keys.LOAD)),
             Archivist(self.base, elector),
+            Exporter(self.base, elector),
             Retention(self.base, elector),
             Shelver(self.base, elector),
             Sampler(self.base, elector, RayMetrics().tell),

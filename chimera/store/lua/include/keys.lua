@@ -12,6 +12,7 @@ local PLAIN_KEYS = {
   brake = "g:brake", burn = "g:burn", notices = "g:notices", moves = "g:moves", flags = "g:flags",
   wanted = "h:wanted", scaled = "h:scaled", series = "h:series",
   sequence = "r:seq", tally = "r:tally", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
+  dead = "r:dead", again = "r:again",
 }
 local OWNED_KEYS = {
   mission = "h:m:", ids = "h:ids:", spec = "h:t:", shelf = "h:shelf:", submitted = "h:idem:", operation = "h:op:", term = "h:term:",

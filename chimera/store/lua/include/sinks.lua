@@ -1,5 +1,5 @@
 -- Sinks read the recorder's stream and store it elsewhere. Each has a cursor, "<epoch> <number> <stream id> …";
--- what the slowest has not read stays.
+-- what is not archived stays.
 local function holds(k, entry, number)
   local found = redis.call("XRANGE", k.log, entry, entry)[1]
   if not found then return false end
