@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from bench import concurrency, crowd, latency, ledger, recovery, report, throughput, waiting, wake
+from bench import concurrency, crowd, latency, ledger, recovery, report, sight, throughput, waiting, wake
 from bench.figure import Figure
 
 BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
@@ -25,6 +25,7 @@ BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
     "B6": ledger.run,
     "B7": crowd.run,
     "B8": waiting.run,
+    "B9": sight.run,
 }
 
 

@@ -193,7 +193,7 @@ async def site(**chosen: str) -> AsyncIterator[Site]:
             "CHIMERA_MODEL_PRICE_OUTPUT_USD": "2",
             **{f"CHIMERA_{name.upper()}": value for name, value in chosen.items()},
         }
-        environment = {**_others(), **environment}
+        environment = {**others(), **environment}
         try:
             await asyncio.to_thread(_chimera, "up", environment)
             fleet = StateDir(directory / "fleet").read()
@@ -210,7 +210,7 @@ async def site(**chosen: str) -> AsyncIterator[Site]:
             await asyncio.to_thread(_chimera, "down", environment)
 
 
-def _others() -> dict[str, str]:
+def others() -> dict[str, str]:
     """The environment, without any setting of another fleet; the repository is importable."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CHIMERA_")}
     return {**kept, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -235,7 +235,7 @@ async def paid(takes_s: float) -> AsyncIterator[dict[str, str]]:
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.endpoint", "--port", str(port), "--takes-s", str(takes_s)),
-        env=_others(),
+        env=others(),
     )
     url = f"http://127.0.0.1:{port}"
     try:
