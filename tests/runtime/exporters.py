@@ -15,7 +15,7 @@ from chimera.runtime import exporter as exporter_module
 from chimera.runtime.base import Base
 from chimera.runtime.exporter import Exporter
 from chimera.store import keys
-from chimera.store.exports import Exported, backlogs
+from chimera.store.exports import backlogs
 from chimera.store.sinks import MCP
 from tests.redis_fixtures import logged_in
 from tests.runtime.sense import Sense
@@ -23,7 +23,9 @@ from tests.store import drive, history
 
 
 class Lead:
-    """All that an exporter asks of its elector."""
+    """All that an exporter asks of its elector, and an archivist."""
+
+    replica = "hub"
 
     def __init__(self, term: int = drive.TERM) -> None:
         self.term: int | None = term
@@ -34,9 +36,7 @@ async def sense(tmp_path: Path, base: Base) -> AsyncIterator[Sense]:
     server = Sense(tmp_path)
     yield server
     server.kill()
-    for tenant in await Exported(base.redis).names():
-        await Exported(base.redis).forget(tenant)
-    await base.redis.delete(keys.EXPORT)
+    await base.redis.delete(keys.EXPORT, keys.REMOVED)
 
 
 @asynccontextmanager

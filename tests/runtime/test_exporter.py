@@ -14,9 +14,11 @@ from chimera.agents.context import Context
 from chimera.core.arguments import event_id
 from chimera.core.task import Task
 from chimera.runtime import exporter as exporter_module
+from chimera.runtime.archivist import Archivist
 from chimera.runtime.base import Base, open_base
 from chimera.runtime.exporting import SERVER
-from chimera.store.exports import EVERY, Exported, Exports
+from chimera.store.exports import EVERY, Exports
+from chimera.store.purge import purge
 from tests.runtime.exporters import Lead, all_ids, delivered, exporting, until
 from tests.runtime.fleet import registry, running
 from tests.runtime.sense import Sense, repeated
@@ -281,8 +283,39 @@ async def test_a_removed_tenant_is_told_of_to_its_end(base: Base, tenant: str, s
         await until(lambda: sense.ids(name))
         await base.tenants.wind_up(name, "op", by="o", reason="over")
         await until(lambda: [one for one in sense.events(name) if one["kind"] == "tenant.removed"])
-        while name in await Exported(base.redis).names():  # noqa: ASYNC110 (nothing tells of it)
-            await asyncio.sleep(0.02)
+        # And of what is done to it later.
+        await purge(base.redis, base.blobs, name, "op", by="o", reason="asked")
+        await until(lambda: [one for one in sense.events(name) if one["kind"] == "tenant.purged"])
+
+
+async def test_a_tenant_that_came_and_went_while_nobody_exported_is_told_of(
+    base: Base, tenant: str, sense: Sense
+) -> None:
+    name = f"{tenant}-gone"
+    await base.tenants.create(name, by="o")
+    await history.archive(base, name)
+    await base.tenants.wind_up(name, "op", by="o", reason="over")
+    await sense.start()
+    async with exporting(base, sense):
+        await until(lambda: sense.ids(name))
+        await delivered(base, name)
+    assert set(sense.ids(name)) == await all_ids(base, name)
+
+
+async def test_what_is_left_of_a_removed_tenant_is_told_though_the_store_restarts_before(
+    base: Base, tenant: str, sense: Sense
+) -> None:
+    name = f"{tenant}-gone"
+    await base.tenants.create(name, by="o")
+    await history.archive(base, name)
+    await base.tenants.wind_up(name, "op", by="o", reason="over")
+    await base.redis.hset(base.of(name).recorder.keys.epochs, "run", "another")
+    await sense.start()
+    async with exporting(base, sense):
+        keeper = Archivist(base, Lead())  # type: ignore[arg-type]  # (all it asks of one)
+        await keeper.run_once()
+        await until(lambda: [one for one in sense.events(name) if one["kind"] == "recorder.epoch"])
+    assert set(sense.ids(name)) == await all_ids(base, name)
 
 
 @pytest.mark.parametrize(
