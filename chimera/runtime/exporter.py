@@ -167,9 +167,12 @@ class Exporter(Service):
         except Down as exc:
             await self._is_down(exc)
             return False
+        return True
+
+    async def _is_well(self) -> None:
+        """It took something, or nothing was to be told: that it opens a session does not say so much."""
         if failures := await self._troubles.well(SERVER):
             log.info("export.recovered", failures=failures)
-        return True
 
     async def _is_down(self, exc: Down) -> None:
         if self._troubles.waits(SERVER):
@@ -180,6 +183,8 @@ class Exporter(Service):
             message="Nothing is lost: what was not told stays in the recorder and its archive.",
         )
         await self._troubles.failed(SERVER, str(exc))
+        if self._link is not None:
+            await self._link.aclose()  # whether it is back a new session shows
 
     async def _take_turn(self, tenant: str, backlog: Backlog, term: int) -> None:
         try:
@@ -188,6 +193,7 @@ class Exporter(Service):
             if backlog.behind(MCP) and backlog.dead < MOST_DEAD:
                 await self._tell(tenant, MOST_DEAD - backlog.dead, term)
             await self._troubles.well(tenant)
+            await self._is_well()
         except Down as exc:
             await self._is_down(exc)
         except OldTerm:
@@ -272,6 +278,7 @@ class Exporter(Service):
             try:
                 async with self._gate.of(tenant):
                     await link.call(arguments)
+                await self._is_well()
                 return ""
             except Refused as exc:
                 said = str(exc)

@@ -91,6 +91,7 @@ def make(journal: Path, plan: dict[str, Any]) -> Any:
     Plan:
         seed, error, hang, cut, broken: how likely a call fails, never returns, loses its reply after it was
             written down, or meets a 500.
+        later: what it answers to everything, once it took something.
         refuses: kinds that are never taken.
         delay_s: a call takes so long.
         key: what the header X-Sense-Key must be.
@@ -140,6 +141,8 @@ def make(journal: Path, plan: dict[str, Any]) -> Any:
             status = 401
         elif plan.get("legacy") and headers.get("mcp-protocol-version", "").startswith("2026"):
             status = 400
+        elif "later" in plan and journal.exists():
+            status = plan["later"]
         elif broken.random() < plan.get("broken", 0):
             status = 500
         if status:

@@ -448,10 +448,8 @@ async def test_a_removed_tenants_recorder_is_archived_to_its_end_and_joined_when
         await world.come_back(None)
         with pytest.raises(StoreUnavailable, match="not joined to the archive yet"):
             await no_alarm(world)
-        keeper._base, keeper._removed = (
-            world.base,
-            Removed(world.base.redis),
-        )  # the same leader, connected again
+        # The same leader, connected again.
+        keeper._base, keeper._removed = world.base, Removed(world.base.redis)
         await keeper.run_once()
         await no_alarm(world)
         assert (await history.read(world.base, "acme"))[-1][1].epoch == epoch

@@ -348,6 +348,27 @@ async def test_what_is_wrong_with_the_setting_is_said_with_the_next_step_and_not
     assert (await Exports(base.redis, tenant).place()).cursor is None
 
 
+async def test_a_server_that_takes_nothing_more_in_mid_session_is_tried_ever_more_seldom(
+    base: Base, tenant: str, sense: Sense
+) -> None:
+    await history.archive(base, tenant)
+    await history.write(base, tenant, 3)
+    await sense.start(later=429)
+    async with exporting(base, sense):
+        await delivered(base, tenant)
+        await history.write(base, tenant, 3)
+        while (await until_trouble(base, SERVER))["failures"] < 3:  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0.02)
+        assert "answers 429" in (await until_trouble(base, SERVER))["reason"]
+        sense.kill()
+        await sense.start()
+        await delivered(base, tenant)
+        while await base.export_troubles.all():  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0.02)
+    assert set(sense.ids(tenant)) == await all_ids(base, tenant)
+    assert await Exports(base.redis, tenant).dead() == []
+
+
 async def test_the_headers_go_along(base: Base, tenant: str, sense: Sense) -> None:
     await history.archive(base, tenant)
     await history.write(base, tenant, 3)
