@@ -57,7 +57,9 @@ class Teller:
         async with asked(self._app, method, path, headers=headers, params=params, body=body) as answer:
             body = await answer.body(MOST_BYTES)
         if len(body) > MOST_BYTES:
-            detail = f"the answer has more than {MOST_BYTES:,} bytes: ask for less of it, with a smaller `limit`"
+            detail = (
+                f"the answer has more than {MOST_BYTES:,} bytes: ask for less of it, with a smaller `limit`"
+            )
             raise Problem({"title": "Too much for one answer", "detail": detail})
         found = orjson.loads(body)
         if answer.status >= 400:
