@@ -12,13 +12,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chimera.core.scope import FLEET
 from chimera.core.views import View
@@ -27,8 +27,10 @@ from chimera.serving.gateway.auth import KEY, ByCaller, Guarded, needs
 from chimera.serving.gateway.dashboard.session import ByViewer, PartRoute
 from chimera.serving.gateway.dashboard.viewer import Viewer
 from chimera.serving.gateway.hub import Hub, promptly
+from chimera.serving.gateway.problems import invalid_request
 from chimera.serving.gateway.whose import whose
 
+AnAsked = TypeVar("AnAsked", bound="Asked")
 FRESH_S = 0.9
 """A panel is computed anew when it is older: so what changes is seen within two seconds, of which a browser
 asks once."""
@@ -51,6 +53,18 @@ class Asked(BaseModel):
         description="The tenant, for a key of the fleet; without one all of them. A tenant's key has no "
         "choice.",
     )
+
+
+def asked_of(model: type[AnAsked], **said: Any) -> AnAsked:
+    """What a page asks a panel, from its own address.
+
+    Raises:
+        InvalidRequest: it cannot be asked.
+    """
+    try:
+        return model.model_validate(said)
+    except ValidationError as exc:
+        raise invalid_request(exc.errors(), said) from exc
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from chimera.dashboard.review import (
 )
 from chimera.errors import Conflict, InvalidTransition, NotFound, StaleVerdict
 from chimera.serving.gateway.auth import needs
+from chimera.serving.gateway.dashboard.missionpanels import MOST_ID
 from chimera.serving.gateway.dashboard.nav import Entry
 from chimera.serving.gateway.dashboard.page import dashboard_page
 from chimera.serving.gateway.dashboard.panels import Asked, Panel, Sight, fragments, panels_of
@@ -37,7 +38,7 @@ from chimera.store.inboxes import Waiting
 
 PATH = "/dashboard/reviews"
 ENTRY = Entry("Reviews", PATH, "r", 50)
-TOLD = re.compile(r"(approved|rejected):([0-9A-Za-z._-]{1,100})", re.ASCII)
+TOLD = re.compile(r"(approved|rejected):([0-9A-Za-z._-]{1,128})", re.ASCII)
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
@@ -52,7 +53,7 @@ class Sought(Asked):
 class OfTask(Asked):
     """Which task."""
 
-    task: str = Field(min_length=1, max_length=100, description="The task's id.")
+    task: str = Field(min_length=1, max_length=MOST_ID, description="The task's id.")
 
 
 async def _inbox(sight: Sight, asked: Sought) -> View:
@@ -92,7 +93,7 @@ async def page(
     request: Request,
     viewer: ByViewer,
     asked: Annotated[Sought, Query()],
-    told: Annotated[str, Query(max_length=120)] = "",
+    told: Annotated[str, Query(max_length=160)] = "",
 ) -> Response:
     """The inbox."""
     return await dashboard_page(
@@ -107,7 +108,7 @@ async def page(
 
 @router.get(f"{PATH}/{{task_id}}", openapi_extra=needs("read", of="both"))
 async def review(
-    request: Request, viewer: ByViewer, task_id: str, told: Annotated[str, Query(max_length=120)] = ""
+    request: Request, viewer: ByViewer, task_id: str, told: Annotated[str, Query(max_length=160)] = ""
 ) -> Response:
     """One review."""
     return await _page(request, viewer, task_id, told=told)
@@ -159,7 +160,10 @@ async def act(
 async def _page(
     request: Request, viewer: Viewer, task_id: str, *, told: str = "", problem: str = "", comment: str = ""
 ) -> Response:
-    asked = OfTask(tenant=_one(viewer), task=task_id)
+    tenant = _one(viewer)
+    if len(task_id) > MOST_ID:
+        raise NotFound(f"there is no task {line(task_id, MOST_ID)!r}")
+    asked = OfTask(tenant=tenant, task=task_id)
     async with promptly():  # asked anew, not kept: whoever came second is shown who came first
         found = await review_panel(viewer.hub.base, viewer.tenant, task_id)
     before, following = await _around(viewer, task_id)
@@ -203,4 +207,4 @@ def _to(viewer: Viewer, one: Waiting | None, **said: str) -> str:
 def _told(said: str) -> tuple[str, str] | None:
     """What was just done to which task, as an address may say it."""
     match = TOLD.fullmatch(said)
-    return None if match is None else (match[1], line(match[2], 100))
+    return None if match is None else (match[1], line(match[2], MOST_ID))
