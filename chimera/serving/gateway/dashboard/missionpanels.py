@@ -192,7 +192,8 @@ async def _task(sight: Sight, asked: AskedTask) -> View:
     if not over:
         explain = await reasons(sight.hub.base, tenant, reading)
         why = await explain(asked.task)
-    return await task_detail(sight.hub.base.of(tenant), film, task, tenant=tenant, why=why, over=over)
+    trail = await sight.hub.trails.trail(sight.hub.base.of(tenant), tenant, task)
+    return task_detail(trail, film, task, tenant=tenant, why=why, over=over)
 
 
 async def _results(sight: Sight, asked: AskedResults) -> View:
