@@ -1,7 +1,7 @@
 """What the flight recorder has of single tasks, for their pages: read once, then only what is new.
 
-A tenant's log may be long, and a page is drawn each second. So who asks waits `PATIENCE_S` at most and is given
-what was found so far; few are read at once, and those looked at longest ago are forgotten.
+A tenant's log may be long, and a page is drawn each second. So who asks waits `PATIENCE_S` at most and is
+given what was found so far; few are read at once, and those looked at longest ago are forgotten.
 """
 
 from __future__ import annotations
@@ -102,5 +102,5 @@ class Trails:
 
 
 def _behind(task: TaskView, trail: Trail, last: Event | None) -> bool:
-    """Whether what follows is behind the task's end. What settles later still is read by the next who asks."""
+    """Whether what follows is behind the task's end. What settles later is read by the next who asks."""
     return bool(task.finished_at and trail.events and last and last.at > task.finished_at)

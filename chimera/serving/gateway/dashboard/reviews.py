@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, ValidationError
 
-from chimera.core.scope import FLEET
 from chimera.core.verdict import Decision
 from chimera.core.views import View
 from chimera.dashboard.inbox import InboxPanel, inbox_panel, neighbours
@@ -118,7 +117,7 @@ async def review(
 async def download(viewer: ByViewer, task_id: str, which: Literal["input", "result"]) -> Response:
     """A whole input or result, as a file: never to be shown by a browser."""
     async with promptly():
-        value = await payload_of(viewer.hub.base, _one(viewer), task_id, which)
+        value = await payload_of(viewer.hub.base, viewer.one, task_id, which)
     text = isinstance(value, str)
     whole = value if text else laid_out(value, sys.maxsize)[0]
     name = f"{re.sub(r'[^0-9A-Za-z._-]', '_', task_id)[:100]}-{which}.{'txt' if text else 'json'}"
@@ -139,7 +138,7 @@ async def act(
         answer = Answer(comment=said.get("comment", "").replace("\r\n", "\n"))
     except ValidationError as exc:
         raise invalid_request(exc.errors(), said) from exc
-    stores = viewer.hub.base.of(_one(viewer))
+    stores = viewer.hub.base.of(viewer.one)
     _, following = await _around(viewer, task_id)
     made: Literal[Decision.ACCEPT, Decision.REJECT] = (
         Decision.ACCEPT if decision == "approve" else Decision.REJECT
@@ -160,7 +159,7 @@ async def act(
 async def _page(
     request: Request, viewer: Viewer, task_id: str, *, told: str = "", problem: str = "", comment: str = ""
 ) -> Response:
-    tenant = _one(viewer)
+    tenant = viewer.one
     if len(task_id) > MOST_ID:
         raise NotFound(f"there is no task {line(task_id, MOST_ID)!r}")
     asked = OfTask(tenant=tenant, task=task_id)
@@ -187,14 +186,7 @@ async def _page(
 
 async def _around(viewer: Viewer, task_id: str) -> tuple[Waiting | None, Waiting | None]:
     async with promptly():
-        return await neighbours(viewer.hub.base, [_one(viewer)], task_id)
-
-
-def _one(viewer: Viewer) -> str:
-    """The tenant that is meant; raises NotFound where a key of the fleet named none."""
-    if viewer.tenant in {"", FLEET}:
-        raise NotFound("a task is of one tenant: choose one")
-    return viewer.tenant
+        return await neighbours(viewer.hub.base, [viewer.one], task_id)
 
 
 def _to(viewer: Viewer, one: Waiting | None, **said: str) -> str:
