@@ -44,7 +44,7 @@ def span(seconds: float) -> str:
 
 
 def instant(at: datetime | None) -> Markup:
-    """An instant as an element `time`, which a script shows in the reader's own time."""
+    """An instant as an element `time`, in UTC, which a script shortens; its title has the reader's own."""
     if at is None:
         return Markup("never")
     utc = at.astimezone(UTC)

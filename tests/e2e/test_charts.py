@@ -41,6 +41,7 @@ async def test_a_chart_draws_its_lines_and_draws_them_anew_in_another_theme(page
     chart = page.get_by_role("img", name="What was done")
     await expect(chart.locator("canvas")).to_have_count(1)
     await expect(chart.locator(".u-legend")).to_contain_text("Failed")
+    await expect(chart.locator(".u-legend")).to_contain_text("Time (UTC)")
     await page.mouse.move(640, 80)
     await expect(chart.locator(".u-legend")).to_contain_text("3 s")
     light = await chart.screenshot()

@@ -108,11 +108,11 @@ async def test_a_hub_that_is_away_is_said_and_its_return_too(
     async def away(route: Route, *_: Any) -> None:
         await route.abort("connectionrefused")
 
-    await page.route("**/panels/health", away)
+    await page.route("**/panels/*", away)
     await expect(page.locator("#live")).to_contain_text("The hub does not answer since")
     await expect(page.locator("#panel-health [data-stale]")).to_contain_text("not updated since")
     await shot(page, "hub-away")
-    await page.unroute("**/panels/health")
+    await page.unroute("**/panels/*")
     await expect(page.locator("#live")).to_have_text("Live: every second")
     await expect(page.locator("#panel-health [data-stale]")).to_be_hidden()
     complaints.clear()

@@ -18,6 +18,8 @@
     percent: (v) => (v == null ? "–" : `${(v * 100).toLocaleString("en", { maximumFractionDigits: 1 })} %`),
   };
 
+  const clock = (at, to) => (at == null ? "–" : new Date(at * 1000).toISOString().slice(11, to)); // UTC, as all of the page
+
   function options(element) {
     const text = shown[element.dataset.unit || "count"];
     const titles = (element.dataset.titles || element.dataset.lines.replaceAll(" ", "|")).split("|");
@@ -26,10 +28,10 @@
       width: element.clientWidth,
       height: HEIGHT,
       cursor: { y: false },
-      axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map(text) }],
+      axes: [{ ...axis, values: (_, ticks) => ticks.map((at) => clock(at, 16)) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(text) }],
       scales: { y: { range: (_, low, high) => [Math.min(0, low), high > low ? high * 1.1 : 1] } },
       series: [
-        { value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString([], { hour12: false })) },
+        { label: "Time (UTC)", value: (_, at) => clock(at, 19) },
         ...titles.map((label, index) => ({
           label,
           stroke: css(`--series-${(index % 6) + 1}`),

@@ -7,7 +7,7 @@
   const live = document.querySelector("[data-live]");
   const notes = document.querySelector("[data-notes]");
   const silent = new Set(); // panels that got no answer when they asked last
-  const clock = () => new Date().toLocaleTimeString([], { hour12: false });
+  const clock = () => new Date().toISOString().slice(11, 19);
 
   // What says that nothing of it changes any more is left alone.
   const panels = () => document.querySelectorAll("[data-panel]:not([data-still])");
@@ -101,17 +101,18 @@
   }
   window.chimeraNote = note;
 
-  // Instants in the reader's own time; the whole of it, in UTC, as the title.
-  function localise(root) {
+  // Instants in UTC, as limits and logs have them; of today the time alone. The title has the reader's own.
+  function shorten(root) {
+    const today = new Date().toISOString().slice(0, 10);
     for (const time of root.querySelectorAll("time[datetime]")) {
       const at = new Date(time.dateTime);
-      time.title = at.toISOString();
-      const today = new Date().toDateString() === at.toDateString();
-      time.textContent = today ? at.toLocaleTimeString([], { hour12: false }) : at.toLocaleString([], { hour12: false });
+      const [day, clock] = at.toISOString().slice(0, 19).split("T");
+      time.title = `UTC; ${at.toLocaleString([], { hour12: false, timeZoneName: "short" })}`;
+      time.textContent = day === today ? clock : `${day} ${clock}`;
     }
   }
-  document.addEventListener("htmx:after:swap", ({ target }) => localise(target.parentNode || document));
-  localise(document);
+  document.addEventListener("htmx:after:swap", ({ target }) => shorten(target.parentNode || document));
+  shorten(document);
 
   const whose = document.querySelector("#whose");
   whose?.addEventListener("change", () => whose.form.requestSubmit());
