@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from urllib.parse import quote
 
 from markupsafe import Markup
 from pydantic import Field
@@ -14,7 +13,9 @@ from chimera.core.views import View
 from chimera.dashboard.drawing import density, lanes
 from chimera.dashboard.drawing.marks import WORDS
 from chimera.dashboard.film import Film, instant
+from chimera.dashboard.links import task_href
 from chimera.dashboard.scene import MOST_NODES, NAMES, bands_of
+from chimera.dashboard.words import length
 from chimera.store.missionrecord import MissionRecord
 
 LANES = 40
@@ -61,7 +62,7 @@ class LaneView(View):
         ]
         last = self.stays[-1] if self.stays else None
         said = (
-            f"{WORDS[last.status]} since {lanes.length(last.begin_s)}, attempt {last.attempt}"
+            f"{WORDS[last.status]} since {length(last.begin_s)}, attempt {last.attempt}"
             if last
             else "not planned yet"
         )
@@ -190,8 +191,7 @@ def lanes_of(film: Film, tenant: str, numbers: Sequence[int]) -> tuple[LaneView,
             )
             for one in stretches
         )
-        href = f"/dashboard/missions/{quote(film.mission_id)}/tasks/{quote(task_id)}?tenant={tenant}"
-        found.append(LaneView(task_id=task_id, href=href, stays=stays, seconds=seconds))
+        found.append(LaneView(task_id=task_id, href=task_href(tenant, task_id), stays=stays, seconds=seconds))
     return tuple(found)
 
 

@@ -79,7 +79,8 @@ class Films:
                 )
             # It goes on being read when whoever asked has left, or waits no longer.
             await asyncio.wait({reel.reading}, timeout=PATIENCE_S)
-            if reel.reading.done():
+            # One that gave way to another is cut short: what there is of it is shown, and then read anew.
+            if reel.reading.done() and not reel.reading.cancelled():
                 reel.reading.result()
         if reel.too_long:
             raise TooLong

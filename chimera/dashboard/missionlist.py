@@ -12,6 +12,7 @@ from chimera.core.mission import MissionStatus
 from chimera.core.task import TaskStatus
 from chimera.core.views import Damaged, View
 from chimera.dashboard.film import instant
+from chimera.dashboard.links import mission_href
 from chimera.errors import InvalidRequest
 from chimera.runtime.base import Base
 from chimera.store.newest import Glance, Place, glance_of, glances, newest
@@ -44,7 +45,7 @@ class MissionRow(View):
     @property
     def href(self) -> str:
         """Its page."""
-        return f"/dashboard/missions/{self.mission_id}?tenant={self.tenant}"
+        return mission_href(self.tenant, self.mission_id)
 
     @property
     def done(self) -> int:

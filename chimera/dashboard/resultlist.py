@@ -11,8 +11,8 @@ from pydantic import Field
 from chimera.core.mission import MissionBase
 from chimera.core.views import View
 from chimera.dashboard.film import instant
+from chimera.dashboard.links import task_href
 from chimera.dashboard.payload import Payload, payload
-from chimera.dashboard.tasktable import task_href
 from chimera.store.readings import Reading
 from chimera.store.results import Accepted
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from urllib.parse import quote, urlencode
 
 from markupsafe import Markup
 from pydantic import Field
@@ -14,7 +13,9 @@ from chimera.core.views import View
 from chimera.dashboard.drawing.graph import Node, draw
 from chimera.dashboard.drawing.marks import UNPLANNED, WORDS
 from chimera.dashboard.film import CODES, Film, instant
+from chimera.dashboard.links import mission_href, task_href
 from chimera.dashboard.roster import Layer, Roster
+from chimera.dashboard.words import plural
 from chimera.store.missionrecord import MissionRecord
 
 MOST_NODES = 200
@@ -99,7 +100,7 @@ class ScenePanel(View):
             name,
             word,
             f"task {name}: {word}",
-            f"/dashboard/missions/{quote(self.mission_id)}/tasks/{quote(one.task_id)}?tenant={self.tenant}",
+            task_href(self.tenant, one.task_id),
             one.depth,
             one.status,
             needs=one.needs,
@@ -107,12 +108,12 @@ class ScenePanel(View):
 
     def _band(self, one: BandAt) -> Node:
         told = ", ".join(f"{one.counts[status]:,} {WORDS[status]}" for status in WORDS if one.counts[status])
-        query = urlencode({"tenant": self.tenant, "layers": f"{one.layers[0]}-{one.layers[1] - 1}"})
+        layers = f"{one.layers[0]}-{one.layers[1] - 1}"
         return Node(
             one.title,
-            f"{one.tasks:,} tasks · {one.agent}",
+            f"{plural(one.tasks, 'task')} · {one.agent}",
             f"{one.title}: {told}",
-            f"/dashboard/missions/{quote(self.mission_id)}?{query}#panel-mission-tasks",
+            f"{mission_href(self.tenant, self.mission_id, layers=layers)}#panel-mission-tasks",
             one.depth,
             counts=one.counts,
             needs=one.needs,

@@ -6,17 +6,13 @@ from datetime import datetime
 
 from pydantic import Field
 
-from chimera.core.event import Event, Position
+from chimera.core.event import Event
 from chimera.core.task import TaskStatus
 from chimera.core.views import TaskView, View, WhyView
 from chimera.dashboard.course import LaneView, lanes_of
 from chimera.dashboard.film import Film
 from chimera.dashboard.payload import Payload, payload
-from chimera.runtime.base import TenantStores
-
-MOST_READ = 20_000
-"""So many of a mission's events are read to find those of one task."""
-MOST_EVENTS = 200
+from chimera.dashboard.trails import Trail
 
 
 class EventLine(View):
@@ -44,7 +40,7 @@ class TaskDetail(View):
     why: WhyView | None = Field(description="What holds it; null of one that is final.")
     lane: LaneView | None = Field(description="Where it stood over the time of its mission.")
     events: tuple[EventLine, ...] = Field(description="Of the flight recorder, oldest first.")
-    more: bool = Field(description="There are events of it that are not shown here.")
+    more: bool = Field(description="There may be events of it that are not shown here, or not read yet.")
 
     @property
     def name(self) -> str:
@@ -83,39 +79,27 @@ class TaskDetail(View):
         return proposed + [(one.status.lower(), one.answer, payload(one.action)) for one in self.task.actions]
 
 
-async def task_detail(
-    stores: TenantStores, film: Film | None, task: TaskView, *, tenant: str, why: WhyView | None, over: bool
+def task_detail(
+    trail: Trail, film: Film | None, task: TaskView, *, tenant: str, why: WhyView | None, over: bool
 ) -> TaskDetail:
     """A task's page.
 
     Args:
+        trail: its events, as far as they were read.
         film: its mission's; None: it has none.
         over: its mission and all tasks of it are final.
     """
-    events, more = await _events(stores, task)
     number = film.roster.number(task.task_id.partition(".")[2]) if film else None
     lane = lanes_of(film, tenant, [number])[0] if film and number is not None else None
     return TaskDetail(
-        tenant=tenant, still=over, task=task, why=why, lane=lane, events=tuple(events), more=more
+        tenant=tenant,
+        still=over and (trail.full or not trail.more),
+        task=task,
+        why=why,
+        lane=lane,
+        events=tuple(map(_line, trail.events)),
+        more=trail.more,
     )
-
-
-async def _events(stores: TenantStores, task: TaskView) -> tuple[list[EventLine], bool]:
-    """Its entries, from when it was made on; and whether there may be more."""
-    found: list[EventLine] = []
-    looked = 0
-    after = Position.before(int(task.planned_at.timestamp() * 1000))
-    async for _, lines in stores.recorder.pages(after=after, mission_id=task.mission_id):
-        for _, event in lines:
-            looked += 1
-            if event.task_id == task.task_id:
-                found.append(_line(event))
-            if len(found) >= MOST_EVENTS or looked >= MOST_READ:
-                return found, True
-        if task.finished_at and lines and lines[-1][1].at > task.finished_at and found:
-            # What settles late comes after its end: another page has it, and no more are read.
-            return found, False
-    return found, False
 
 
 def _line(event: Event) -> EventLine:

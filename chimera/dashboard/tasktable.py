@@ -7,7 +7,6 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from itertools import islice
-from urllib.parse import quote
 
 from pydantic import Field
 
@@ -17,6 +16,7 @@ from chimera.core.views import View, WhyView
 from chimera.dashboard.drawing.marks import UNPLANNED
 from chimera.dashboard.film import UNPLANNED as NOT_MADE
 from chimera.dashboard.film import Film, instant
+from chimera.dashboard.links import task_href
 from chimera.dashboard.payload import HEAD_CHARS, line, payload
 from chimera.dashboard.scene import NAMES, bands_of, named
 from chimera.store.readings import Reading
@@ -177,12 +177,6 @@ def span(text: str, layers: int) -> tuple[int, int]:
     first = int(match[1])
     end = int(match[2] or match[1]) + 1
     return (first, min(end, layers)) if first < min(end, layers) else (0, layers)
-
-
-def task_href(tenant: str, task_id: str) -> str:
-    """A task's page."""
-    mission_id = task_id.partition(".")[0]
-    return f"/dashboard/missions/{quote(mission_id)}/tasks/{quote(task_id)}?tenant={tenant}"
 
 
 def _choices(film: Film) -> tuple[LayerChoice, ...]:

@@ -94,11 +94,6 @@ class Exporter(Service):
         """Tenants wait for a turn."""
         self._ended = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin, if there is a server to tell; nothing happens when it has begun."""
-        if self._base.settings.mcp_url:
-            super().start()
-
     async def stop(self) -> None:
         await super().stop()
         await end(*self._busy.values())

@@ -11,8 +11,9 @@ from hypothesis import given, strategies
 from chimera.core.task import TaskStatus
 from chimera.dashboard.drawing.density import areas, busy
 from chimera.dashboard.drawing.graph import CARD, CELL, GROUP, Node, draw, lay_out
-from chimera.dashboard.drawing.lanes import Stay, axis, lane, length
+from chimera.dashboard.drawing.lanes import Stay, axis, lane
 from chimera.dashboard.drawing.marks import UNPLANNED, WORDS, mark, picture
+from chimera.dashboard.words import length
 
 HOSTILE = '"><script>alert(1)</script><a href="javascript:alert(2)">& \u202e'
 

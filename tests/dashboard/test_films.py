@@ -128,6 +128,31 @@ async def test_films_are_bounded_by_weight_and_the_one_looked_at_longest_ago_goe
     await films.close()
 
 
+async def test_who_waits_for_a_film_that_gives_way_to_another_is_given_what_there_is(
+    base: Base, tenant: str
+) -> None:
+    for mission_id in ("m1", "m2"):
+        stores = await drive.over(base, tenant, mission_id)
+    light = (await film_of(Films(), base, tenant)).weight
+    films, pages, begun = Films(all_bytes=round(1.5 * light)), stores.recorder.pages, asyncio.Event()
+    never = asyncio.Event()
+
+    async def endless(**how: Any) -> Any:
+        async for reached, lines in pages(**how):
+            yield reached, lines
+        if how["mission_id"] == "m1":
+            begun.set()
+            await never.wait()
+
+    stores.recorder.pages = endless  # type: ignore[method-assign]
+    waiting = asyncio.create_task(films.film(base, tenant, await stores.readings.mission("m1")))
+    await begun.wait()
+    await film_of(films, base, tenant, "m2")
+    film, whole = await waiting
+    assert (len(film) > 0, whole) == (True, False)
+    await films.close()
+
+
 async def test_a_mission_too_long_to_be_kept_is_refused_and_nothing_of_it_stays(
     base: Base, tenant: str
 ) -> None:

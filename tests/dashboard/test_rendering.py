@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from chimera.dashboard.rendering import count, instant, percent, plural, render, span, usd
+from chimera.dashboard.rendering import render
+from chimera.dashboard.words import count, instant, percent, plural, span, tally, usd
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,13 @@ def test_numbers_are_grouped_and_nouns_agree() -> None:
         "2 workers",
         "0 entries",
     )
+
+
+def test_what_went_wrong_agrees_with_its_number() -> None:
+    assert tally("judge_errors", 1) == "1 judge error"
+    assert tally("crashes", 1) == "1 crash"
+    assert tally("rejections", 1_200) == "1,200 rejections"
+    assert tally("stale", 2) == "2 stale"
 
 
 def test_an_instant_carries_utc_for_scripts_and_for_those_without() -> None:

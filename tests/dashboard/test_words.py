@@ -21,13 +21,13 @@ def test_rates_latencies_and_sizes_are_told_so_that_nothing_is_lost_to_rounding(
 
 def test_a_bar_shows_what_is_used_and_never_more_than_the_whole() -> None:
     bar = str(limit_bar(1_000, 250, 250))
-    assert f'class="held" width="{WIDTH / 2}"' in bar
-    assert f'class="settled" width="{WIDTH / 4}"' in bar
+    assert f'class="held" width="{WIDTH // 2}"' in bar
+    assert f'class="settled" width="{WIDTH // 4}"' in bar
     assert "over" not in bar
     spent = str(limit_bar(100, 300, 0))
-    assert f'class="settled" width="{float(WIDTH)}"' in spent
+    assert f'class="settled" width="{WIDTH}"' in spent
     assert 'class="bar limit over"' in spent
-    assert 'class="settled" width="1.0"' in str(limit_bar(10**9, 1, 0))  # what is not nothing is seen
-    assert 'class="settled" width="0.0"' in str(limit_bar(0, 0, 0))
-    assert 'width="100.0"' in str(share_bar(1, 2))
+    assert 'class="settled" width="1"' in str(limit_bar(10**9, 1, 0))  # what is not nothing is seen
+    assert 'class="settled" width="0"' in str(limit_bar(0, 0, 0))
+    assert 'width="100"' in str(share_bar(1, 2))
     assert "style=" not in bar  # the page's policy allows none

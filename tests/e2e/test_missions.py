@@ -11,8 +11,8 @@ from playwright.async_api import Page, expect
 
 from chimera.dashboard.film import Film
 from chimera.dashboard.films import Films
-from chimera.dashboard.rendering import usd
 from chimera.dashboard.scene import named
+from chimera.dashboard.words import usd
 from tests.dashboard import crowd
 from tests.e2e.conftest import Open, Scheme, Site, fits, shot
 from tests.store import drive
@@ -241,7 +241,7 @@ async def test_payloads_of_strangers_are_shown_as_text(site: Site, page: Page) -
     ):
         await page.goto(f"{site.url}/dashboard/{where}")
         await expect(page.locator("main")).to_contain_text("<script>window.hit=1</script>")
-        await expect(page.locator("main")).to_contain_text(r"\u202egnp.exe")
+        await expect(page.locator("main")).to_contain_text("⟦U+202E⟧gnp.exe")
         assert await page.evaluate("window.hit") is None
         assert await page.locator("main script, main img").count() == 0
 
@@ -297,6 +297,9 @@ async def test_a_tenant_sees_no_mission_of_another_and_the_fleets_key_is_led_to_
             await page.goto(f"{site.url}/dashboard/missions/m9")
             await page.wait_for_url(f"**/missions/m9?tenant={site.tenant}x")
             await expect(page.get_by_role("button", name="Cancel…")).to_have_count(0)
+            # Another tenant has no such mission: its list is shown.
+            await page.get_by_label("Tenant", exact=True).select_option(site.tenant)
+            await page.wait_for_url(f"**/missions?tenant={site.tenant}")
     finally:
         await site.base.tenants.remove(f"{site.tenant}x")
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from chimera.dashboard.drawing.marks import WORDS, mark
 from chimera.dashboard.drawing.svg import element, percent
+from chimera.dashboard.words import length
 
 HEIGHT = 22
 MARK = 12
@@ -82,20 +83,6 @@ def axis(seconds: float) -> Markup:
             element("text", length(part * seconds), x=percent(part), y=14, text_anchor=anchor, class_="tick")
         )
     return element("svg", *ticks, class_="axis", width="100%", height=18, aria_hidden="true")
-
-
-def length(seconds: float) -> str:
-    """A length of time as people say it: 0.42 s, 12.3 s, 4 min 5 s, 2 h 3 min, 4 d 2 h."""
-    if seconds < 1:
-        return f"{seconds:.2f} s" if seconds else "0 s"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for unit, of, smaller, name in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= unit:
-            rest = whole % unit // smaller
-            return f"{whole // unit:,} {of}" + (f" {rest} {name}" if rest else "")
-    return f"{whole} s"
 
 
 def _mark(status: str, at: float) -> Markup:

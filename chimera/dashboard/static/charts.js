@@ -53,7 +53,8 @@
   }
 
   async function draw(element) {
-    const columns = await data(element);
+    // Where the hub does not answer the chart stays as it is: the panels beside it say so.
+    const columns = await data(element).catch(() => null);
     if (!columns || !element.isConnected) return;
     const before = charts.get(element);
     if (before) before.setData(columns);

@@ -6,6 +6,7 @@
   const token = document.querySelector('meta[name="csrf"]').content;
   const live = document.querySelector("[data-live]");
   const notes = document.querySelector("[data-notes]");
+  const silent = new Set(); // panels that got no answer when they asked last
   const clock = () => new Date().toISOString().slice(11, 19);
 
   // What says that nothing of it changes any more is left alone.
@@ -53,7 +54,8 @@
     const panel = panelOf(ctx);
     if (status < 400) {
       if (panel) fresh(panel);
-      if (live.dataset.away) {
+      silent.delete(panel?.dataset.panel);
+      if (live.dataset.away && !silent.size) {
         delete live.dataset.away;
         live.textContent = "Live: every second";
       }
@@ -66,6 +68,7 @@
 
   document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
     const panel = ctx && panelOf(ctx);
+    if (panel) silent.add(panel.dataset.panel);
     if (!live.dataset.away) {
       live.dataset.away = "1";
       live.textContent = `The hub does not answer since ${clock()}`;

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from chimera.core.views import Health
 from chimera.dashboard.films import Films
 from chimera.dashboard.throughput import Histories
+from chimera.dashboard.trails import Trails
 from chimera.errors import ChimeraError, StoreTimeout
 from chimera.runtime.base import Base
 from chimera.runtime.bulkhead import Bulkhead
@@ -52,6 +53,7 @@ class Hub:
         breakdowns: those that the dashboard shows, kept for a while.
         histories: tenants' last hour, as far as the dashboard was asked for it.
         films: missions as they can be looked at at any moment.
+        trails: what the flight recorder has of tasks that are looked at.
         max_requests: requests under way at once in this process, streams among them.
         max_tenant_requests: of these, of one tenant.
         max_streams: event streams open at once in this process.
@@ -68,6 +70,7 @@ class Hub:
     breakdowns: Breakdowns = field(default_factory=Breakdowns)
     histories: Histories = field(default_factory=Histories)
     films: Films = field(default_factory=Films)
+    trails: Trails = field(default_factory=Trails)
     max_requests: int = 2_000
     max_tenant_requests: int = 1_000
     max_streams: int = 512

@@ -29,6 +29,7 @@ class Gateway(Replica):
         await set_fleet_limits(self.base)
         self._api = self._make_api()
         self._stack.push_async_callback(self._api.state.hub.films.close)
+        self._stack.push_async_callback(self._api.state.hub.trails.close)
         # Where nobody lends a port, as on a cluster that is not ours, callers come through Serve's proxy.
         answers = answering(self._api, os.environ.get(door.DOOR, ""))
         self._door = await self._stack.enter_async_context(answers)

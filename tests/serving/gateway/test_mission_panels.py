@@ -127,6 +127,33 @@ async def test_what_makes_no_sense_is_refused(http: httpx.AsyncClient, query: st
     assert answer.status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("missions/m1?status=LOST", 422),
+        ("missions/m1?layers=x", 422),
+        ("missions/m1?page=99999999999", 422),
+        ("missions/m1?lanes=99999999999", 422),
+        ("missions/m1?at=-1", 422),
+        (f"missions/{'m' * 65}", 404),
+        (f"missions/{'m' * 65}/results", 404),
+        ("missions/m1/results?after=99999999999", 422),
+        (f"missions/m1/tasks/m1.{'0' * 200}", 404),
+        ("missions/m1/tasks/m2.0", 404),
+        (f"reviews/{'m' * 200}", 404),
+    ],
+)
+async def test_an_address_that_makes_no_sense_leads_to_a_page_that_says_so(
+    browser: httpx.AsyncClient, base: Base, tenant: str, path: str, status: int
+) -> None:
+    for mission_id in ("m1", "m2"):
+        await drive.over(base, tenant, mission_id)
+    await log_in(browser, await key_of(base, tenant, Scope.READ))
+    answer = await browser.get(f"/dashboard/{path}")
+    assert answer.status_code == status
+    assert "<h1>" in answer.text
+
+
 async def test_a_place_that_is_none_in_the_list_is_refused(http: httpx.AsyncClient) -> None:
     answer = await http.get("/v1/panels/missions", params={"after": "yesterday"})
     assert answer.status_code == 422
@@ -155,9 +182,12 @@ async def test_an_act_without_scripts_leads_back_to_the_mission(
     stores = await drive.begin(base, tenant, drive.spec())
     await log_in(browser, await key_of(base, tenant, *ALL))
     sent = {"csrf": await token(browser), "reason": "the oven is cold"}
+    before = await browser.get("/dashboard/missions/m1")
     answer = await browser.post("/dashboard/act/missions/m1/pause", data=sent, headers=OURS)
     assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard/missions/m1")
     assert (await stores.missions.get("m1")).reason == "the oven is cold"
+    assert "the oven is cold" not in before.text
+    assert "the oven is cold" in (await browser.get("/dashboard/missions/m1")).text
 
 
 async def test_redriving_where_nothing_failed_is_refused(

@@ -47,15 +47,15 @@ class Counted:
 async def test_a_panel_is_computed_once_however_many_watch(hub: Hub, tenant: str) -> None:
     counted, panels = Counted(), Panels(hub)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(panels.document(counted.panel, tenant, Asked())) for _ in range(50)]
-    assert {task.result() for task in tasks} == {Figure(number=1)}
+        tasks = [group.create_task(panels.made(counted.panel, tenant, Asked())) for _ in range(50)]
+    assert {task.result().document for task in tasks} == {Figure(number=1)}
     assert [(one.tenants, one.whole) for one in counted.sights] == [([tenant], False)]
 
 
 async def test_each_scope_has_its_own(hub: Hub, base: Base, tenant: str) -> None:
     counted, panels = Counted(), Panels(hub)
-    await panels.document(counted.panel, tenant, Asked())
-    await panels.document(counted.panel, FLEET, Asked())
+    await panels.made(counted.panel, tenant, Asked())
+    await panels.made(counted.panel, FLEET, Asked())
     assert [one.whole for one in counted.sights] == [False, True]
     assert tenant in counted.sights[1].tenants
 
@@ -64,18 +64,41 @@ async def test_what_failed_is_computed_anew(hub: Hub, tenant: str) -> None:
     counted, panels = Counted(), Panels(hub)
     counted.error = StoreTimeout("slow")
     with pytest.raises(StoreTimeout):
-        await panels.document(counted.panel, tenant, Asked())
+        await panels.made(counted.panel, tenant, Asked())
     counted.error = None
-    assert await panels.document(counted.panel, tenant, Asked()) == Figure(number=2)
+    assert (await panels.made(counted.panel, tenant, Asked())).document == Figure(number=2)
 
 
 async def test_one_who_leaves_takes_the_panel_from_nobody(hub: Hub, tenant: str) -> None:
     counted, panels = Counted(), Panels(hub)
-    first = asyncio.create_task(panels.document(counted.panel, tenant, Asked()))
-    second = asyncio.create_task(panels.document(counted.panel, tenant, Asked()))
+    first = asyncio.create_task(panels.made(counted.panel, tenant, Asked()))
+    second = asyncio.create_task(panels.made(counted.panel, tenant, Asked()))
     await asyncio.sleep(0)
     first.cancel()
-    assert await second == Figure(number=1)
+    assert (await second).document == Figure(number=1)
+
+
+class Large(View):
+    text: str
+
+
+class OfPlace(Asked):
+    place: int
+
+
+async def test_what_is_kept_is_bounded_by_bytes_and_what_was_asked_for_last_stays(
+    hub: Hub, tenant: str
+) -> None:
+    async def compute(_: Sight, asked: OfPlace) -> View:
+        return Large(text=f"{asked.place}" * 1_000)
+
+    panel, panels = Panel("large", "Large", Large, compute, "Large.", OfPlace), Panels(hub, most_bytes=3_500)
+    first = await panels.made(panel, tenant, OfPlace(place=0))
+    for place in range(1, 10):
+        last = await panels.made(panel, tenant, OfPlace(place=place))
+        assert panels.weight <= 3_500
+    assert await panels.made(panel, tenant, OfPlace(place=9)) is last
+    assert await panels.made(panel, tenant, OfPlace(place=0)) is not first
 
 
 async def test_a_part_that_has_not_changed_is_not_sent_again(browser: httpx.AsyncClient, key: str) -> None:

@@ -11,14 +11,13 @@ from pydantic import Field, ValidationError
 
 from chimera.core.brake import MAX_OVERRIDE_S
 from chimera.core.report import as_csv
-from chimera.core.scope import FLEET
 from chimera.core.usage import By
 from chimera.core.views import View
 from chimera.dashboard.brake import BrakePanel, brake_panel, what_stops
 from chimera.dashboard.breakdown import CUTS, BreakdownPanel, Days, question
 from chimera.dashboard.flags import FlagsPanel, flags_panel
 from chimera.dashboard.spend import SpendPanel, spend_panel
-from chimera.errors import InvalidRequest, NotFound
+from chimera.errors import InvalidRequest
 from chimera.runtime.spending import report
 from chimera.serving.gateway.auth import needs
 from chimera.serving.gateway.dashboard.nav import Entry
@@ -108,7 +107,7 @@ async def page(
 @router.get(f"{PATH}.csv", openapi_extra=needs("read", of="both"))
 async def csv(viewer: ByViewer, by: By = By.MODEL, days: Annotated[Days, Query()] = Days.WEEK) -> Response:
     """What money went to, as CSV: every row that a report has."""
-    tenant = _one(viewer)
+    tenant = viewer.one
     async with viewer.hub.reports.one(tenant):
         found = await report(viewer.hub.base, tenant, question(by, days))
     name = f"chimera-{tenant}-{by}-{days}d.csv"
@@ -123,7 +122,7 @@ async def csv(viewer: ByViewer, by: By = By.MODEL, days: Annotated[Days, Query()
 async def confirm(request: Request, viewer: ByViewer, order: Order) -> Response:
     """What an order on the brake would stop or let go on, and the form that gives it."""
     async with promptly():
-        stops = await what_stops(viewer.hub.base, _one(viewer))
+        stops = await what_stops(viewer.hub.base, viewer.one)
     return await dashboard_page(
         request,
         viewer,
@@ -163,16 +162,9 @@ async def acknowledge(request: Request, viewer: ByViewer) -> Response:
         seen = Acknowledgement(levels=(level,) if level else (), all=not level, comment=comment)
     except ValidationError as exc:
         raise invalid_request(exc.errors(), said) from exc
-    stores = viewer.hub.base.of(_one(viewer))
+    stores = viewer.hub.base.of(viewer.one)
     await acknowledged(viewer.caller, stores, seen, said.get("operation") or None)
     return _back(request, viewer, "seen")
-
-
-def _one(viewer: Viewer) -> str:
-    """The tenant that is meant; raises NotFound where a key of the fleet named none."""
-    if viewer.tenant in {"", FLEET}:
-        raise NotFound("this is of one tenant: choose one")
-    return viewer.tenant
 
 
 def _back(request: Request, viewer: Viewer, told: str) -> Response:

@@ -11,7 +11,9 @@ from chimera.dashboard.film import CODES
 from chimera.dashboard.films import TooLong
 from chimera.errors import InvalidRequest
 from chimera.serving.gateway.auth import Caller, needs
+from chimera.serving.gateway.dashboard.panels import panels_of
 from chimera.serving.gateway.dashboard.session import ByViewer, PartRoute, fields_of
+from chimera.serving.gateway.dashboard.viewer import Viewer
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.routes.missions import (
     Cancellation,
@@ -34,7 +36,7 @@ FAILED = CODES.index(TaskStatus.FAILED)
 async def pause_it(mission_id: str, request: Request, viewer: ByViewer) -> Response:
     """Hold it."""
     await pause(mission_id, viewer.caller, Pause(reason=_reason(request)))
-    return _done(request, mission_id)
+    return _done(request, viewer, mission_id)
 
 
 @router.post("/{mission_id}/resume", openapi_extra=needs("submit"))
@@ -42,14 +44,14 @@ async def resume_it(mission_id: str, request: Request, viewer: ByViewer) -> Resp
     """Let it go on, under a larger budget where the form names one."""
     text = fields_of(request).get("budget_usd", "").strip().removeprefix("$").replace(",", "")
     await resume(mission_id, viewer.caller, _resumption(text) if text else None)
-    return _done(request, mission_id)
+    return _done(request, viewer, mission_id)
 
 
 @router.post("/{mission_id}/cancel", openapi_extra=needs("submit"))
 async def cancel_it(mission_id: str, request: Request, viewer: ByViewer) -> Response:
     """End it."""
     await cancel(mission_id, viewer.caller, Cancellation(reason=_reason(request)))
-    return _done(request, mission_id)
+    return _done(request, viewer, mission_id)
 
 
 @router.post("/{mission_id}/redrive", openapi_extra=needs("submit"))
@@ -61,7 +63,7 @@ async def redrive_it(mission_id: str, request: Request, viewer: ByViewer) -> Res
         raise InvalidRequest(f"no task of mission {mission_id} is FAILED: there is nothing to redrive")
     for first in range(0, len(failed), BATCH):
         await redrive(mission_id, Redrive(tasks=tuple(failed[first : first + BATCH])), viewer.caller)
-    return _done(request, mission_id)
+    return _done(request, viewer, mission_id)
 
 
 async def _failed(caller: Caller, mission_id: str) -> list[str]:
@@ -97,8 +99,9 @@ def _reason(request: Request) -> str:
     return reason
 
 
-def _done(request: Request, mission_id: str) -> Response:
+def _done(request: Request, viewer: Viewer, mission_id: str) -> Response:
     """Nothing, for a page that looks again by itself; the mission's page where no script runs."""
+    panels_of(request).forget(viewer.tenant)
     if request.headers.get("hx-request"):
         return Response(status_code=204)
     return Response(status_code=303, headers={"Location": f"/dashboard/missions/{mission_id}"})

@@ -26,7 +26,9 @@ from chimera.store.newest import owner_of
 from chimera.store.readings import Reading
 from chimera.store.tasks import mission_of
 
-MissionId = Annotated[str, Field(min_length=1, max_length=64, description="The mission's id.")]
+MOST_MISSION_ID, MOST_ID = 64, 128
+"""Characters of a mission's id, and of a task's: none is longer."""
+MissionId = Annotated[str, Field(min_length=1, max_length=MOST_MISSION_ID, description="The mission's id.")]
 Page = Annotated[int, Field(ge=0, le=1_000_000, description="From 0.")]
 Layers = Annotated[
     str,
@@ -70,7 +72,7 @@ class AskedTasks(AskedMission):
 class AskedTask(Asked):
     """Which task."""
 
-    task: str = Field(min_length=1, max_length=128, description="Its id.")
+    task: str = Field(min_length=1, max_length=MOST_ID, description="Its id.")
 
 
 class AskedResults(AskedMission):
@@ -190,7 +192,8 @@ async def _task(sight: Sight, asked: AskedTask) -> View:
     if not over:
         explain = await reasons(sight.hub.base, tenant, reading)
         why = await explain(asked.task)
-    return await task_detail(sight.hub.base.of(tenant), film, task, tenant=tenant, why=why, over=over)
+    trail = await sight.hub.trails.trail(sight.hub.base.of(tenant), tenant, task)
+    return task_detail(trail, film, task, tenant=tenant, why=why, over=over)
 
 
 async def _results(sight: Sight, asked: AskedResults) -> View:

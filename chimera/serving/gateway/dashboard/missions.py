@@ -9,12 +9,16 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from chimera.core.mission import MissionStatus
+from chimera.dashboard.payload import line
+from chimera.errors import NotFound
 from chimera.serving.gateway.auth import needs
 from chimera.serving.gateway.dashboard import missionacts
 from chimera.serving.gateway.dashboard.missionpanels import (
     COURSE,
     HEAD,
     LIST,
+    MOST_ID,
+    MOST_MISSION_ID,
     PANELS,
     RESULTS,
     SCENE,
@@ -31,11 +35,12 @@ from chimera.serving.gateway.dashboard.missionpanels import (
 )
 from chimera.serving.gateway.dashboard.nav import Entry
 from chimera.serving.gateway.dashboard.page import dashboard_page
-from chimera.serving.gateway.dashboard.panels import Sight, fragments
+from chimera.serving.gateway.dashboard.panels import Sight, asked_of, fragments
 from chimera.serving.gateway.dashboard.session import ByViewer, PageRoute
 from chimera.serving.gateway.dashboard.viewer import Viewer
 from chimera.serving.gateway.hub import promptly
 from chimera.serving.gateway.routes.missions import results_of
+from chimera.store.tasks import mission_of
 
 __all__ = ["ENTRY", "PANELS", "router"]
 
@@ -68,17 +73,16 @@ async def mission(
     if (elsewhere := await _elsewhere(request, viewer, mission_id)) is not None:
         return elsewhere
     tenant = viewer.tenant
-    one = AskedMission(tenant=tenant, mission=mission_id)
-    tasks = AskedTasks.model_validate(
-        {"tenant": tenant, "mission": mission_id, "status": status, "layers": layers, "page": page}
-    )
+    mission = {"tenant": tenant, "mission": _id(mission_id)}
+    one = AskedMission(**mission)
+    tasks = asked_of(AskedTasks, **mission, status=status, layers=layers, page=page)
     panels = await fragments(
         request,
         viewer,
         {
             HEAD: one,
-            SCENE: AskedScene(tenant=tenant, mission=mission_id, at=at),
-            COURSE: AskedTasks(tenant=tenant, mission=mission_id, layers=layers, page=lanes),
+            SCENE: AskedScene(**mission, at=at),
+            COURSE: asked_of(AskedTasks, **mission, layers=layers, page=lanes),
             STEPS: one,
             TASKS: tasks,
         },
@@ -93,6 +97,8 @@ async def task(mission_id: str, task_id: str, request: Request, viewer: ByViewer
     """One of its tasks."""
     if (elsewhere := await _elsewhere(request, viewer, mission_id)) is not None:
         return elsewhere
+    if mission_of(task_id) != mission_id or len(task_id) > MOST_ID:
+        raise NotFound(f"mission {line(mission_id, 64)!r} has no task {line(task_id, MOST_ID)!r}")
     panels = await fragments(request, viewer, {TASK: AskedTask(tenant=viewer.tenant, task=task_id)})
     return await dashboard_page(
         request,
@@ -112,7 +118,7 @@ async def results(
     """Its results."""
     if (elsewhere := await _elsewhere(request, viewer, mission_id)) is not None:
         return elsewhere
-    asked = AskedResults(tenant=viewer.tenant, mission=mission_id, after=after)
+    asked = asked_of(AskedResults, tenant=viewer.tenant, mission=_id(mission_id), after=after)
     panels = await fragments(request, viewer, {RESULTS: asked})
     return await dashboard_page(
         request, viewer, "results.html", panels=panels, mission_id=mission_id, tenant=viewer.tenant
@@ -129,6 +135,13 @@ async def lines(mission_id: str, request: Request, viewer: ByViewer) -> Response
     # The id was found, so it is one of ours: nothing of it needs a quote.
     headers = {"Content-Disposition": f'attachment; filename="{mission_id}.ndjson"'}
     return StreamingResponse(results_of(reading, 0), media_type="application/x-ndjson", headers=headers)
+
+
+def _id(mission_id: str) -> str:
+    """The same; raises NotFound for what can be no mission's."""
+    if len(mission_id) > MOST_MISSION_ID:
+        raise NotFound(f"there is no mission {line(mission_id, MOST_MISSION_ID)!r}")
+    return mission_id
 
 
 async def _elsewhere(request: Request, viewer: Viewer, mission_id: str) -> Response | None:

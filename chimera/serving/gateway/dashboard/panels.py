@@ -12,13 +12,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chimera.core.scope import FLEET
 from chimera.core.views import View
@@ -27,8 +27,10 @@ from chimera.serving.gateway.auth import KEY, ByCaller, Guarded, needs
 from chimera.serving.gateway.dashboard.session import ByViewer, PartRoute
 from chimera.serving.gateway.dashboard.viewer import Viewer
 from chimera.serving.gateway.hub import Hub, promptly
+from chimera.serving.gateway.problems import invalid_request
 from chimera.serving.gateway.whose import whose
 
+AnAsked = TypeVar("AnAsked", bound="Asked")
 FRESH_S = 0.9
 """A panel is computed anew when it is older: so what changes is seen within two seconds, of which a browser
 asks once."""
@@ -38,6 +40,8 @@ FORGET_S = 10.0
 """What nobody asked for again within this time is forgotten: a replay asks for many moments, each once."""
 MOST_KEPT = 1_000
 """Panels that one process remembers; the one that was asked for longest ago goes first."""
+MOST_BYTES = 64 << 20
+"""Of all that it remembers: a page of results may have twenty of a mebibyte each."""
 
 
 class Asked(BaseModel):
@@ -51,6 +55,18 @@ class Asked(BaseModel):
         description="The tenant, for a key of the fleet; without one all of them. A tenant's key has no "
         "choice.",
     )
+
+
+def asked_of(model: type[AnAsked], **said: Any) -> AnAsked:
+    """What a page asks a panel, from its own address.
+
+    Raises:
+        InvalidRequest: it cannot be asked.
+    """
+    try:
+        return model.model_validate(said)
+    except ValidationError as exc:
+        raise invalid_request(exc.errors(), said) from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +108,61 @@ class Panel:
     wide: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A document, and what programs are sent of it."""
+
+    document: View
+    body: bytes
+    tag: str
+
+
 @dataclass(slots=True)
 class Kept:
-    """A document, and how it was shown."""
+    """A document while it is made and after, and how it was shown."""
 
     made_at: float
-    making: asyncio.Task[View]
+    making: asyncio.Task[Made]
     shown: dict[object, tuple[Markup, str]] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes, once it is made."""
+        made = 0 if not self.making.done() or _failed(self.making) else len(self.making.result().body)
+        return made + sum(len(markup) for markup, _ in self.shown.values())
 
 
 class Panels:
     """What one process computed lately."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, hub: Hub, most_bytes: int = MOST_BYTES) -> None:
+        self._hub, self._most_bytes = hub, most_bytes
         self._kept: OrderedDict[tuple[str, str, str], Kept] = OrderedDict()
 
-    async def document(self, panel: Panel, owner: str, asked: Asked) -> View:
+    @property
+    def weight(self) -> int:
+        """About how many bytes it all takes."""
+        return sum(kept.weight for kept in self._kept.values())
+
+    async def made(self, panel: Panel, owner: str, asked: Asked) -> Made:
         """A panel's document for a tenant, or `FLEET` for all.
 
         Raises:
             ChimeraError: as computing it does.
         """
-        return await asyncio.shield(self._of(panel, owner, asked).making)
+        made = await asyncio.shield(self._of(panel, owner, asked).making)
+        self._bound()
+        return made
 
     async def fragment(self, panel: Panel, viewer: Viewer, asked: Asked) -> tuple[Markup, str]:
-        """A panel as part of a page, and the tag of its content. Raises as `document` does."""
+        """A panel as part of a page, and the tag of its content. Raises as `made` does."""
         kept = self._of(panel, viewer.tenant or FLEET, asked)
-        document = await asyncio.shield(kept.making)
+        document = (await asyncio.shield(kept.making)).document
         # What else it is shown by: who may do what, and whose pages send what.
         who = viewer.caller.principal.scopes, viewer.of_fleet, viewer.caller.suspended
         if who not in kept.shown:
             kept.shown[who] = _shown(panel, document, viewer, asked)
+            self._bound()
         return kept.shown[who]
 
     def forget(self, owner: str) -> None:
@@ -145,14 +184,20 @@ class Panels:
             self._kept.popitem(last=False)
         return kept
 
-    async def _compute(self, panel: Panel, owner: str, asked: Asked) -> View:
+    def _bound(self) -> None:
+        while len(self._kept) > 1 and self.weight > self._most_bytes:
+            self._kept.popitem(last=False)
+
+    async def _compute(self, panel: Panel, owner: str, asked: Asked) -> Made:
         async with promptly():
             whole = owner == FLEET
             tenants = await self._hub.base.tenants.names() if whole else [owner]
-            return await panel.compute(Sight(self._hub, tenants, whole), asked)
+            document = await panel.compute(Sight(self._hub, tenants, whole), asked)
+        body = document.model_dump_json().encode()
+        return Made(document, body, hashlib.sha256(body).hexdigest()[:20])
 
 
-def _failed(making: asyncio.Task[View]) -> bool:
+def _failed(making: asyncio.Task[Made]) -> bool:
     return making.done() and (making.cancelled() or making.exception() is not None)
 
 
@@ -192,10 +237,10 @@ def _add(for_keys: APIRouter, for_pages: APIRouter, panel: Panel) -> None:
 
     async def by_key(request: Request, caller: ByCaller, asked: Asked) -> Response:
         owner = await whose(caller, asked.tenant)
-        return _json(request, await panels_of(request).document(panel, owner, asked))
+        return _json(request, await panels_of(request).made(panel, owner, asked))
 
     async def data(request: Request, viewer: ByViewer, asked: Asked) -> Response:
-        return _json(request, await panels_of(request).document(panel, viewer.tenant or FLEET, asked))
+        return _json(request, await panels_of(request).made(panel, viewer.tenant or FLEET, asked))
 
     async def part(request: Request, viewer: ByViewer, asked: Asked) -> Response:
         markup, tag = await panels_of(request).fragment(panel, viewer, asked)
@@ -224,9 +269,8 @@ def _add(for_keys: APIRouter, for_pages: APIRouter, panel: Panel) -> None:
     for_pages.add_api_route(f"/{name}", part, openapi_extra=extra, response_model=None)
 
 
-def _json(request: Request, document: View) -> Response:
-    body = document.model_dump_json().encode()
-    tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
+def _json(request: Request, made: Made) -> Response:
+    tag = f'"{made.tag}"'
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers={"ETag": tag})
-    return Response(body, headers={"ETag": tag}, media_type="application/json")
+    return Response(made.body, headers={"ETag": tag}, media_type="application/json")

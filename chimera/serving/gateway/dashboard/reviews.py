@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, ValidationError
 
-from chimera.core.scope import FLEET
 from chimera.core.verdict import Decision
 from chimera.core.views import View
 from chimera.dashboard.inbox import InboxPanel, inbox_panel, neighbours
@@ -25,6 +24,7 @@ from chimera.dashboard.review import (
 )
 from chimera.errors import Conflict, InvalidTransition, NotFound, StaleVerdict
 from chimera.serving.gateway.auth import needs
+from chimera.serving.gateway.dashboard.missionpanels import MOST_ID
 from chimera.serving.gateway.dashboard.nav import Entry
 from chimera.serving.gateway.dashboard.page import dashboard_page
 from chimera.serving.gateway.dashboard.panels import Asked, Panel, Sight, fragments, panels_of
@@ -37,7 +37,7 @@ from chimera.store.inboxes import Waiting
 
 PATH = "/dashboard/reviews"
 ENTRY = Entry("Reviews", PATH, "r", 50)
-TOLD = re.compile(r"(approved|rejected):([0-9A-Za-z._-]{1,100})", re.ASCII)
+TOLD = re.compile(r"(approved|rejected):([0-9A-Za-z._-]{1,128})", re.ASCII)
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
@@ -52,7 +52,7 @@ class Sought(Asked):
 class OfTask(Asked):
     """Which task."""
 
-    task: str = Field(min_length=1, max_length=100, description="The task's id.")
+    task: str = Field(min_length=1, max_length=MOST_ID, description="The task's id.")
 
 
 async def _inbox(sight: Sight, asked: Sought) -> View:
@@ -92,7 +92,7 @@ async def page(
     request: Request,
     viewer: ByViewer,
     asked: Annotated[Sought, Query()],
-    told: Annotated[str, Query(max_length=120)] = "",
+    told: Annotated[str, Query(max_length=160)] = "",
 ) -> Response:
     """The inbox."""
     return await dashboard_page(
@@ -107,7 +107,7 @@ async def page(
 
 @router.get(f"{PATH}/{{task_id}}", openapi_extra=needs("read", of="both"))
 async def review(
-    request: Request, viewer: ByViewer, task_id: str, told: Annotated[str, Query(max_length=120)] = ""
+    request: Request, viewer: ByViewer, task_id: str, told: Annotated[str, Query(max_length=160)] = ""
 ) -> Response:
     """One review."""
     return await _page(request, viewer, task_id, told=told)
@@ -117,7 +117,7 @@ async def review(
 async def download(viewer: ByViewer, task_id: str, which: Literal["input", "result"]) -> Response:
     """A whole input or result, as a file: never to be shown by a browser."""
     async with promptly():
-        value = await payload_of(viewer.hub.base, _one(viewer), task_id, which)
+        value = await payload_of(viewer.hub.base, viewer.one, task_id, which)
     text = isinstance(value, str)
     whole = value if text else laid_out(value, sys.maxsize)[0]
     name = f"{re.sub(r'[^0-9A-Za-z._-]', '_', task_id)[:100]}-{which}.{'txt' if text else 'json'}"
@@ -138,7 +138,7 @@ async def act(
         answer = Answer(comment=said.get("comment", "").replace("\r\n", "\n"))
     except ValidationError as exc:
         raise invalid_request(exc.errors(), said) from exc
-    stores = viewer.hub.base.of(_one(viewer))
+    stores = viewer.hub.base.of(viewer.one)
     _, following = await _around(viewer, task_id)
     made: Literal[Decision.ACCEPT, Decision.REJECT] = (
         Decision.ACCEPT if decision == "approve" else Decision.REJECT
@@ -159,7 +159,10 @@ async def act(
 async def _page(
     request: Request, viewer: Viewer, task_id: str, *, told: str = "", problem: str = "", comment: str = ""
 ) -> Response:
-    asked = OfTask(tenant=_one(viewer), task=task_id)
+    tenant = viewer.one
+    if len(task_id) > MOST_ID:
+        raise NotFound(f"there is no task {line(task_id, MOST_ID)!r}")
+    asked = OfTask(tenant=tenant, task=task_id)
     async with promptly():  # asked anew, not kept: whoever came second is shown who came first
         found = await review_panel(viewer.hub.base, viewer.tenant, task_id)
     before, following = await _around(viewer, task_id)
@@ -183,14 +186,7 @@ async def _page(
 
 async def _around(viewer: Viewer, task_id: str) -> tuple[Waiting | None, Waiting | None]:
     async with promptly():
-        return await neighbours(viewer.hub.base, [_one(viewer)], task_id)
-
-
-def _one(viewer: Viewer) -> str:
-    """The tenant that is meant; raises NotFound where a key of the fleet named none."""
-    if viewer.tenant in {"", FLEET}:
-        raise NotFound("a task is of one tenant: choose one")
-    return viewer.tenant
+        return await neighbours(viewer.hub.base, [viewer.one], task_id)
 
 
 def _to(viewer: Viewer, one: Waiting | None, **said: str) -> str:
@@ -203,4 +199,4 @@ def _to(viewer: Viewer, one: Waiting | None, **said: str) -> str:
 def _told(said: str) -> tuple[str, str] | None:
     """What was just done to which task, as an address may say it."""
     match = TOLD.fullmatch(said)
-    return None if match is None else (match[1], line(match[2], 100))
+    return None if match is None else (match[1], line(match[2], MOST_ID))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from chimera.core.scope import FLEET, Scope
-from chimera.errors import StoreUnavailable, Unauthorized
+from chimera.errors import NotFound, StoreUnavailable, Unauthorized
 from chimera.serving.gateway.auth import Caller, hub_of, join
 from chimera.serving.gateway.dashboard.cookie import cookie_of
 from chimera.serving.gateway.hub import Hub, promptly
@@ -42,6 +42,13 @@ class Viewer:
     def of_fleet(self) -> bool:
         """Whether they may look at any tenant."""
         return self.caller.principal.of_fleet
+
+    @property
+    def one(self) -> str:
+        """The tenant that is meant; raises NotFound where a key of the fleet named none."""
+        if not self.tenant:
+            raise NotFound("this is of one tenant: choose one")
+        return self.tenant
 
     @property
     def csrf(self) -> str:
