@@ -138,15 +138,7 @@ def make(journal: Path, plan: dict[str, Any]) -> Any:
             await app(scope, receive, send)
             return
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        status = 0
-        if "key" in plan and headers.get("x-sense-key") != plan["key"]:
-            status = 401
-        elif plan.get("legacy") and headers.get("mcp-protocol-version", "").startswith("2026"):
-            status = 400
-        elif "later" in plan and took:
-            status = plan["later"]
-        elif broken.random() < plan.get("broken", 0):
-            status = 500
+        status = _refusal(plan, headers, broken, taken=bool(took))
         if status:
             await send({"type": "http.response.start", "status": status, "headers": []})
             await send({"type": "http.response.body", "body": b"no"})
@@ -167,6 +159,17 @@ def make(journal: Path, plan: dict[str, Any]) -> Any:
         await app(scope, receive, answer)
 
     return asgi
+
+
+def _refusal(plan: dict[str, Any], headers: dict[str, str], broken: random.Random, *, taken: bool) -> int:
+    """The status that a request meets; 0: it is served."""
+    if "key" in plan and headers.get("x-sense-key") != plan["key"]:
+        return 401
+    if plan.get("legacy") and headers.get("mcp-protocol-version", "").startswith("2026"):
+        return 400
+    if "later" in plan and taken:
+        return int(plan["later"])
+    return 500 if broken.random() < plan.get("broken", 0) else 0
 
 
 async def main(port: int, journal: Path, plan: dict[str, Any]) -> None:
