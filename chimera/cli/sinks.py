@@ -152,9 +152,11 @@ def _answer(
 
 async def named(base: Base, tenant: str, *, gone: bool = False) -> list[str]:
     """This tenant, or all; and those that were removed and are still told of. Raises NotFound."""
-    from chimera.store.exports import Exported
+    from chimera.store.removed import Removed
 
-    there = set(await base.tenants.names()) | (await Exported(base.redis).names() if gone else set())
+    there = set(await base.tenants.names()) | (
+        set((await Removed(base.redis).gone()).acts) if gone else set()
+    )
     if tenant and tenant not in there:
         await base.tenants.require(tenant)
     return [tenant] if tenant else sorted(there)

@@ -22,6 +22,7 @@ from chimera.runtime.service import Service
 from chimera.runtime.troubles import TroubleBook, why
 from chimera.store.archive import following
 from chimera.store.epochs import just_before
+from chimera.store.removed import Gone, Removed, Seen
 from chimera.store.segments import Contents
 from chimera.store.sinks import Cursor, Stand
 
@@ -62,6 +63,8 @@ class Archivist(Service):
         self._term = 0
         self._joined: dict[str, tuple[str, Cursor]] = {}
         self._troubles = TroubleBook(base.troubles)
+        self._removed = Removed(base.redis)
+        self._seen = Seen()
 
     async def run_once(self) -> None:
         term = self._elector.term
@@ -70,12 +73,25 @@ class Archivist(Service):
         if term != self._term:
             # What another leader did meanwhile is not known here.
             self._joined.clear()
+            self._seen.clear()
             await self._troubles.read()
             self._term = term
-        due = await self._base.tenants.names()
+        gone, there = await self._removed.gone(), await self._base.tenants.names()
+        left = [tenant for tenant in self._seen.left(gone) if tenant not in there]
+        due = [*there, *left]
         await self._troubles.forget_all_but(due)
         while due and self._elector.term == term:
-            due = [tenant for tenant in due if await self.tend(tenant, term=term)]
+            # Of one that was removed nothing more comes that it could wait for.
+            due = [tenant for tenant in due if await self.tend(tenant, term=term, flush=tenant in left)]
+        for tenant in left:
+            await self._look(tenant, gone)
+
+    async def _look(self, tenant: str, gone: Gone) -> None:
+        """See whether a removed tenant's recorder is archived to its end, and joined."""
+        stand = await self._base.of(tenant).sink.stand()
+        cursor = stand.cursor
+        if cursor and self._joined.get(tenant) == (gone.run, cursor) and not stand.behind:
+            self._seen.over(tenant, gone)
 
     async def tend(self, tenant: str, *, term: int, flush: bool = False) -> bool:
         """Do one tenant's next step; whether there may be another at once.

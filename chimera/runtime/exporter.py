@@ -34,7 +34,8 @@ from chimera.runtime.service import Service, backoff_s
 from chimera.runtime.troubles import TroubleBook
 from chimera.runtime.turns import Gate, Turns
 from chimera.store.connection import end
-from chimera.store.exports import MOST_DEAD, Backlog, Exported, Exports, backlogs
+from chimera.store.exports import MOST_DEAD, Backlog, Exports, backlogs
+from chimera.store.removed import Removed, Seen
 from chimera.store.scripts import OldTerm
 from chimera.store.segments import Line
 from chimera.store.sinks import MCP
@@ -81,22 +82,17 @@ class Exporter(Service):
         self._batch = settings.mcp_batch if self._arguments.batched else 1
         self._begins = _since(settings.mcp_since)
         self._gate = Gate(settings.mcp_concurrency)
-        self._exported = Exported(base.redis)
+        self._removed = Removed(base.redis)
+        self._seen = Seen()
         self._troubles = TroubleBook(base.export_troubles)
         self._bulkhead = Bulkhead(self.name)
         self._order = Turns()
         self._link: Link | None = None
         self._term = 0
-        self._known: set[str] = set()
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._waiting = False
         """Tenants wait for a turn."""
         self._ended = asyncio.Event()
-
-    def start(self) -> None:
-        """Begin, if there is a server to tell; nothing happens when it has begun."""
-        if self._base.settings.mcp_url:
-            super().start()
 
     async def stop(self) -> None:
         await super().stop()
@@ -123,7 +119,7 @@ class Exporter(Service):
             # What another leader did meanwhile is not known here.
             await end(*self._busy.values())
             await self._troubles.read()
-            self._known = await self._exported.names()
+            self._seen.clear()
             self._term = term
         if self._troubles.waits(SERVER):
             return
@@ -143,22 +139,19 @@ class Exporter(Service):
 
     async def _due(self) -> dict[str, Backlog]:
         """Tenants that there is something to tell of."""
-        there = await self._base.tenants.names()
-        for tenant in set(there) - self._known:
-            await self._exported.add(tenant)
-            self._known.add(tenant)
-        await self._troubles.forget_all_but([SERVER, *self._known])
-        found = await backlogs(self._base.redis, sorted(self._known))
-        for tenant in self._known - set(there):
-            if not found[tenant].behind(MCP) and tenant not in self._busy:
-                await self._exported.forget(tenant)
-                self._known.discard(tenant)
+        gone, there = await self._removed.gone(), await self._base.tenants.names()
+        known = {*there, *self._seen.left(gone)}
+        await self._troubles.forget_all_but([SERVER, *known])
+        found = await backlogs(self._base.redis, sorted(known))
+        for tenant in known - set(there):
+            one = found[tenant]
+            # One whose epoch is not open yet has an event more to come.
+            if not (one.behind(MCP) or one.dead) and one.run == gone.run:
+                self._seen.over(tenant, gone)
         return {
             tenant: one
             for tenant, one in found.items()
-            if tenant in self._known
-            and not self._troubles.waits(tenant)
-            and (one.again or (one.behind(MCP) and one.dead < MOST_DEAD))
+            if not self._troubles.waits(tenant) and (one.again or (one.behind(MCP) and one.dead < MOST_DEAD))
         }
 
     async def _is_up(self) -> bool:
@@ -169,9 +162,12 @@ class Exporter(Service):
         except Down as exc:
             await self._is_down(exc)
             return False
+        return True
+
+    async def _is_well(self) -> None:
+        """It took something, or nothing was to be told: that it opens a session does not say so much."""
         if failures := await self._troubles.well(SERVER):
             log.info("export.recovered", failures=failures)
-        return True
 
     async def _is_down(self, exc: Down) -> None:
         if self._troubles.waits(SERVER):
@@ -182,6 +178,8 @@ class Exporter(Service):
             message="Nothing is lost: what was not told stays in the recorder and its archive.",
         )
         await self._troubles.failed(SERVER, str(exc))
+        if self._link is not None:
+            await self._link.aclose()  # whether it is back a new session shows
 
     async def _take_turn(self, tenant: str, backlog: Backlog, term: int) -> None:
         try:
@@ -190,6 +188,7 @@ class Exporter(Service):
             if backlog.behind(MCP) and backlog.dead < MOST_DEAD:
                 await self._tell(tenant, MOST_DEAD - backlog.dead, term)
             await self._troubles.well(tenant)
+            await self._is_well()
         except Down as exc:
             await self._is_down(exc)
         except OldTerm:
@@ -274,6 +273,7 @@ class Exporter(Service):
             try:
                 async with self._gate.of(tenant):
                     await link.call(arguments)
+                await self._is_well()
                 return ""
             except Refused as exc:
                 said = str(exc)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from chimera.core.event import Event, Position
 from chimera.core.sinkviews import DeadLetter
 from chimera.errors import CorruptRecord
-from chimera.store import keys
 from chimera.store.connection import Redis, translated
 from chimera.store.epochs import Epochs
 from chimera.store.keys import TenantKeys
@@ -30,12 +29,14 @@ class Backlog:
         newest: number of the last event there is.
         cursors: by the sink's name.
         dead, again: dead letters; those of them that are to be tried again.
+        run: the store's process under which its last epoch was opened.
     """
 
     newest: int
     cursors: Mapping[str, Cursor]
     dead: int
     again: int
+    run: str = ""
 
     def behind(self, sink: str) -> int:
         """Events that a sink does not have yet."""
@@ -154,34 +155,14 @@ async def backlogs(redis: Redis, tenants: Sequence[str]) -> dict[str, Backlog]:
                 pipe.hgetall(of.sinks)
                 pipe.hlen(of.dead)
                 pipe.scard(of.again)
+                pipe.hget(of.epochs, "run")
             found = iter(await pipe.execute())
     made = {}
     for tenant in tenants:
-        newest, sinks, dead, again = (next(found) for _ in range(4))
+        newest, sinks, dead, again, run = (next(found) for _ in range(5))
         cursors = {name: Cursor.parse(text) for name, text in sinks.items()}
-        made[tenant] = Backlog(int(newest or 0), cursors, int(dead), int(again))
+        made[tenant] = Backlog(int(newest or 0), cursors, int(dead), int(again), run or "")
     return made
-
-
-class Exported:
-    """The tenants whose events go to the MCP server: one that is removed is told of to its end."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._scripts = Scripts(redis)
-
-    async def names(self) -> set[str]:
-        """Of whom it was ever told, and was not told all."""
-        with translated():
-            return set(await self._redis.hkeys(keys.EXPORTED))
-
-    async def add(self, tenant: str) -> None:
-        """This one too; idempotent."""
-        await self._scripts.run("report_archive", [keys.EXPORTED], tenant, "{}")
-
-    async def forget(self, tenant: str) -> None:
-        """It is removed, and all is told; idempotent."""
-        await self._scripts.run("report_archive", [keys.EXPORTED], tenant, "")
 
 
 def _order(letter: DeadLetter) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from chimera.store.audit import Audit
 from chimera.store.blobs import Blobs
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
+from chimera.store.removed import Removed
 from chimera.store.scripts import Refusal, Scripts
 
 RECORDER = "recorder"
@@ -66,6 +67,7 @@ async def purge(redis: Redis, blobs: Blobs, tenant: str, operation: str, *, by: 
         folders=len(folders),
         missions=missions,
     )
+    await Removed(redis).note(tenant, f"purge {operation}")
     return Purged(len(folders), missions)
 
 

@@ -15,6 +15,7 @@ from chimera.store.audit import Audit
 from chimera.store.connection import Redis, translated
 from chimera.store.keys import TenantKeys
 from chimera.store.missions import MissionStore
+from chimera.store.removed import Removed
 from chimera.store.scripts import Scripts
 
 SUSPENDED = "suspended"
@@ -127,6 +128,7 @@ class TenantStore:
             await self._take(tenant, operation, by, reason, look=True)
         await self._api_keys.revoke_all(tenant)
         await self._take(tenant, operation, by, reason)
+        await Removed(self._redis).note(tenant, f"remove {operation}")
         await self.remove(tenant)
 
     async def _take(self, tenant: str, operation: str, by: str, reason: str, *, look: bool = False) -> None:

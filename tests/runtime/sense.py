@@ -91,12 +91,14 @@ def make(journal: Path, plan: dict[str, Any]) -> Any:
     Plan:
         seed, error, hang, cut, broken: how likely a call fails, never returns, loses its reply after it was
             written down, or meets a 500.
+        later: what it answers to everything, once it took something.
         refuses: kinds that are never taken.
         delay_s: a call takes so long.
         key: what the header X-Sense-Key must be.
         legacy: only the handshake of before 2026 is understood.
     """
     chance = random.Random(plan.get("seed", 1))
+    took: list[bool] = []
     server = MCPServer("sense", log_level="CRITICAL")
 
     async def take(events: list[dict[str, Any]]) -> str:
@@ -112,6 +114,7 @@ def make(journal: Path, plan: dict[str, Any]) -> Any:
             lines.write(json.dumps(events) + "\n")
             lines.flush()
             os.fsync(lines.fileno())
+        took.append(True)
         if chance.random() < plan.get("cut", 0) and (cut := _cut.get()) is not None:
             cut.append(True)
         return "taken"
@@ -140,6 +143,8 @@ def make(journal: Path, plan: dict[str, Any]) -> Any:
             status = 401
         elif plan.get("legacy") and headers.get("mcp-protocol-version", "").startswith("2026"):
             status = 400
+        elif "later" in plan and took:
+            status = plan["later"]
         elif broken.random() < plan.get("broken", 0):
             status = 500
         if status:

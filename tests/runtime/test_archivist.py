@@ -35,6 +35,9 @@ from chimera.settings import Settings, load
 from chimera.store import chain
 from chimera.store.archive import Segment
 from chimera.store.blobs import Blobs
+from chimera.store.purge import purge
+from chimera.store.removed import Removed
+from tests.runtime.exporters import Lead
 from tests.runtime.fleet import registry, running
 from tests.store import drive, history
 
@@ -427,6 +430,29 @@ async def test_a_restart_that_lost_nothing_is_a_new_epoch_without_a_gap(world: W
     assert lines[-1][1].details == {"epoch": 2, "after": 10, "lost": 0}
     # A watcher's position is of the epoch before: it gets nothing twice all the same.
     assert await history.read(world.base, "acme", after=before[11][0]) == lines[12:]
+
+
+async def test_a_removed_tenants_recorder_is_archived_to_its_end_and_joined_whenever_the_store_comes_back(
+    world: World,
+) -> None:
+    await world.base.tenants.create("acme", by="eve")
+    await history.archive(world.base, "acme", world.service)
+    await world.base.tenants.wind_up("acme", "op", by="eve", reason="left")
+    keeper = Archivist(world.base, Lead())  # type: ignore[arg-type]  # (all it asks of one)
+    await keeper.run_once()
+    assert (await world.base.of("acme").sink.stand()).behind == 0
+    await purge(world.base.redis, world.base.blobs, "acme", "op", by="eve", reason="asked")
+    await keeper.run_once()
+    assert (await world.base.of("acme").sink.stand()).behind == 0
+    for epoch in (2, 3):
+        await world.come_back(None)
+        with pytest.raises(StoreUnavailable, match="not joined to the archive yet"):
+            await no_alarm(world)
+        # The same leader, connected again.
+        keeper._base, keeper._removed = world.base, Removed(world.base.redis)
+        await keeper.run_once()
+        await no_alarm(world)
+        assert (await history.read(world.base, "acme"))[-1][1].epoch == epoch
 
 
 async def test_an_older_append_only_file_is_a_new_epoch_and_what_it_lacks_is_in_the_archive(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,80 +14,19 @@ from chimera.agents.context import Context
 from chimera.core.arguments import event_id
 from chimera.core.task import Task
 from chimera.runtime import exporter as exporter_module
+from chimera.runtime.archivist import Archivist
 from chimera.runtime.base import Base, open_base
-from chimera.runtime.exporter import Exporter
 from chimera.runtime.exporting import SERVER
-from chimera.store import keys
-from chimera.store.exports import EVERY, Exported, Exports, backlogs
-from chimera.store.sinks import MCP
-from tests.redis_fixtures import logged_in
+from chimera.store.exports import EVERY, Exports
+from chimera.store.purge import purge
+from tests.runtime.exporters import Lead, all_ids, delivered, exporting, until
 from tests.runtime.fleet import registry, running
 from tests.runtime.sense import Sense, repeated
 from tests.store import drive, history
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 ONE = '{"event": "{event}", "label": "{kind}"}'
-
-
-class Lead:
-    """All that an exporter asks of its elector."""
-
-    def __init__(self, term: int = drive.TERM) -> None:
-        self.term: int | None = term
-
-
-@pytest.fixture
-async def sense(tmp_path: Path, base: Base) -> AsyncIterator[Sense]:
-    server = Sense(tmp_path)
-    yield server
-    server.kill()
-    for tenant in await Exported(base.redis).names():
-        await Exported(base.redis).forget(tenant)
-    await base.redis.delete(keys.EXPORT)
-
-
-@asynccontextmanager
-async def exporting(
-    base: Base, sense: Sense, lead: Lead | None = None, **changes: Any
-) -> AsyncIterator[Exporter]:
-    """An exporter at work, logged in as the orchestrator."""
-    changed = {
-        "mcp_url": sense.url,
-        "mcp_hosts": sense.host,
-        "mcp_tool": "record_events",
-        "mcp_timeout_s": 5,
-        "mcp_batch": 7,
-        **changes,
-    }
-    async with logged_in(base.settings.model_copy(update=changed), "orchestrator") as near:
-        service = Exporter(near, lead or Lead())  # type: ignore[arg-type]  # (all it asks of one)
-        service.start()
-        try:
-            yield service
-        finally:
-            await service.stop()
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Exporter, "sweep_s", 0.02)
-    monkeypatch.setattr(exporter_module, "PAUSE_S", 0.01)
-    monkeypatch.setattr("chimera.runtime.troubles.RETRY_S", 0.2)
-
-
-async def until(holds: Callable[[], Any]) -> Any:
-    while not (found := holds()):  # noqa: ASYNC110 (another process writes it)
-        await asyncio.sleep(0.02)
-    return found
-
-
-async def delivered(base: Base, tenant: str) -> None:
-    """Until the exporter has come to the end."""
-    while (await backlogs(base.redis, [tenant]))[tenant].behind(MCP):  # noqa: ASYNC110 (nothing tells of it)
-        await asyncio.sleep(0.02)
-
-
-async def all_ids(base: Base, tenant: str) -> set[str]:
-    return {event_id(tenant, event) for _, event in await history.read(base, tenant)}
 
 
 async def test_every_event_is_told_once_and_in_order_where_nothing_fails(
@@ -345,8 +283,39 @@ async def test_a_removed_tenant_is_told_of_to_its_end(base: Base, tenant: str, s
         await until(lambda: sense.ids(name))
         await base.tenants.wind_up(name, "op", by="o", reason="over")
         await until(lambda: [one for one in sense.events(name) if one["kind"] == "tenant.removed"])
-        while name in await Exported(base.redis).names():  # noqa: ASYNC110 (nothing tells of it)
-            await asyncio.sleep(0.02)
+        # And of what is done to it later.
+        await purge(base.redis, base.blobs, name, "op", by="o", reason="asked")
+        await until(lambda: [one for one in sense.events(name) if one["kind"] == "tenant.purged"])
+
+
+async def test_a_tenant_that_came_and_went_while_nobody_exported_is_told_of(
+    base: Base, tenant: str, sense: Sense
+) -> None:
+    name = f"{tenant}-gone"
+    await base.tenants.create(name, by="o")
+    await history.archive(base, name)
+    await base.tenants.wind_up(name, "op", by="o", reason="over")
+    await sense.start()
+    async with exporting(base, sense):
+        await until(lambda: sense.ids(name))
+        await delivered(base, name)
+    assert set(sense.ids(name)) == await all_ids(base, name)
+
+
+async def test_what_is_left_of_a_removed_tenant_is_told_though_the_store_restarts_before(
+    base: Base, tenant: str, sense: Sense
+) -> None:
+    name = f"{tenant}-gone"
+    await base.tenants.create(name, by="o")
+    await history.archive(base, name)
+    await base.tenants.wind_up(name, "op", by="o", reason="over")
+    await base.redis.hset(base.of(name).recorder.keys.epochs, "run", "another")
+    await sense.start()
+    async with exporting(base, sense):
+        keeper = Archivist(base, Lead())  # type: ignore[arg-type]  # (all it asks of one)
+        await keeper.run_once()
+        await until(lambda: [one for one in sense.events(name) if one["kind"] == "recorder.epoch"])
+    assert set(sense.ids(name)) == await all_ids(base, name)
 
 
 @pytest.mark.parametrize(
@@ -377,6 +346,27 @@ async def test_what_is_wrong_with_the_setting_is_said_with_the_next_step_and_not
     assert said in trouble["reason"]
     assert await Exports(base.redis, tenant).dead() == []
     assert (await Exports(base.redis, tenant).place()).cursor is None
+
+
+async def test_a_server_that_takes_nothing_more_in_mid_session_is_tried_ever_more_seldom(
+    base: Base, tenant: str, sense: Sense
+) -> None:
+    await history.archive(base, tenant)
+    await history.write(base, tenant, 3)
+    await sense.start(later=429)
+    async with exporting(base, sense):
+        await delivered(base, tenant)
+        await history.write(base, tenant, 3)
+        while (await until_trouble(base, SERVER))["failures"] < 3:  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0.02)
+        assert "answers 429" in (await until_trouble(base, SERVER))["reason"]
+        sense.kill()
+        await sense.start()
+        await delivered(base, tenant)
+        while await base.export_troubles.all():  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0.02)
+    assert set(sense.ids(tenant)) == await all_ids(base, tenant)
+    assert await Exports(base.redis, tenant).dead() == []
 
 
 async def test_the_headers_go_along(base: Base, tenant: str, sense: Sense) -> None:

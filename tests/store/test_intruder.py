@@ -150,6 +150,7 @@ SHARED = (
     keys.AGENTS,
     keys.ARCHIVE,
     keys.RETENTION,
+    keys.REMOVED,
     keys.SPARES,
     keys.spare_bell("s"),
     keys.leader("governor"),

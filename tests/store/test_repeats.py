@@ -44,6 +44,7 @@ from chimera.store.keys import TenantKeys
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.pruning import Mark
 from chimera.store.rates import Rates
+from chimera.store.removed import Removed
 from chimera.store.requests import written
 from chimera.store.scripts import Scripts, SyncScripts
 from chimera.store.series import add as add_samples
@@ -930,6 +931,11 @@ async def report(base: Base, tenant: str) -> Call:
 async def report_that_all_is_well(base: Base, tenant: str) -> Call:
     await base.troubles.report(tenant, "full", since=datetime(2026, 1, 1, tzinfo=UTC), failures=1)
     return lambda at, who: at.troubles.clear(who)
+
+
+@case("note_removed")
+async def note_that_it_was_removed(base: Base, tenant: str) -> Call:
+    return lambda at, who: Removed(at.redis).note(who, "remove op")
 
 
 def test_every_transition_has_a_case() -> None:

@@ -32,6 +32,8 @@ INSTRUCTIONS = (
     "are UTC."
 )
 RESOURCE = "chimera://missions/"
+MOST_BYTES = 1 << 25
+"""A route's answer, as a tool passes it on. Reviews of large results can be more."""
 Context = ServerRequestContext[Any, Request]
 
 
@@ -53,7 +55,13 @@ class Teller:
         """The answer. Raises Problem."""
         headers = self._headers if key is None else {**self._headers, "Idempotency-Key": key}
         async with asked(self._app, method, path, headers=headers, params=params, body=body) as answer:
-            found = orjson.loads(await answer.body())
+            body = await answer.body(MOST_BYTES)
+        if len(body) > MOST_BYTES:
+            detail = (
+                f"the answer has more than {MOST_BYTES:,} bytes: ask for less of it, with a smaller `limit`"
+            )
+            raise Problem({"title": "Too much for one answer", "detail": detail})
+        found = orjson.loads(body)
         if answer.status >= 400:
             raise Problem(found)
         return found

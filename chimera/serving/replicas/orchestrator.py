@@ -47,7 +47,7 @@ class Orchestrator(Replica):
             Courier(self.base, self.replica_id, await self.wakeups(keys.ERRANDS)),
             FleetController(self.base, elector, RayBackend(self.settings), await self.wakeups(keys.LOAD)),
             Archivist(self.base, elector),
-            Exporter(self.base, elector),
+            *([Exporter(self.base, elector)] if self.settings.mcp_url else []),
             Retention(self.base, elector),
             Shelver(self.base, elector),
             Sampler(self.base, elector, RayMetrics().tell),

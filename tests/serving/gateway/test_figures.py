@@ -18,6 +18,7 @@ from chimera.core.action import Action, Outcome
 from chimera.core.money import Window
 from chimera.core.views import Health
 from chimera.runtime.base import Base, base_of
+from chimera.runtime.exporting import SERVER
 from chimera.serving.gateway import Hub, create_app
 from chimera.serving.gateway.figures import exposition, read
 from chimera.serving.local.ports import free_port
@@ -31,6 +32,7 @@ from chimera.telemetry.metrics import BY_NAME, METRICS, Metric
 from tests.redis_fixtures import logged_in
 from tests.render_metrics import PAGE, rendered
 from tests.store import drive
+from tests.store.letters import refuse
 
 LINE = re.compile(r"^(chimera_[a-z_]+?)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
@@ -42,6 +44,7 @@ async def well() -> Health:
 @pytest.fixture
 async def busy(base: Base, tenant: str) -> AsyncIterator[str]:
     """A tenant to which everything happened once."""
+    await refuse(base, tenant, 1)  # first: the events it writes are changes of limits
     await missions(base, tenant)
     await attempts(base, tenant)
     await reviews(base, tenant)
@@ -51,11 +54,12 @@ async def busy(base: Base, tenant: str) -> AsyncIterator[str]:
     brakes = BrakeStore(base.redis)
     await brakes.order(tenant, Order.FREEZE, "op", by="test", reason="to see it")
     since = datetime(2026, 1, 2, tzinfo=UTC)
-    for troubles in (base.troubles, base.retention_troubles):
-        await troubles.report(tenant, "No space left on device", since=since, failures=3)
+    troubled = [(base.troubles, tenant), (base.retention_troubles, tenant), (base.export_troubles, SERVER)]
+    for troubles, of in troubled:
+        await troubles.report(of, "No space left on device", since=since, failures=3)
     yield tenant
-    for troubles in (base.troubles, base.retention_troubles):
-        await troubles.clear(tenant)
+    for troubles, of in troubled:
+        await troubles.clear(of)
 
 
 async def missions(base: Base, tenant: str) -> None:
@@ -152,6 +156,12 @@ async def money(base: Base, tenant: str) -> None:
     await ledger.reserve([Reservation("w2", "", 0, 950, 60)], term=drive.TERM, by="g")
 
 
+async def spend(base: Base, tenant: str) -> None:
+    ledger = base.of(tenant).ledger
+    await ledger.reserve([Reservation("now", "", 0, 10, 60)], term=drive.TERM, by="g")
+    await ledger.settle([Settlement("now", 10, "{}")], term=drive.TERM, by="g", **drive.KEEP)
+
+
 def wanted(metric: Metric, tenant: str) -> list[dict[str, str]]:
     """Every combination of labels that the table knows of a metric; those of routes are any."""
     known = {label: metric.values[label] for label in metric.labels if label in metric.values}
@@ -174,6 +184,7 @@ async def test_every_metric_is_brought_about_and_shown(base: Base, busy: str) ->
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
             await client.get("/v1/spend")
+            await spend(base, busy)  # in this minute
             text = (await client.get("/metrics")).text
     shown = found(text)
     missing = [

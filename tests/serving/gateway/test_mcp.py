@@ -239,6 +239,18 @@ async def test_two_clients_at_once_get_what_is_theirs(
     assert list(theirs) == [{tenant}, {other}]
 
 
+async def test_an_answer_that_is_too_large_is_refused_with_the_next_step(
+    url: str, key: str, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submitted(http)
+    async with connected(url, key) as client:
+        assert await call(client, "list_missions")
+        mcpserver = sys.modules["chimera.serving.gateway.mcpserver"]
+        monkeypatch.setattr(mcpserver, "MOST_BYTES", 500)
+        said = await refusal(client, "list_missions")
+    assert "the answer has more than 500 bytes: ask for less of it, with a smaller `limit`" in said
+
+
 async def test_a_mission_is_a_resource(url: str, http: httpx.AsyncClient, key: str) -> None:
     mission = await submitted(http)
     async with connected(url, key) as client:

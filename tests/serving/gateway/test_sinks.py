@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
 from chimera.core.scope import ALL, FLEET
-from chimera.core.sinkviews import DeadLetter
 from chimera.runtime.base import Base
 from chimera.runtime.exporting import SERVER
 from chimera.serving.gateway.archive import exported, figures
 from chimera.store import exports as exports_module
-from chimera.store.exports import Exports
 from tests.keys import key_of
 from tests.serving.gateway.conftest import Fleet, submitted
-from tests.store import drive, history
+from tests.store import history
+from tests.store.letters import refuse
 
 
 async def ask(http: httpx.AsyncClient, **params: Any) -> list[dict[str, Any]]:
@@ -69,26 +68,6 @@ async def test_a_question_that_cannot_be_answered_is_refused(
     response = await http.get("/v1/recorder/events", params=params)
     assert response.status_code == 422
     assert said in response.text
-
-
-async def refuse(base: Base, tenant: str, count: int) -> Exports:
-    """So many dead letters."""
-    await history.write(base, tenant, count + 1)
-    exports, lines = Exports(base.redis, tenant), await history.read(base, tenant)
-    letters = [
-        DeadLetter(
-            id=f"{tenant}/{event.epoch}/{event.seq}",
-            kind=event.kind,
-            at=event.at,
-            position=str(at),
-            reason="no",
-            tries=5,
-            dead_at=datetime.now(UTC) - timedelta(seconds=1),
-        )
-        for at, event in lines[:count]
-    ]
-    assert await exports.advance(None, lines[count - 1][0], letters, term=drive.TERM)
-    return exports
 
 
 async def test_dead_letters_are_read_by_their_tenant_and_answered_by_the_fleet(
