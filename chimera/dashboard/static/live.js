@@ -7,6 +7,7 @@
   const live = document.querySelector("[data-live]");
   const notes = document.querySelector("[data-notes]");
   const silent = new Set(); // panels that got no answer when they asked last
+  let leaving = false;
   const clock = () => new Date().toISOString().slice(11, 19);
 
   // What says that nothing of it changes any more is left alone.
@@ -14,7 +15,7 @@
   const panelOf = (context) => context.sourceElement?.closest?.("[data-panel]");
 
   function tick() {
-    if (document.visibilityState !== "visible") return;
+    if (leaving || document.visibilityState !== "visible") return;
     for (const panel of panels()) panel.dispatchEvent(new Event("tick"));
   }
   setInterval(tick, TICK_MS);
@@ -48,6 +49,9 @@
   document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
     const status = ctx.response.status;
     if (status === 401) {
+      // Every panel hears so: it is gone once, for going again would cut the first short.
+      if (leaving) return;
+      leaving = true;
       location.assign(`/dashboard/login?next=${encodeURIComponent(location.pathname + location.search)}`);
       return;
     }
