@@ -16,6 +16,7 @@ TITLES = {
     "canary": "Canary",
     "recorder": "Recorder",
     "retention": "Retention",
+    "export": "Export to MCP",
     "model": "Model",
 }
 """Parts in the order in which they are shown; one without a title comes last, under its own name."""
