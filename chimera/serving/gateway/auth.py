@@ -204,6 +204,21 @@ def allow(caller: Caller, scope: Scope, of: str) -> None:
         )
 
 
+def needed(route: APIRoute) -> tuple[Scope, str]:
+    """What a route said by `needs`: the scope, and whose key.
+
+    Raises:
+        ConfigurationError: it does not say what it needs.
+    """
+    said = route.openapi_extra or {}
+    if NEEDS not in said:
+        raise ConfigurationError(
+            f"the route {route.path} names no scope: give it `openapi_extra=needs(…)` "
+            "(chimera/serving/gateway/auth.py)"
+        )
+    return Scope(said[NEEDS]), str(said[FOR])
+
+
 class Guarded(APIRoute):
     """A route for those with a key: the key and its scopes first, then a body of bounded size, read fast.
 
@@ -213,13 +228,7 @@ class Guarded(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
-        said = self.openapi_extra or {}
-        if NEEDS not in said:
-            raise ConfigurationError(
-                f"the route {self.path} names no scope: give it `openapi_extra=needs(…)` "
-                "(chimera/serving/gateway/auth.py)"
-            )
-        scope, of = Scope(said[NEEDS]), str(said[FOR])
+        scope, of = needed(self)
 
         async def handle(request: Request) -> Response:
             caller = request.state.caller = await recognise(request)

@@ -18,6 +18,7 @@
 --- include work
 --- include term
 --- include ids
+--- include unlink
 local k = keys(KEYS[1])
 local mid = ARGV[1]
 if not hold_term(k, "orchestrator", tonumber(ARGV[2])) then return -5 end
@@ -30,28 +31,11 @@ if not m[3] then
   note("mission.archived", mid, "", { tasks = tasks, actions = actions, sha256 = ARGV[6] })
   write_log(k, ARGV[5], now_us())
 end
-local from, most = tonumber(m[4] or 0), tonumber(ARGV[4])
-local done = 0
-for _, id in ipairs(ids_of(k, mid, from, most)) do
+local left = unlink_batch(k, mid, tonumber(m[4] or 0), tonumber(ARGV[4]), tasks, function(id)
   local t = redis.call("HMGET", k.of_task(id), "kept", "round")
   if t[1] then redis.call("UNLINK", k.of_kept(id .. "/" .. (t[2] or "0"))) end
-  redis.call("UNLINK", k.of_spec(id), k.of_task(id), k.of_verdicts(id), k.of_commit(id))
-  done = done + 1
-end
-if done < most then
-  local first = from + done - tasks
-  for _, id in ipairs(redis.call("LRANGE", k.of_actions(mid), first, first + most - done - 1)) do
-    redis.call("UNLINK", k.of_action(id))
-    done = done + 1
-  end
-end
-local left = tasks + actions - from - done
-if left > 0 then
-  redis.call("HSET", k.of_mission(mid), "pruned", from + done)
-  return left
-end
-redis.call("UNLINK", k.of_mission(mid), k.of_ids(mid), k.of_counts(mid), k.of_ready(mid), k.of_parked(mid),
-  k.of_actions(mid), k.of_outcomes(mid), k.of_spend(mid), k.of_shelf(mid))
+end)
+if left > 0 then return left end
 for _, index in ipairs({ k.missions, k.finished, k.active, k.high, k.normal }) do redis.call("ZREM", index, mid) end
 for _, set in ipairs({ k.sweep, k.revive, k.dirty, k.large }) do redis.call("SREM", set, mid) end
 return 0

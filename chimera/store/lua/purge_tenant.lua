@@ -10,6 +10,7 @@
 --- include keys
 --- include clock
 --- include ids
+--- include unlink
 local MOST_ROUNDS = 100
 local k = keys(KEYS[1])
 local marked = redis.call("HGET", k.quota, "suspended") or ""
@@ -24,29 +25,12 @@ if mid == "" then
   return 0
 end
 local from = tonumber(redis.call("HGET", k.of_mission(mid), "pruned") or 0)
-local tasks, actions = 0, redis.call("LLEN", k.of_actions(mid))
-if redis.call("EXISTS", k.of_mission(mid)) == 1 then tasks = count_ids(k, mid) end
-local done = 0
-for _, id in ipairs(tasks > from and ids_of(k, mid, from, most) or {}) do
+local tasks = redis.call("EXISTS", k.of_mission(mid)) == 1 and count_ids(k, mid) or 0
+local left = unlink_batch(k, mid, from, most, tasks, function(id)
   -- Of every round: that a governor was asked to forget some does not say that it did.
   local last = tonumber(redis.call("HGET", k.of_task(id), "round") or 0)
   for round = math.max(0, last - MOST_ROUNDS), last do redis.call("UNLINK", k.of_kept(id .. "/" .. round)) end
-  redis.call("UNLINK", k.of_spec(id), k.of_task(id), k.of_verdicts(id), k.of_commit(id))
-  done = done + 1
-end
-if done < most then
-  local first = from + done - tasks
-  for _, id in ipairs(redis.call("LRANGE", k.of_actions(mid), first, first + most - done - 1)) do
-    redis.call("UNLINK", k.of_action(id))
-    done = done + 1
-  end
-end
-local left = tasks + actions - from - done
-if left > 0 then
-  redis.call("HSET", k.of_mission(mid), "pruned", from + done)
-  return left
-end
-redis.call("UNLINK", k.of_mission(mid), k.of_ids(mid), k.of_counts(mid), k.of_ready(mid), k.of_parked(mid),
-  k.of_actions(mid), k.of_outcomes(mid), k.of_spend(mid), k.of_shelf(mid))
+end)
+if left > 0 then return left end
 redis.call("ZREM", k.missions, mid)
 return 0

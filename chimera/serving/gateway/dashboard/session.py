@@ -11,16 +11,14 @@ from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
-from chimera.core.scope import Scope
 from chimera.errors import (
     ChimeraError,
-    ConfigurationError,
     Forbidden,
     InvalidRequest,
     PayloadTooLarge,
     Unauthorized,
 )
-from chimera.serving.gateway.auth import FOR, NEEDS, JsonRequest, allow
+from chimera.serving.gateway.auth import JsonRequest, allow, needed
 from chimera.serving.gateway.dashboard.cookie import NOT_OURS, cookie_of, require_ours
 from chimera.serving.gateway.dashboard.page import message_page
 from chimera.serving.gateway.dashboard.viewer import Viewer, admit, viewer_of
@@ -51,12 +49,7 @@ class PartRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
-        said = self.openapi_extra or {}
-        if NEEDS not in said:
-            raise ConfigurationError(
-                f"the route {self.path} names no scope: give it `openapi_extra=needs(…)`"
-            )
-        scope, of = Scope(said[NEEDS]), str(said[FOR])
+        scope, of = needed(self)
 
         async def handle(request: Request) -> Response:
             try:
