@@ -36,9 +36,12 @@ async def start():
     async def run(self):
         running.set()
         await asyncio.Event().wait()
+    async def show(worker):
+        await asyncio.Event().wait()
     Worker.run = run
     global work
     cell = SimpleNamespace(tenant="acme", worker_id="w1", node="", worker=None, settings=load(), secrets=None)
+    cell._show = show
     work = asyncio.create_task(Cell._work(cell))
     await running.wait()
 """,

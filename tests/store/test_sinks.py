@@ -143,7 +143,7 @@ async def test_what_is_taken_are_whole_entries_up_to_a_bound(base: Base, tenant:
     stand = await sink.stand()
     whole = await sink.take(stand, Cursor(), events=10_000, size=1 << 20)
     assert whole
-    events = [event for entry in whole for event in expand(entry.fields, entry.epoch)]
+    events = [event for entry in whole for event in expand(entry.fields, entry.epoch, tenant)]
     assert events == [event for _, event in await history.read(base, tenant)]
     some = await sink.take(stand, Cursor(), events=4, size=1 << 20)
     assert some == whole[: len(some or ())], "an entry is never cut"
