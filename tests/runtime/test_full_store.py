@@ -32,7 +32,7 @@ from tests.store import drive
 
 pytestmark = pytest.mark.chaos
 
-MEMORY = 12 << 20
+MEMORY = 16 << 20
 ITEM = "x" * 4_000
 SMALL, LARGE = 200, 1_500
 
