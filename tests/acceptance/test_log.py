@@ -16,7 +16,6 @@ from tests.acceptance.conftest import BIN, LiveFleet, eventually
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 

@@ -14,7 +14,6 @@ from tests.acceptance.conftest import LiveFleet
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(420),
 ]
 
