@@ -212,7 +212,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     finally:
         process.terminate()
         try:
-            ended = process.wait(60)
+            ended = process.wait(150)
         except subprocess.TimeoutExpired:
             process.kill()
             ended = process.wait()
