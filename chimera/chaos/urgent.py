@@ -20,9 +20,8 @@ from chimera.core.event import Event
 PROMISE_S = 10.0
 HEALS = 6.0
 """Seconds after a fault of hub or store that its healing takes, where the fault says nothing (`HEALS_S`)."""
-CLOSE_S = 1.0
-"""So far the recorder's own figure may be from the one worked out here. Two of some two hundred were
-seen to be off by 0.1 and 0.6 s in a drill; why is not known yet (docs/reliability.md)."""
+CLOSE_S = 0.1
+"""So far the recorder's own figure may be from the one worked out here."""
 
 Span = tuple[float, float]
 """From an instant to another, seconds since the epoch."""
