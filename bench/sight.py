@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -14,78 +14,145 @@ import httpx
 from bench.figure import Figure
 from bench.site import Site, others, seconds, site
 from bench.usage import OURS
+from chimera.serving.gateway.dashboard import costs, fleet, throughput
+from chimera.serving.gateway.dashboard.panels import Panel
 from chimera.serving.local.ports import free_port
+from chimera.store.exports import backlogs
+from chimera.store.sinks import MCP
 
-TASKS = 10_000
-ROUNDS = 3
+NOT_MODIFIED = 304
+
+TASKS = 20_000
+ROUNDS = 6
+"""Of each kind."""
 WORKERS, SLOTS = 2, 1_000
-WATCHERS = 5
-"""Dashboards that are open at once."""
 EVERY_S = 1.0
-"""Each asks for every panel so often, as the pages do."""
-PANELS = ("health", "fleet", "throughput", "spend")
+"""An open page asks for each of its panels so often, as browsers do."""
+PAGES = {"Fleet": fleet.PANELS, "Throughput": throughput.PANELS, "Costs": (costs.SPEND, costs.BRAKE)}
+"""Pages of the whole fleet that are open at once."""
 
 
 async def run() -> AsyncIterator[Figure]:
-    """Rounds in turn, bare and watched; then on a fleet of the same kind that tells an MCP server."""
-    async with site(max_workers=str(WORKERS), slots=str(SLOTS)) as fleet:
-        await fleet.fill(WORKERS, SLOTS)
-        await _round(fleet)
-        bare: list[float] = []
-        seen: list[float] = []
-        took: list[float] = []
-        for _ in range(ROUNDS):
-            bare.append(await _round(fleet))
-            async with _watched(fleet, took):
-                seen.append(await _round(fleet))
-    method = (
-        f"{ROUNDS} rounds each in turn of {TASKS:,} tasks; {WATCHERS} dashboards, every panel each second"
-    )
-    off = 100 * (1 - statistics.median(seen) / statistics.median(bare))
-    yield Figure("B9", "tasks a second, nobody watches", statistics.median(bare), "/s", method=method)
-    yield Figure("B9", "tasks a second, watched", statistics.median(seen), "/s")
-    yield Figure("B9", "off by dashboards", off, "%", 3)
-    yield Figure("B9", "a panel's answer meanwhile, median", 1e3 * statistics.median(took), "ms")
-    async with _server() as told, site(max_workers=str(WORKERS), slots=str(SLOTS), **told) as fleet:
-        await fleet.fill(WORKERS, SLOTS)
-        await _round(fleet)
-        meter = fleet.meter()
-        with_sink = [await _round(fleet) for _ in range(ROUNDS)]
+    """Rounds in turn, bare and watched; then, fleet by fleet in turn, bare and telling an MCP server."""
+    asked: list[float] = []
+    async with filled() as one:
+        bare, seen = Rounds(one), Rounds(one)
+        for number in range(ROUNDS):
+            for watched in (number % 2 == 0, number % 2 == 1):
+                if not watched:
+                    await bare.add()
+                    continue
+                async with _watched(one, asked):
+                    await seen.add()
+    method = f"{ROUNDS} rounds each in turn of {TASKS:,} tasks, medians; open: {', '.join(PAGES)}"
+    yield Figure("B9", "tasks a second, nobody watches", bare.rate, "/s", method=method)
+    yield Figure("B9", "tasks a second, watched", seen.rate, "/s")
+    yield Figure("B9", "off by dashboards", seen.off(bare), "%", 3)
+    for figure in seen.costs(bare, "dashboards"):
+        yield figure
+    yield Figure("B9", "a panel's answer meanwhile, median", 1e3 * statistics.median(asked), "ms")
+    without, telling = list[Rounds](), list[Rounds]()
+    for _ in range(2):
+        async with filled() as one:
+            without.append(await Rounds(one).several(ROUNDS // 2))
+        async with _server() as told, filled(**told) as one:
+            telling.append(await Rounds(one).several(ROUNDS // 2))
+            began = time.monotonic()
+            await _told(one)
+            late_s = time.monotonic() - began
+    bare, with_sink = Rounds.joined(without), Rounds.joined(telling)
+    method = f"two fleets of each kind in turn, {ROUNDS // 2} rounds of {TASKS:,} tasks each, medians"
+    yield Figure("B9", "tasks a second, no sink", bare.rate, "/s", method=method)
+    yield Figure("B9", "tasks a second, recorder told to an MCP server", with_sink.rate, "/s")
+    yield Figure("B9", "off by the MCP sink", with_sink.off(bare), "%", 10)
+    for figure in with_sink.costs(bare, "the MCP sink"):
+        yield figure
+    yield Figure("B9", "the server has the last event after", late_s, "s", method="from the last verdict on")
+
+
+class Rounds:
+    """Missions one after another on one fleet, with what its processes used meanwhile."""
+
+    def __init__(self, on: Site) -> None:
+        self._on = on
+        self.rates: list[float] = []
+        self.cpu_ms: list[float] = []
+        """A task, over Chimera and Redis."""
+
+    async def add(self) -> None:
+        """One more."""
+        meter, began = self._on.meter(), time.time()
+        mission = await self._on.done(await self._on.submit("bench-noop", list(range(TASKS))))
         used = meter.stop()
-    off = 100 * (1 - statistics.median(with_sink) / statistics.median(bare))
-    yield Figure("B9", "tasks a second, recorder told to an MCP server", statistics.median(with_sink), "/s")
-    yield Figure(
-        "B9", "off by the MCP sink", off, "%", 10, method="another fleet of the same kind, not in turn"
-    )
-    for kind in OURS:
-        if kind in used:
-            cpu_ms = 1e3 * used[kind].cpu_s / (ROUNDS * TASKS)
-            yield Figure("B9", f"CPU a task with the MCP sink, {kind}", cpu_ms, "ms")
+        assert mission.finished_at
+        self.rates.append(TASKS / seconds(mission.finished_at, began))
+        self.cpu_ms.append(1e3 * sum(used[kind].cpu_s for kind in OURS if kind in used) / TASKS)
 
+    async def several(self, count: int) -> Rounds:
+        """Some more."""
+        for _ in range(count):
+            await self.add()
+        return self
 
-async def _round(fleet: Site) -> float:
-    """Tasks a second, from submit to the last accepted verdict."""
-    began = time.time()
-    mission = await fleet.done(await fleet.submit("bench-noop", list(range(TASKS))))
-    assert mission.finished_at
-    return TASKS / seconds(mission.finished_at, began)
+    @classmethod
+    def joined(cls, several: Sequence[Rounds]) -> Rounds:
+        """All of several fleets."""
+        made = cls(several[0]._on)
+        for one in several:
+            made.rates += one.rates
+            made.cpu_ms += one.cpu_ms
+        return made
+
+    @property
+    def rate(self) -> float:
+        """Tasks a second, from submit to the last accepted verdict."""
+        return statistics.median(self.rates)
+
+    def off(self, bare: Rounds) -> float:
+        """So many of a hundred tasks a second less."""
+        return 100 * (1 - self.rate / bare.rate)
+
+    def costs(self, bare: Rounds, what: str) -> Iterator[Figure]:
+        """CPU a task, and how much more than bare."""
+        ours, theirs = statistics.median(self.cpu_ms), statistics.median(bare.cpu_ms)
+        yield Figure("B9", f"CPU a task beside {what}", ours, "ms", method="Chimera and Redis")
+        yield Figure("B9", f"of it more than without {what}", 100 * (ours / theirs - 1), "%")
 
 
 @asynccontextmanager
-async def _watched(fleet: Site, took: list[float]) -> AsyncIterator[None]:
-    """Dashboards of the whole fleet are open until the block ends; how long each answer took is added."""
-    headers = {"Authorization": f"Bearer {fleet.fleet.admin_key_file.read_text().strip()}"}
+async def filled(**chosen: str) -> AsyncIterator[Site]:
+    """A fleet whose workers are there and warm, until the block ends."""
+    async with site(max_workers=str(WORKERS), slots=str(SLOTS), **chosen) as one:
+        await one.fill(WORKERS, SLOTS)
+        await Rounds(one).add()
+        yield one
 
-    async def watch() -> None:
-        async with httpx.AsyncClient(base_url=fleet.fleet.url, headers=headers, trust_env=False) as http:
+
+async def _told(one: Site) -> None:
+    """Wait until the MCP server has all that is recorded."""
+    while (await backlogs(one.redis, [one.name]))[one.name].behind(MCP):  # noqa: ASYNC110 (nothing tells of it)
+        await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def _watched(on: Site, took: list[float]) -> AsyncIterator[None]:
+    """Dashboards of the whole fleet are open until the block ends; how long each answer took is added."""
+    headers = {"Authorization": f"Bearer {on.fleet.admin_key_file.read_text().strip()}"}
+
+    async def watch(panels: Sequence[Panel]) -> None:
+        tags: dict[str, str] = {}
+        async with httpx.AsyncClient(base_url=on.fleet.url, headers=headers, trust_env=False) as http:
             while True:
-                for panel in PANELS:
+                for panel in panels:
                     began = time.perf_counter()
-                    (await http.get(f"/v1/panels/{panel}", timeout=30)).raise_for_status()
+                    tag = {"If-None-Match": tags.get(panel.name, "")}
+                    answer = await http.get(f"/v1/panels/{panel.name}", timeout=30, headers=tag)
+                    if answer.status_code != NOT_MODIFIED:
+                        tags[panel.name] = answer.raise_for_status().headers["ETag"]
                     took.append(time.perf_counter() - began)
                 await asyncio.sleep(EVERY_S)
 
-    watchers = [asyncio.create_task(watch()) for _ in range(WATCHERS)]
+    watchers = [asyncio.create_task(watch(panels)) for panels in PAGES.values()]
     try:
         yield
     finally:
@@ -104,7 +171,11 @@ async def _server() -> AsyncIterator[dict[str, str]]:
         *(sys.executable, "-m", "bench.receiver", "--port", str(port)), env=others()
     )
     try:
-        yield {"mcp_url": f"http://127.0.0.1:{port}/mcp", "mcp_hosts": "127.0.0.1", "mcp_tool": "take"}
+        yield {
+            "mcp_url": f"http://127.0.0.1:{port}/mcp",
+            "mcp_hosts": f"127.0.0.1:{port}",
+            "mcp_tool": "take",
+        }
     finally:
         process.kill()
         await process.wait()

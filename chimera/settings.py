@@ -370,6 +370,13 @@ class Settings(BaseSettings):
     )
     mcp_timeout_s: float = Field(10, gt=0, le=300, description="One call of the tool, seconds.")
     mcp_concurrency: int = Field(4, ge=1, le=64, description="Calls of the tool at once, over all tenants.")
+    mcp_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Share of the time that telling the server takes while tasks wait for a place, or "
+        "results for a judge; while none does it takes what it needs.",
+    )
     mcp_tries: int = Field(
         5,
         ge=1,

@@ -182,7 +182,20 @@ def _known(name: str) -> str:
 
 
 def _shown(tenant: str, event: Event) -> dict[str, Any]:
-    said = {**event.model_dump(mode="json"), "id": event_id(tenant, event), "tenant": tenant}
+    # As the model would be dumped, in a fifth of its time: there are many.
+    said = {
+        "v": event.v,
+        "tenant": tenant,
+        "epoch": event.epoch,
+        "seq": event.seq,
+        "at": event.at.isoformat().replace("+00:00", "Z"),
+        "kind": event.kind,
+        "by": event.by,
+        "mission_id": event.mission_id,
+        "task_id": event.task_id,
+        "details": event.details,
+        "id": event_id(tenant, event),
+    }
     return {**said, "meaning": KINDS.get(event.kind, ""), "event": said}
 
 

@@ -4,7 +4,9 @@
 
 The leader's. A crash anywhere repeats calls and skips none: at least once, and a repeated event bears the
 same id. A server that is away costs nothing: the stream is trimmed as if there were no exporter, and what it
-has not told it reads in the archive later. Calls are few at once, and no tenant has all of them.
+has not told it reads in the archive later. Calls are few at once, and no tenant has all of them. While tasks
+wait for a place or results for a judge, telling takes `CHIMERA_MCP_SHARE` of the time: it would take the
+processor from them.
 
 An event that the server refuses `CHIMERA_MCP_TRIES` times is put aside, with what was said; at `MOST_DEAD`
 of these a tenant's events wait. While the server is away nothing is put aside.
@@ -30,6 +32,7 @@ from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
 from chimera.runtime.exporting import SERVER
 from chimera.runtime.mcplink import Down, Link, Refused
+from chimera.runtime.pace import Pace
 from chimera.runtime.service import Service, backoff_s
 from chimera.runtime.troubles import TroubleBook
 from chimera.runtime.turns import Gate, Turns
@@ -45,7 +48,7 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 16
 """Tenants whose events are read and sent side by side."""
 HELD = 2_000
-"""Events of one tenant in memory."""
+"""Events of one tenant in memory, and what else its last entry or segment has."""
 TURN_S = 2.0
 """A tenant's turn ends after so long, when others wait."""
 PAUSE_S = 0.5
@@ -82,6 +85,7 @@ class Exporter(Service):
         self._batch = settings.mcp_batch if self._arguments.batched else 1
         self._begins = _since(settings.mcp_since)
         self._gate = Gate(settings.mcp_concurrency)
+        self._pace = Pace(settings.mcp_share)
         self._removed = Removed(base.redis)
         self._seen = Seen()
         self._troubles = TroubleBook(base.export_troubles)
@@ -143,6 +147,7 @@ class Exporter(Service):
         known = {*there, *self._seen.left(gone)}
         await self._troubles.forget_all_but([SERVER, *known])
         found = await backlogs(self._base.redis, sorted(known))
+        self._pace.crowded = any(found[tenant].waiting for tenant in there)
         for tenant in known - set(there):
             one = found[tenant]
             # One whose epoch is not open yet has an event more to come.
@@ -206,26 +211,31 @@ class Exporter(Service):
         place = await exports.place()
         cursor, held = place.cursor, list[Line]()
         while place.joined and room > 0:
-            if not held:
-                last = await self._base.of(tenant).recorder.last()
-                held = await self._read(tenant, cursor.at if cursor else self._begins)
-                # Numbers are for good once an epoch is open for the very process that was read.
-                place = await exports.place()
-                if not place.joined or place.cursor != cursor:
-                    return
+            async with self._pace.turn():
                 if not held:
-                    if cursor is None and last > BEGINNING:  # all there is is older than it is to be told of
-                        await exports.advance(None, last, (), term=term)
-                    return
-            turn, held = Turn(held[:window]), held[window:]
-            turn.settled = [not self._kinds.wants(event.kind) for _, event in turn.lines]
-            try:
-                await self._send(tenant, turn, room)
-            finally:
-                if turn.reached:
-                    dead = [one for at, one in sorted(turn.dead.items()) if at < turn.reached]
-                    room -= len(dead)
-                    cursor = await exports.advance(cursor, turn.lines[turn.reached - 1][0], dead, term=term)
+                    last = await self._base.of(tenant).recorder.last()
+                    held = await self._read(tenant, cursor.at if cursor else self._begins)
+                    # Numbers are for good once an epoch is open for the very process that was read.
+                    place = await exports.place()
+                    if not place.joined or place.cursor != cursor:
+                        return
+                    if not held:
+                        if (
+                            cursor is None and last > BEGINNING
+                        ):  # all there is is older than it is to be told of
+                            await exports.advance(None, last, (), term=term)
+                        return
+                turn, held = Turn(held[:window]), held[window:]
+                turn.settled = [not self._kinds.wants(event.kind) for _, event in turn.lines]
+                try:
+                    await self._send(tenant, turn, room)
+                finally:
+                    if turn.reached:
+                        dead = [one for at, one in sorted(turn.dead.items()) if at < turn.reached]
+                        room -= len(dead)
+                        cursor = await exports.advance(
+                            cursor, turn.lines[turn.reached - 1][0], dead, term=term
+                        )
             if cursor is None or turn.reached < len(turn.lines):
                 return
             if self._waiting and time.monotonic() > until:
@@ -233,9 +243,9 @@ class Exporter(Service):
 
     async def _read(self, tenant: str, after: Position) -> list[Line]:
         """Some of what follows a position. Raises as `Recorder.pages`."""
-        async for _, lines in self._base.of(tenant).recorder.pages(after=after):
+        async for _, lines in self._base.of(tenant).recorder.pages(after=after, most=HELD):
             if lines:
-                return lines[:HELD]
+                return lines
         return []
 
     async def _send(self, tenant: str, turn: Turn, room: int) -> None:

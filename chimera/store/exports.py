@@ -30,6 +30,7 @@ class Backlog:
         cursors: by the sink's name.
         dead, again: dead letters; those of them that are to be tried again.
         run: the store's process under which its last epoch was opened.
+        waiting: tasks that wait for a place, and results that wait for a judge.
     """
 
     newest: int
@@ -37,6 +38,7 @@ class Backlog:
     dead: int
     again: int
     run: str = ""
+    waiting: int = 0
 
     def behind(self, sink: str) -> int:
         """Events that a sink does not have yet."""
@@ -156,12 +158,15 @@ async def backlogs(redis: Redis, tenants: Sequence[str]) -> dict[str, Backlog]:
                 pipe.hlen(of.dead)
                 pipe.scard(of.again)
                 pipe.hget(of.epochs, "run")
+                pipe.hvals(of.depth)
+                pipe.llen(of.review)
             found = iter(await pipe.execute())
     made = {}
     for tenant in tenants:
-        newest, sinks, dead, again, run = (next(found) for _ in range(5))
+        newest, sinks, dead, again, run, depth, review = (next(found) for _ in range(7))
         cursors = {name: Cursor.parse(text) for name, text in sinks.items()}
-        made[tenant] = Backlog(int(newest or 0), cursors, int(dead), int(again), run or "")
+        waiting = int(review) + sum(max(0, int(one)) for one in depth)
+        made[tenant] = Backlog(int(newest or 0), cursors, int(dead), int(again), run or "", waiting)
     return made
 
 

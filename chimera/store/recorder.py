@@ -19,6 +19,8 @@ from chimera.store.keys import TenantKeys
 from chimera.store.segments import Line
 
 PAGE = 500
+FEW = 64
+"""Entries that are asked for where few events are wanted: one entry may be of many."""
 AT_ONCE = 500
 """Events that are made of entries before others on the loop have their turn."""
 Row = tuple[str, dict[str, str]]
@@ -56,9 +58,12 @@ class Recorder:
                 yield line
 
     async def pages(
-        self, *, after: Position = BEGINNING, mission_id: str = ""
+        self, *, after: Position = BEGINNING, mission_id: str = "", most: int = 0
     ) -> AsyncIterator[tuple[Position, list[Line]]]:
         """The same by the page: how far it was read, and what is there of the events that are wanted.
+
+        Args:
+            most: a page of the stream ends with the entry that reaches so many events; 0: `PAGE` entries.
 
         The archive is read only where the stream does not reach back, and where an epoch ends: what
         the store lost there, it may have kept.
@@ -69,7 +74,7 @@ class Recorder:
         """
         searched = False  # the archive has nothing behind `after`
         while True:
-            page = await self._page(after, searched=searched)
+            page = await self._page(after, searched=searched, most=most)
             if page.joined:
                 lines = _up_to_the_epochs_end(page, searched)
                 after = lines[-1][0] if lines else page.start
@@ -108,32 +113,32 @@ class Recorder:
             entry, fields = newest[0]
             return Position(Epochs(epochs).of(entry), int(fields["seq"]), entry)
 
-    async def _page(self, after: Position, *, searched: bool) -> Page:
+    async def _page(self, after: Position, *, searched: bool, most: int) -> Page:
         """What the stream has behind a position, all of one instant."""
-        keys = self.keys
+        keys, count = self.keys, FEW if most else PAGE
         with translated():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.hgetall(self.keys.epochs)
                 pipe.xrange(self.keys.log, count=1)
-                pipe.xrange(self.keys.log, min=after.entry, count=PAGE)
+                pipe.xrange(self.keys.log, min=after.entry, count=count)
                 fields, oldest, rows = await pipe.execute()
             epochs = Epochs(fields)
             if rows and rows[0][0] == after.entry and int(rows[0][1]["seq"]) >= after.seq:
                 # The very entry is there, so nothing behind it was trimmed or lost.
                 start = Position(epochs.of(after.entry), after.seq, after.entry)
-                return await _made_of(rows, start, epochs, keys.tenant, joined=True)
+                return await _made_of(rows, start, epochs, keys.tenant, count, most, joined=True)
             if after.epoch == 0:
                 joined = _reaches_back(after, oldest, epochs, searched)
-                return await _made_of(rows, after, epochs, keys.tenant, joined=joined)
+                return await _made_of(rows, after, epochs, keys.tenant, count, most, joined=joined)
             following = epochs.after(after.epoch)
             if not searched or following is None:
                 return Page(after, [], joined=False)
             # All of its epoch is read, or lost: on with the next, if its beginning is there.
-            rows = await self._redis.xrange(self.keys.log, min=f"({following.entry}", count=PAGE)
+            rows = await self._redis.xrange(self.keys.log, min=f"({following.entry}", count=count)
             joined = bool(rows) and _first(rows[0]) == following.seq + 1
             if following.epoch == after.epoch + 1:
                 joined = joined and after.seq >= following.seq
-            return await _made_of(rows, after, epochs, keys.tenant, joined=joined)
+            return await _made_of(rows, after, epochs, keys.tenant, count, most, joined=joined)
 
     async def _missing(self, after: Position) -> CorruptRecord | StoreUnavailable:
         """Why it does not go on behind a position where the archive ends."""
@@ -153,17 +158,23 @@ class Recorder:
         )
 
 
-async def _made_of(rows: list[Row], start: Position, epochs: Epochs, tenant: str, *, joined: bool) -> Page:
+async def _made_of(
+    rows: list[Row], start: Position, epochs: Epochs, tenant: str, count: int, most: int, *, joined: bool
+) -> Page:
     lines: list[Line] = []
-    pause = AT_ONCE
+    pause, made = AT_ONCE, 0
     for entry, fields in rows if joined else ():
         epoch = epochs.of(entry)
-        lines += [(Position(epoch, event.seq, entry), event) for event in expand(fields, epoch, tenant)]
+        found = [(Position(epoch, event.seq, entry), event) for event in expand(fields, epoch, tenant)]
+        # The first entry may have been given in part.
+        lines += [line for line in found if line[0] > start]
+        made += 1
+        if most and len(lines) >= most:
+            break
         if len(lines) > pause:
             pause = len(lines) + AT_ONCE
             await asyncio.sleep(0)  # a page of large entries is a hundred thousand events
-    # The first entry may have been given in part.
-    return Page(start, [line for line in lines if line[0] > start], joined, ended=len(rows) < PAGE)
+    return Page(start, lines, joined, ended=len(rows) < count and made == len(rows))
 
 
 def _reaches_back(after: Position, oldest: list[Row], epochs: Epochs, searched: bool) -> bool:

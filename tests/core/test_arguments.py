@@ -126,3 +126,10 @@ def test_headers_that_cannot_be_sent_are_refused_without_their_values(text: str)
         parse_headers(text.replace("x", "hush-hush"))
     assert "hush" not in str(raised.value)
     assert parse_headers('{"Authorization": "Bearer x"}') == {"Authorization": "Bearer x"}
+
+
+@pytest.mark.parametrize("micros", [0, 1, 120_000])
+def test_an_event_as_a_whole_is_what_its_model_says(micros: int) -> None:
+    event = EVENT.model_copy(update={"at": EVENT.at.replace(microsecond=micros), "tenant": "acme"})
+    (said,) = Arguments.parse('{"all": {"$each": "{event}"}}').of("acme", [event])["all"]
+    assert said == event.model_dump(mode="json")

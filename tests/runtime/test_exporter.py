@@ -17,6 +17,7 @@ from chimera.runtime import exporter as exporter_module
 from chimera.runtime.archivist import Archivist
 from chimera.runtime.base import Base, open_base
 from chimera.runtime.exporting import SERVER
+from chimera.runtime.pace import Pace
 from chimera.store.exports import EVERY, Exports
 from chimera.store.purge import purge
 from tests.runtime.exporters import Lead, all_ids, delivered, exporting, until
@@ -44,6 +45,30 @@ async def test_every_event_is_told_once_and_in_order_where_nothing_fails(
     assert [one["id"] for one in told] == [event_id(tenant, event) for _, event in recorded]
     assert [one["details"] for one in told] == [event.details for _, event in recorded]
     assert max(map(len, sense.calls())) == 7
+
+
+async def test_while_tasks_wait_for_a_place_it_tells_at_its_share_and_all(
+    base: Base, tenant: str, sense: Sense, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[bool]()
+
+    class Watched(Pace):
+        @asynccontextmanager
+        async def turn(self) -> AsyncIterator[None]:
+            seen.append(self.crowded)
+            async with super().turn():
+                yield
+
+    monkeypatch.setattr(exporter_module, "Pace", Watched)
+    await history.archive(base, tenant)
+    await drive.begin(base, tenant, drive.spec(inputs=list(range(30))), "m1")  # and nobody claims its tasks
+    await history.write(base, tenant, 30)
+    await sense.start()
+    async with exporting(base, sense, mcp_batch=5, mcp_concurrency=1):
+        await delivered(base, tenant)
+    assert set(sense.ids(tenant)) == await all_ids(base, tenant)
+    assert all(seen)
+    assert len(seen) > 2
 
 
 @pytest.mark.parametrize("plan", [{"legacy": True}, {"json": True}, {}], ids=str)

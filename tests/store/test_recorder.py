@@ -56,6 +56,9 @@ async def test_reading_equals_what_was_written_however_it_was_cut(base: Base, da
     lines = await history.read(base, tenant)
     assert [event.seq for _, event in lines] == list(range(1, len(lines) + 1))
     assert list(dict.fromkeys(at.entry for at, _ in lines)) == [entry for entry, _ in written]
+    most = data.draw(st.integers(1, 12))
+    by_few = [page async for _, page in stores.recorder.pages(most=most)]
+    assert [line for page in by_few for line in page] == lines
     for mission in {event.mission_id for _, event in lines if event.mission_id}:
         own = [line for line in lines if line[1].mission_id == mission]
         start = Position.before((await stores.missions.get(mission)).submitted_at_us // 1000)
@@ -76,6 +79,17 @@ async def test_a_position_between_two_events_of_one_entry_goes_on_with_the_secon
     assert await base.of(tenant).sink.trim(keep=0, term=drive.TERM) > 0
     for at, event in shared:
         assert await history.read(base, tenant, after=at) == whole[event.seq :]
+
+
+async def test_a_page_of_few_events_ends_with_the_entry_that_reaches_them(base: Base, tenant: str) -> None:
+    for number in range(4):
+        await history.mission(base, tenant, f"m{number}", inputs=5)
+    whole = await history.read(base, tenant)
+    entries = list(dict.fromkeys(at.entry for at, _ in whole))
+    pages = [page async for _, page in base.of(tenant).recorder.pages(most=2) if page]
+    assert [line for page in pages for line in page] == whole
+    assert all(len({at.entry for at, _ in page[:-1]}) <= 2 for page in pages)
+    assert 2 < len(pages) <= len(entries)
 
 
 async def test_a_stream_that_reaches_back_is_read_without_the_archive(
