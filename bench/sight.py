@@ -7,9 +7,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle
 
 from bench.figure import Figure
@@ -64,7 +64,7 @@ async def dashboards() -> AsyncIterator[Figure]:
         sum(one.accepted for one in some) / sum(one.took_s for one in some) for some in (bare, seen)
     )
     error = 100 * statistics.stdev(a.rate / b.rate for a, b in zip(seen, bare, strict=True)) / pairs**0.5
-    cpu, watched_cpu = (statistics.fmean(one.cores for one in some) for some in (_front(bare), _front(seen)))
+    front = statistics.fmean(one.front for one in seen) - statistics.fmean(one.front for one in bare)
     yield Figure(
         "B9", "tasks a second, nobody watches", rate, "/s", method=f"{pairs} pairs of {SPAN_S:g} s in turn"
     )
@@ -74,7 +74,7 @@ async def dashboards() -> AsyncIterator[Figure]:
     yield Figure(
         "B9",
         "of all processors for dashboards",
-        100 * (watched_cpu - cpu) / (os.cpu_count() or 1),
+        100 * front / (os.cpu_count() or 1),
         "%",
         3,
         method=f"of {', '.join(FRONT)}, watched less bare",
@@ -88,27 +88,17 @@ class Span:
 
     Attributes:
         accepted: tasks.
-        used: CPU seconds by kind of process.
+        front: cores that `FRONT` kept busy.
     """
 
     accepted: int
     took_s: float
-    used: Mapping[str, float]
+    front: float
 
     @property
     def rate(self) -> float:
         """Tasks a second."""
         return self.accepted / self.took_s
-
-    @property
-    def cores(self) -> float:
-        """CPU of all kinds, in cores."""
-        return sum(self.used.values()) / self.took_s
-
-
-def _front(spans: Sequence[Span]) -> list[Span]:
-    """With those kinds alone whose work is for whoever watches, and not for tasks."""
-    return [replace(one, used={kind: one.used.get(kind, 0.0) for kind in FRONT}) for one in spans]
 
 
 async def _span(one: Site, mission_id: str, asked: list[float], *, watched: bool) -> Span | None:
@@ -119,9 +109,10 @@ async def _span(one: Site, mission_id: str, asked: list[float], *, watched: bool
         before, began, meter = await one.client.mission(mission_id), time.monotonic(), one.meter()
         await asyncio.sleep(SPAN_S)
         after, took_s = await one.client.mission(mission_id), time.monotonic() - began
-        used = {kind: usage.cpu_s for kind, usage in meter.stop().items()}
+        used = meter.stop()
+    front = sum(used[kind].cpu_s for kind in FRONT if kind in used) / took_s
     over = after.final or after.accepted > 0.98 * MISSION_TASKS
-    return None if over else Span(after.accepted - before.accepted, took_s, used)
+    return None if over else Span(after.accepted - before.accepted, took_s, front)
 
 
 async def sink() -> AsyncIterator[Figure]:

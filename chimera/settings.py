@@ -374,7 +374,7 @@ class Settings(BaseSettings):
         0.05,
         gt=0,
         le=1,
-        description="Share of the time that telling the server takes while tasks wait for a place, or "
+        description="Share of a processor that telling the server takes while tasks wait for a place, or "
         "results for a judge; while none does it takes what it needs.",
     )
     mcp_tries: int = Field(

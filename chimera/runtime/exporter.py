@@ -5,8 +5,8 @@
 The leader's. A crash anywhere repeats calls and skips none: at least once, and a repeated event bears the
 same id. A server that is away costs nothing: the stream is trimmed as if there were no exporter, and what it
 has not told it reads in the archive later. Calls are few at once, and no tenant has all of them. While tasks
-wait for a place or results for a judge, telling takes `CHIMERA_MCP_SHARE` of the time: it would take the
-processor from them.
+wait for a place or results for a judge, telling takes `CHIMERA_MCP_SHARE` of a processor: what it takes they
+lack.
 
 An event that the server refuses `CHIMERA_MCP_TRIES` times is put aside, with what was said; at `MOST_DEAD`
 of these a tenant's events wait. While the server is away nothing is put aside.

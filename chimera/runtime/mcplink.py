@@ -117,6 +117,8 @@ class Link:
             await self._ended(calling, statuses)
         finally:
             await end(calling)
+            # Where the session broke first, nobody asked how the call ended.
+            calling.cancelled() or calling.exception()
 
     async def check(self) -> None:
         """See that the server answers, and still has the tool. Raises Down."""

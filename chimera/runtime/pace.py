@@ -1,29 +1,33 @@
-"""The pace of what can wait: while tasks wait for a place, it takes a share of the time and no more."""
+"""The pace of what can wait: while others have to, it takes a share of a processor and no more."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 REST_S = 1.0
-"""The longest rest: a turn that waited for somebody else was no burden so long."""
+"""The longest rest: what others on the loop did meanwhile is counted to the turn."""
 
 
 class Pace:
     """Turns of work on a machine that may have better to do.
 
     Not crowded, turns are taken side by side at once. Crowded, one at a time, each followed by a rest that
-    leaves it its share of the time. A rest ends early when the crowd is gone.
+    leaves it its share of a processor: time in which a turn waited, as for a server, is none that it took. A
+    rest ends early when the crowd is gone.
 
     Args:
-        share: of the time, above 0 and at most 1.
+        share: of a processor, above 0 and at most 1.
         rest_s: the longest rest, seconds.
+        used_s: processor seconds of the loop's thread so far.
     """
 
-    def __init__(self, share: float, rest_s: float = REST_S) -> None:
-        self._share, self._rest_s = share, rest_s
+    def __init__(
+        self, share: float, rest_s: float = REST_S, used_s: Callable[[], float] = time.thread_time
+    ) -> None:
+        self._share, self._rest_s, self._used_s = share, rest_s, used_s
         self._one = asyncio.Lock()
         self._free = asyncio.Event()
         self._free.set()
@@ -47,9 +51,9 @@ class Pace:
             yield
             return
         async with self._one:
-            began = time.monotonic()
+            before = self._used_s()
             yield
-            took = time.monotonic() - began
+            took = self._used_s() - before
             try:
                 async with asyncio.timeout(min(self._rest_s, took * (1 / self._share - 1))):
                     await self._free.wait()

@@ -39,6 +39,13 @@ async def test_crowded_a_turn_waits_for_the_rest_of_the_one_before_which_ends_wi
     assert log == ["begun", "over"] * 2
 
 
+async def test_a_turn_that_only_waited_is_followed_by_no_rest() -> None:
+    pace, log = Pace(1e-9, NEVER_S, used_s=lambda: 7.0), list[str]()
+    pace.crowded = True
+    await asyncio.gather(turn(pace, 0.01, log), turn(pace, 0.01, log))
+    assert log == ["begun", "over"] * 2
+
+
 async def test_a_rest_is_bounded_however_long_its_turn_was() -> None:
     pace, log = Pace(1e-9, 0.001), list[str]()
     pace.crowded = True
