@@ -93,6 +93,8 @@ class Exporter(Service):
         self._order = Turns()
         self._link: Link | None = None
         self._term = 0
+        self._over = 0
+        """A newer leader acts since this term, whether the elector has heard of it or not."""
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._waiting = False
         """Tenants wait for a turn."""
@@ -116,7 +118,7 @@ class Exporter(Service):
 
     async def run_once(self) -> None:
         term = self._elector.term
-        if term is None:
+        if term is None or term <= self._over:
             await end(*self._busy.values())
             return
         if term != self._term:
@@ -197,6 +199,7 @@ class Exporter(Service):
         except Down as exc:
             await self._is_down(exc)
         except OldTerm:
+            self._over = max(self._over, term)
             log.warning("exporter.superseded", term=term)
         except (StoreUnavailable, StoreTimeout) as exc:
             log.warning("store.unavailable", service=self.name, error=str(exc))
@@ -266,10 +269,12 @@ class Exporter(Service):
         (at,) = batch
         position, event = turn.lines[at]
         if said := await self._try(tenant, [event], tries=self._base.settings.mcp_tries):
+            letter = self._letter(tenant, position, event, said, await self._now(tenant))
+            # Counted and added in one step: others of its batch are refused at the same time.
             if len(turn.dead) >= room:
                 return  # it waits, unsettled, for somebody's word on the others
-            turn.dead[at] = self._letter(tenant, position, event, said, await self._now(tenant))
-            log.error("export.dead", tenant=tenant, id=turn.dead[at].id, kind=event.kind, error=said)
+            turn.dead[at] = letter
+            log.error("export.dead", tenant=tenant, id=letter.id, kind=event.kind, error=said)
         turn.settled[at] = True
 
     async def _try(self, tenant: str, events: Sequence[Event], *, tries: int) -> str:
