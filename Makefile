@@ -47,4 +47,4 @@ build: setup ## Build the wheel and the source archive into dist/
 	@bin/uv build --no-build-isolation --no-index --python .venv/bin/python --out-dir dist
 
 clean: ## Remove what the targets above made
-	@rm -rf .venv .venv-tools dist build coverage.xml htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-policy .venv-tools dist build coverage.xml htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

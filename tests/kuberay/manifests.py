@@ -1,0 +1,98 @@
+"""The manifests as `kubectl kustomize` builds them, and what is in them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Hashable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+KUBERAY = ROOT / "kuberay"
+BUILT = ("base", "overlays/dev", "overlays/prod", "overlays/shared", "examples")
+"""What can be built, under `kuberay/`."""
+DEPLOYED = tuple(name for name in BUILT if name != "examples")
+"""What is a whole deployment."""
+
+Document = Mapping[str, Any]
+
+
+class Pod(NamedTuple):
+    """A pod that a manifest makes: whose, and its template's metadata and spec."""
+
+    owner: str
+    labels: Mapping[str, str]
+    spec: Mapping[str, Any]
+    group: Mapping[str, Any]
+    """The group of a Ray cluster that it belongs to, else empty."""
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML as the API server's strict decoding takes it: no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        written = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := {key for key in written if written.count(key) > 1 and key != "<<"}:
+            raise yaml.MarkedYAMLError(problem=f"twice: {sorted(twice)}", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read(text: str) -> list[Document]:
+    """All documents of a text."""
+    return [document for document in yaml.load_all(text, StrictLoader) if document]
+
+
+@cache
+def built(name: str) -> list[Document]:
+    """What `kubectl apply -k kuberay/NAME` would send."""
+    kubectl = shutil.which("kubectl")
+    assert kubectl, "kubectl is not on PATH: install it (it builds the overlays)"
+    done = subprocess.run(
+        [kubectl, "kustomize", str(KUBERAY / name)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return read(done.stdout)
+
+
+def named(document: Document) -> str:
+    """Kind and name."""
+    return f"{document['kind']}/{document['metadata']['name']}"
+
+
+def of(documents: list[Document], kind: str) -> list[Document]:
+    """Those of a kind."""
+    return [document for document in documents if document["kind"] == kind]
+
+
+def cluster_of(document: Document) -> Mapping[str, Any] | None:
+    """The RayClusterSpec in a document of KubeRay's; None where there is none."""
+    where = {"RayCluster": "", "RayService": "rayClusterConfig", "RayJob": "rayClusterSpec"}
+    if (field := where.get(document["kind"])) is None:
+        return None
+    found: Mapping[str, Any] | None = document["spec"].get(field) if field else document["spec"]
+    return found
+
+
+def pods(document: Document) -> Iterator[Pod]:
+    """The pods that a document's controller makes."""
+    if cluster := cluster_of(document):
+        for group in (cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", ())):
+            template = group["template"]
+            labels = template.get("metadata", {}).get("labels", {})
+            yield Pod(f"{named(document)}/{group.get('groupName', 'head')}", labels, template["spec"], group)
+    elif template := document.get("spec", {}).get("template"):
+        yield Pod(named(document), template["metadata"].get("labels", {}), template["spec"], {})
+
+
+def all_pods(name: str) -> list[Pod]:
+    """The pods of all documents of a build."""
+    return [pod for document in built(name) for pod in pods(document)]
+
+
+def examples() -> list[Document]:
+    """The shape of the Secrets that the manifests name."""
+    return read((KUBERAY / "examples/secrets.yaml").read_text(encoding="utf-8"))
