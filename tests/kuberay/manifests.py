@@ -35,7 +35,7 @@ class StrictLoader(yaml.SafeLoader):
     """YAML as the API server's strict decoding takes it: no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        written = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]  # stubs
+        written = [self.construct_object(key, deep=True) for key, _ in node.value]
         if twice := {key for key in written if written.count(key) > 1 and key != "<<"}:
             raise yaml.MarkedYAMLError(problem=f"twice: {sorted(twice)}", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
@@ -49,7 +49,8 @@ def read(text: str) -> list[Document]:
 @cache
 def built(name: str) -> list[Document]:
     """What `kubectl apply -k kuberay/NAME` would send."""
-    assert (kubectl := shutil.which("kubectl")), "kubectl is not on PATH: install it (it builds the overlays)"
+    kubectl = shutil.which("kubectl")
+    assert kubectl, "kubectl is not on PATH: install it (it builds the overlays)"
     done = subprocess.run(
         [kubectl, "kustomize", str(KUBERAY / name)], capture_output=True, text=True, check=False, timeout=60
     )
@@ -83,6 +84,8 @@ def pods(document: Document) -> Iterator[Pod]:
             template = group["template"]
             labels = template.get("metadata", {}).get("labels", {})
             yield Pod(f"{named(document)}/{group.get('groupName', 'head')}", labels, template["spec"], group)
+    elif document["kind"] == "Pod":
+        yield Pod(named(document), document["metadata"].get("labels", {}), document["spec"], {})
     elif template := document.get("spec", {}).get("template"):
         yield Pod(named(document), template["metadata"].get("labels", {}), template["spec"], {})
 
@@ -95,3 +98,9 @@ def all_pods(name: str) -> list[Pod]:
 def examples() -> list[Document]:
     """The shape of the Secrets that the manifests name."""
     return read((KUBERAY / "examples/secrets.yaml").read_text(encoding="utf-8"))
+
+
+def restoring() -> Document:
+    """The pod that holds Redis' volume during a restore."""
+    (found,) = read((KUBERAY / "examples/restore.yaml").read_text(encoding="utf-8"))
+    return found

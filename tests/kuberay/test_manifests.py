@@ -26,6 +26,7 @@ from tests.kuberay.manifests import (
     named,
     of,
     pods,
+    restoring,
 )
 from tests.kuberay.schemas import check_manifest
 
@@ -46,6 +47,20 @@ def test_the_examples_of_secrets_are_what_a_strict_api_server_takes() -> None:
     assert [problem for document in examples() for problem in check_manifest(document)] == []
 
 
+def test_the_pod_of_a_restore_is_sound_and_holds_redis_volume() -> None:
+    pod = restoring()
+    assert check_manifest(pod) == []
+    (server,) = of(built("base"), "StatefulSet")
+    (claim,) = server["spec"]["volumeClaimTemplates"]
+    (volume,) = pod["spec"]["volumes"]
+    of_the_server = f"{claim['metadata']['name']}-{server['metadata']['name']}-0"
+    assert volume["persistentVolumeClaim"]["claimName"] == of_the_server
+    assert (
+        pod["spec"]["securityContext"] | {"fsGroupChangePolicy": "OnRootMismatch"}
+        == (server["spec"]["template"]["spec"]["securityContext"])
+    )
+
+
 @each_build
 def test_a_build_names_each_object_once_and_all_stand_in_one_namespace(name: str) -> None:
     names = [named(document) for document in built(name)]
@@ -61,7 +76,7 @@ def test_every_file_of_manifests_is_part_of_a_build() -> None:
         for file in kustomizations
         for entry in re.findall(r"[\w./-]+", file.read_text(encoding="utf-8"))
     }
-    apart = {KUBERAY / "examples/secrets.yaml"}
+    apart = {KUBERAY / "examples/secrets.yaml", KUBERAY / "examples/restore.yaml"}
     files = {file for file in KUBERAY.rglob("*") if file.is_file()} - set(kustomizations) - apart
     assert sorted(str(file) for file in files - named_there) == []
 
