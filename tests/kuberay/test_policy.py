@@ -165,10 +165,14 @@ def test_every_pod_of_every_build_was_looked_at() -> None:
     assert {name.removeprefix("statefulset-") for name in owners} | {"chimera-restore"} == looked_at
 
 
+UNPINNED = {"DL3008"}
+"""Debian takes old versions out of its archive: a Dockerfile that names one cannot be built a month later."""
+
+
 def hadolint(file: Path) -> list[str]:
     """What hadolint says of a Dockerfile."""
     done = subprocess.run(
-        [TOOLS / "hadolint", "--format", "json", file],
+        [TOOLS / "hadolint", "--format", "json", *(f"--ignore={code}" for code in UNPINNED), file],
         capture_output=True,
         text=True,
         check=False,
