@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Hashable, Iterator, Mapping
@@ -9,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +19,9 @@ BUILT = ("base", "overlays/dev", "overlays/prod", "overlays/shared", "examples")
 """What can be built, under `kuberay/`."""
 DEPLOYED = tuple(name for name in BUILT if name != "examples")
 """What is a whole deployment."""
+
+each_build = pytest.mark.parametrize("name", BUILT)
+each_deployment = pytest.mark.parametrize("name", DEPLOYED)
 
 Document = Mapping[str, Any]
 
@@ -84,6 +89,8 @@ def pods(document: Document) -> Iterator[Pod]:
             template = group["template"]
             labels = template.get("metadata", {}).get("labels", {})
             yield Pod(f"{named(document)}/{group.get('groupName', 'head')}", labels, template["spec"], group)
+    elif document["kind"] == "Pod":
+        yield Pod(named(document), document["metadata"].get("labels", {}), document["spec"], {})
     elif template := document.get("spec", {}).get("template"):
         yield Pod(named(document), template["metadata"].get("labels", {}), template["spec"], {})
 
@@ -96,3 +103,17 @@ def all_pods(name: str) -> list[Pod]:
 def examples() -> list[Document]:
     """The shape of the Secrets that the manifests name."""
     return read((KUBERAY / "examples/secrets.yaml").read_text(encoding="utf-8"))
+
+
+def restoring() -> Document:
+    """The pod that holds Redis' volume during a restore."""
+    (found,) = read((KUBERAY / "examples/restore.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def amount(quantity: str) -> float:
+    """A quantity of Kubernetes as a number."""
+    units = {"": 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 1e3, "M": 1e6, "G": 1e9}
+    matched = re.fullmatch(r"([\d.]+)([A-Za-z]*)", quantity)
+    assert matched, quantity
+    return float(matched[1]) * units[matched[2]]
