@@ -1,4 +1,4 @@
-"""docs/configuration.md's tables, from the settings in the code: `python -m tests.render_docs` writes them."""
+"""The tables of docs/configuration.md, from the settings: `python -m tests.render_docs` writes them."""
 
 from __future__ import annotations
 
@@ -56,10 +56,9 @@ def groups() -> dict[str, list[str]]:
     for number, line in enumerate(source.splitlines(), start=1):
         if comment := GROUP.fullmatch(line):
             heading = comment[1]
-        elif name := fields.get(number):
-            if name in Settings.model_fields:
-                assert heading, f"{name} stands above the first heading"
-                found.setdefault(heading, []).append(name)
+        elif (name := fields.get(number, "")) in Settings.model_fields:
+            assert heading, f"{name} stands above the first heading"
+            found.setdefault(heading, []).append(name)
     return found
 
 
