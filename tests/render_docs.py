@@ -13,7 +13,7 @@ from chimera.core.action import ACTION_FINAL, ACTION_TRANSITIONS, ActionStatus
 from chimera.core.brake import BRAKE_STEPS, BrakeState
 from chimera.core.mission import MISSION_FINAL, MISSION_TRANSITIONS, MissionStatus
 from chimera.core.task import FINAL, TRANSITIONS, TaskStatus
-from tests import render_metrics
+from tests import render_metrics, render_settings
 from tests.render_users import USERS, rendered
 
 S = TypeVar("S", bound=StrEnum)
@@ -95,3 +95,5 @@ if __name__ == "__main__":
     USERS.write_text(rendered(USERS.read_text(encoding="utf-8")), encoding="utf-8")
     metrics = render_metrics.PAGE
     metrics.write_text(render_metrics.rendered(metrics.read_text(encoding="utf-8")), encoding="utf-8")
+    page = render_settings.PAGE
+    page.write_text(render_settings.rendered(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -23,11 +23,12 @@ from chimera.core.mission import MissionFile
 from chimera.judging.detector.measure import load, measure, table
 from chimera.settings import PREFIX, Settings, is_secret
 from chimera.store import keys
+from tests import render_settings
 from tests.render_docs import STATE_MACHINE, render
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "AGENTS.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "AGENTS.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -209,6 +210,18 @@ def test_every_setting_that_bounds_something_is_among_the_limits() -> None:
 
 def test_the_state_machines_page_is_rendered_from_the_tables() -> None:
     assert STATE_MACHINE.read_text(encoding="utf-8") == render(), "run: .venv/bin/python -m tests.render_docs"
+
+
+def test_the_configurations_page_is_rendered_from_the_settings() -> None:
+    page = render_settings.PAGE.read_text(encoding="utf-8")
+    assert page == render_settings.rendered(page), "run: .venv/bin/python -m tests.render_docs"
+
+
+def test_every_setting_stands_on_the_configurations_page_once() -> None:
+    listed = re.findall(
+        r"^\| `(CHIMERA_\w+)`", render_settings.PAGE.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(listed) == sorted(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/cli.md"])

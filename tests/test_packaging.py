@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -92,15 +91,6 @@ def test_third_party_names_every_locked_distribution_with_a_permitted_licence() 
     assert "Valkey" in text
 
 
-def test_continuous_integration_runs_the_gate_of_this_tree() -> None:
-    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
-    assert workflow["permissions"] == {"contents": "read"}
-    commands = [step.get("run") for job in workflow["jobs"].values() for step in job["steps"]]
-    assert "bash .ci/run" in commands
-    steps = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
-    assert [step for step in steps if step.startswith("make ")] == ["make test", "make chaos-ci"]
-
-
 @pytest.mark.parametrize(
     "target",
     [
@@ -109,6 +99,14 @@ def test_continuous_integration_runs_the_gate_of_this_tree() -> None:
         "demo",
         "test",
         "check",
+        "lint",
+        "types",
+        "security",
+        "secrets",
+        "workflows",
+        "tests",
+        "manifests",
+        "audit",
         "chaos",
         "chaos-ci",
         "format",

@@ -14,6 +14,7 @@ import pytest
 import typer.main
 from typer.core import TyperGroup
 
+from chimera.chaos.faults import Fault
 from chimera.cli import action
 from chimera.cli.app import app
 from chimera.cli.env import example_text, settings_table
@@ -283,3 +284,9 @@ async def test_an_agent_alone_shows_what_it_proposes_and_sends_nothing(shell: Sh
 async def test_the_mission_schema_is_a_document(shell: Shell) -> None:
     done = await shell("mission", "schema")
     assert json.loads(done.out)["properties"]["budget_usd"]
+
+
+async def test_every_fault_of_the_drill_is_told(shell: Shell) -> None:
+    done = await shell("chaos", "faults")
+    assert done.code == 0, done.err
+    assert {fault.value for fault in Fault} <= set(done.out.split())

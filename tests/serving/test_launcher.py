@@ -1,0 +1,121 @@
+"""The files for Ray's cluster launcher: valid by Ray's own schema, and in the words that the code uses.
+
+Nothing is launched: there is no cloud here. What Ray makes of the files before it calls one is what it makes
+of them everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from chimera.serving.backend import PLACE
+from chimera.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+CLOUD, OWN = ROOT / "ray-cluster.yaml", ROOT / "ray-cluster.on-premise.yaml"
+each_file = pytest.mark.parametrize("path", [CLOUD, OWN], ids=["cloud", "own"])
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return document
+
+
+def started(commands: list[str]) -> list[str]:
+    """The words of the one command that starts Ray, its environment before it."""
+    (command,) = [command for command in commands if "ray start" in command]
+    return shlex.split(command)
+
+
+def offered(words: list[str]) -> dict[str, int]:
+    """The resources that a `ray start` names."""
+    (given,) = [word.removeprefix("--resources=") for word in words if word.startswith("--resources=")]
+    resources: dict[str, int] = json.loads(given)
+    return resources
+
+
+@each_file
+def test_ray_takes_the_file(path: Path) -> None:
+    prepared = prepare_config(read(path))
+    validate_config(prepared)
+    assert prepared["docker"]["image"]
+
+
+@each_file
+def test_ray_would_refuse_what_it_does_not_know(path: Path) -> None:
+    with pytest.raises(jsonschema.ValidationError, match="idle_timeout"):
+        validate_config(prepare_config(read(path) | {"idle_timeout": 2}))
+
+
+def test_machines_of_a_cloud_come_from_zero_and_offer_what_a_worker_asks_for() -> None:
+    config = read(CLOUD)
+    types = config["available_node_types"]
+    workers = {name: kind for name, kind in types.items() if name != config["head_node_type"]}
+    for kind in workers.values():
+        assert kind["min_workers"] == 0
+        assert kind["resources"] == {"CPU": 0, PLACE["worker"]: 1}
+    assert sum(kind["max_workers"] for kind in workers.values()) == config["max_workers"]
+    head = types[config["head_node_type"]]["resources"]
+    assert head[PLACE["spare"]] >= 1
+    assert PLACE["worker"] not in head
+    assert head["hub"] == 1
+
+
+def test_ones_own_machines_offer_the_same() -> None:
+    config = read(OWN)
+    worker = started(config["worker_start_ray_commands"])
+    assert offered(worker) == {PLACE["worker"]: 1}
+    assert "--num-cpus=0" in worker
+    assert offered(started(config["head_start_ray_commands"])) == {"hub": 1, PLACE["spare"]: 1}
+    assert config["min_workers"] == config["max_workers"] == len(config["provider"]["worker_ips"])
+
+
+@each_file
+def test_the_heads_port_is_not_that_of_redis_and_workers_know_it(path: Path) -> None:
+    config = read(path)
+    (port,) = [
+        word.partition("=")[2]
+        for word in started(config["head_start_ray_commands"])
+        if word.startswith("--port=")
+    ]
+    assert port != "6379"
+    assert f"--address=$RAY_HEAD_IP:{port}" in started(config["worker_start_ray_commands"])
+
+
+@each_file
+def test_nothing_of_ray_is_started_without_its_token(path: Path) -> None:
+    config = read(path)
+    for command in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"]):
+        if command != "ray stop":
+            before = command.partition("set +a;")[0]
+            assert "RAY_AUTH_MODE=token; RAY_AUTH_TOKEN_PATH=$HOME/ray-token;" in before
+    assert config["file_mounts"]["~/ray-token"] == "ray-token"
+
+
+@each_file
+def test_what_is_secret_is_kept_out_of_the_repository(path: Path) -> None:
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    for source in read(path)["file_mounts"].values():
+        assert (ROOT / source).is_file() != (source in ignored), source
+
+
+def test_the_variables_that_the_file_names_are_settings() -> None:
+    named = set(re.findall(rf"{PREFIX}([A-Z_]+)", CLOUD.read_text(encoding="utf-8")))
+    assert named <= {name.upper() for name in Settings.model_fields}
+    assert {"REDIS_URL", "BLOB_URL", "API_KEY"} <= named
+
+
+def test_both_files_start_the_same_containers() -> None:
+    cloud, own = read(CLOUD), read(OWN)
+    assert cloud["docker"] == own["docker"]
+    assert cloud["file_mounts"] == own["file_mounts"]
+    assert cloud["head_start_ray_commands"][-1] == own["head_start_ray_commands"][-1]
