@@ -84,7 +84,7 @@ STATIC: dict[str, tuple[str, Callable[[Seedling], None]]] = {
 }
 # Those that run tests stand below; the browser's is tests/test_browser_script.py; Ray's tests are
 # found and run as the others are; the manifests' are tests/kuberay/; the audit's is test_audit.py.
-ELSEWHERE = {"tests", "coverage", "browser", "ray-tests", "manifests", "audit"}
+ELSEWHERE = {"tests", "coverage", "browser", "policy", "ray-tests", "manifests", "audit"}
 
 
 def test_the_tree_as_it_is_passes_every_static_gate(tmp_path: Path) -> None:
