@@ -58,14 +58,6 @@ def render(
         list[str] | None,
         typer.Option("--set", help="A setting, no secret; may be given again.", metavar="CHIMERA_X=VALUE"),
     ] = None,
-    secrets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--secret",
-            help="A setting whose value is in the tenant's Secret, under `x`; may be given again.",
-            metavar="CHIMERA_X",
-        ),
-    ] = None,
     suspend: Annotated[
         bool,
         typer.Option("--suspend", help="For a tenant that sleeps: no pod, until it is rendered without."),
@@ -79,14 +71,14 @@ def render(
     """Write a tenant's namespace for Kubernetes: quota, network, accounts, a Ray cluster with its own spoke.
 
     --cpu and --memory are the tenant's all in all: the head's pod, and a worker pod for each --slots of
-    --max-agents. What does not fit is refused. The Secret with its login is not in it: docs/spokes.md.
+    --max-agents. What does not fit is refused. Its Secrets are not in it: docs/spokes.md.
 
     \b
     Examples:
       chimera tenant render acme --cpu 16 --memory 32Gi --max-agents 200 | kubectl apply -f -
       chimera tenant render acme --cpu 16 --memory 32Gi --max-agents 200 --suspend | kubectl apply -f -
       chimera tenant render acme --cpu 16 --memory 32Gi --max-agents 200 --egress 203.0.113.7/32:443 \\
-          --set CHIMERA_MODEL_URL=https://models.example.com/v1 --secret CHIMERA_MODEL_API_KEY --dir acme
+          --set CHIMERA_MODEL_URL=https://models.example.com/v1 --dir acme
     """
     from chimera.core.kube.bundle import bundle
     from chimera.core.kube.names import namespace_of
@@ -108,7 +100,6 @@ def render(
             openings=tuple(Opening.parse(one) for one in egress or ()),
             api_server=tuple(network(one, "--api-server") for one in api_server or ()) or ANYWHERE,
             settings=chosen(settings or (), slots=places),
-            secrets=tuple(sorted({_secret(one) for one in secrets or ()})),
             suspend=suspend,
         )
     )
@@ -154,7 +145,9 @@ def chosen(given: Sequence[str], *, slots: int) -> dict[str, str]:
         if variable in DECIDED:
             raise ConfigurationError(f"--set {variable}: the bundle says it itself; leave it out")
         if is_secret(field) or _has_login(value):
-            raise ConfigurationError(f"--set {variable} is or has a secret: put it into the tenant's Secret")
+            raise ConfigurationError(
+                f"--set {variable} is or has a secret: the bundle has none; docs/spokes.md says where they go"
+            )
         found[variable] = value
     fields: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in found.items()}
     try:
@@ -170,19 +163,6 @@ def _has_login(value: str) -> bool:
     from urllib.parse import urlsplit
 
     return "://" in value and "@" in urlsplit(value).netloc
-
-
-def _secret(variable: str) -> str:
-    from chimera.core.kube.spoke import DECIDED
-    from chimera.errors import ConfigurationError
-    from chimera.settings import PREFIX, Settings, is_secret
-
-    field = Settings.model_fields.get(variable.removeprefix(PREFIX).lower())
-    if not variable.startswith(PREFIX) or field is None or not is_secret(field):
-        raise ConfigurationError(f"--secret {variable!r} is no secret setting; `chimera env` says which are")
-    if f"{variable}_FILE" in DECIDED:
-        raise ConfigurationError(f"--secret {variable}: it is there without that")
-    return variable
 
 
 def _image(name: str) -> str:

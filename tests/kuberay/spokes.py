@@ -24,7 +24,6 @@ def rendered(**more: Any) -> list[Document]:
         "slots": 16,
         "image": "chimera:dev",
         "openings": (Opening("203.0.113.7/32", 443), Opening("2001:db8::/64", 443)),
-        "secrets": ("CHIMERA_MODEL_API_KEY",),
     }
     return list(bundle(Request(**{**asked, **more})).manifests())
 

@@ -16,6 +16,7 @@ from tests.kuberay.spokes import TENANT, all_pods, cluster, rendered
 CLUSTER = "spoke"
 MADE_BY_OTHERS = {
     ("Secret", "chimera-redis-login"),  # docs/spokes.md, "Installing"
+    ("Secret", "chimera-secrets"),
     ("ConfigMap", "chimera-redis-ca"),
     ("Secret", CLUSTER),  # KubeRay: Ray's token
     ("ConfigMap", "kube-root-ca.crt"),  # Kubernetes, in each namespace

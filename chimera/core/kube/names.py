@@ -18,8 +18,9 @@ CLUSTER, GROUP = "spoke", "workers"
 RoleBinding under the cluster's name before it makes them."""
 HEAD, WORKER = "spoke", "worker"
 """Pods by component, and the accounts that they run under."""
-LOGIN, AUTHORITY = "chimera-redis-login", "chimera-redis-ca"
-"""The Secret with the spoke's login to Redis, and the ConfigMap with the authority of Redis' certificate."""
+LOGIN, SECRETS, AUTHORITY = "chimera-redis-login", "chimera-secrets", "chimera-redis-ca"
+"""The Secret with the spoke's login to Redis, that with what its agents and its model want, and the ConfigMap
+with the authority of Redis' certificate. The last two need not be there."""
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 

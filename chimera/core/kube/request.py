@@ -28,7 +28,6 @@ class Request:
         openings: what workers may reach beside Redis and each other.
         api_server: CIDRs where the API server answers.
         settings: more variables of the spoke, none of them a secret.
-        secrets: variables whose values are in the tenant's Secret.
         suspend: no pod at all, until that is taken back.
     """
 
@@ -43,5 +42,4 @@ class Request:
     openings: tuple[Opening, ...] = ()
     api_server: tuple[str, ...] = ANYWHERE
     settings: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
     suspend: bool = False

@@ -13,7 +13,7 @@ from chimera.core.kube.cluster import (
     RayCluster,
     WorkerGroup,
 )
-from chimera.core.kube.names import AUTHORITY, CLUSTER, GROUP, HEAD, LOGIN, WORKER, labels
+from chimera.core.kube.names import AUTHORITY, CLUSTER, GROUP, HEAD, LOGIN, SECRETS, WORKER, labels
 from chimera.core.kube.part import Metadata
 from chimera.core.kube.pod import (
     READABLE,
@@ -46,6 +46,8 @@ from chimera.core.kube.sizing import (
 GCS_PORT, DASHBOARD_PORT, AGENT_PORT, METRICS_PORT, CLIENT_PORT = 6380, 8265, 52365, 8080, 10001
 """Not 6379, which is Redis' own."""
 RAY_DIR, REDIS_DIR, TLS_DIR = "/etc/chimera/ray", "/etc/chimera/spoke", "/etc/chimera/redis-tls"
+SECRETS_DIR = "/etc/chimera/secrets"
+"""With a directory of the tenant's name, as `CHIMERA_TENANT_SECRETS_DIR` has it."""
 API_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where Ray's autoscaler looks for its token."""
 API_TOKEN_S = 3607
@@ -62,6 +64,7 @@ OF_NODES = {**OF_ALL, "RAY_BACKEND_LOG_JSON": "1", "RAY_LOG_TO_STDERR": "1"}
 DECIDED = frozenset(
     {"CHIMERA_SPOKE_TENANT", "CHIMERA_REDIS_URL", "CHIMERA_REDIS_URL_FILE", "CHIMERA_REDIS_PASSWORD"}
     | {"CHIMERA_SLOTS", "CHIMERA_MAX_WORKERS", "CHIMERA_SPARES", "CHIMERA_WORKER_MEMORY_MB"}
+    | {"CHIMERA_TENANT_SECRETS_DIR"}
     | OF_ALL.keys()
 )
 """Variables of the spoke that nobody else may set."""
@@ -158,8 +161,9 @@ def _head(request: Request, sizing: Sizing) -> PodSpec:
             shared_memory("512Mi"),
             scratch("state", "1Gi"),
             _authority(),
-            files_of_secret("redis", LOGIN, ("url", *map(key_of, request.secrets))),
+            files_of_secret("redis", LOGIN, ("url",)),
             files_of_secret("ray-token", CLUSTER, ("auth_token",)),
+            Volume(name="secrets", secret={"secretName": SECRETS, "defaultMode": READABLE, "optional": True}),
             _api_token(),
         ),
     )
@@ -171,12 +175,12 @@ def _spoke(request: Request, sizing: Sizing) -> Container:
         **OF_ALL,
         "CHIMERA_SPOKE_TENANT": request.tenant,
         "CHIMERA_REDIS_URL_FILE": f"{REDIS_DIR}/url",
+        "CHIMERA_TENANT_SECRETS_DIR": SECRETS_DIR,
         "CHIMERA_SLOTS": str(sizing.slots),
         "CHIMERA_MAX_WORKERS": str(sizing.replicas),
         "CHIMERA_SPARES": "0",
         "CHIMERA_WORKER_MEMORY_MB": str(sizing.agents_mib),
         **request.settings,
-        **{f"{name}_FILE": f"{REDIS_DIR}/{key_of(name)}" for name in request.secrets},
         "RAY_ADDRESS": f"127.0.0.1:{GCS_PORT}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": f"{RAY_DIR}/auth_token",
@@ -196,13 +200,9 @@ def _spoke(request: Request, sizing: Sizing) -> Container:
             TLS,
             Mount(name="redis", mount_path=REDIS_DIR, read_only=True),
             Mount(name="ray-token", mount_path=RAY_DIR, read_only=True),
+            Mount(name="secrets", mount_path=f"{SECRETS_DIR}/{request.tenant}", read_only=True),
         ),
     )
-
-
-def key_of(variable: str) -> str:
-    """Where the Secret has a setting: ``CHIMERA_MODEL_API_KEY`` → ``model-api-key``."""
-    return variable.removeprefix("CHIMERA_").lower().replace("_", "-")
 
 
 def _worker(request: Request, sizing: Sizing) -> PodSpec:

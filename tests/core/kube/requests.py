@@ -32,7 +32,6 @@ def requests(draw: st.DrawFn) -> Request:
         worker=draw(WORKERS),
         image=draw(st.sampled_from(["chimera:dev", "registry.example.com/chimera@sha256:0f"])),
         openings=tuple(draw(st.lists(OPENINGS, max_size=3))),
-        secrets=draw(st.sampled_from([(), ("CHIMERA_MODEL_API_KEY",)])),
         suspend=draw(st.booleans()),
     )
 

@@ -147,20 +147,24 @@ def test_the_autoscalers_role_is_named_as_kuberay_looks_for_it_and_reaches_its_c
 
 
 def test_workers_have_no_secret_and_the_spoke_its_own_from_files() -> None:
-    from dataclasses import replace
-
-    made = bundle(replace(asked(), secrets=("CHIMERA_MODEL_API_KEY",))).manifests()
+    made = bundle(asked()).manifests()
     spec = cluster(made)
     worker = spec["workerGroupSpecs"][0]["template"]["spec"]
     assert not any("secret" in volume for volume in worker["volumes"])
     (spoke,) = head(spec)["initContainers"]
     values = {one["name"]: one["value"] for one in spoke["env"]}
-    (login,) = [one["secret"] for one in head(spec)["volumes"] if one["name"] == "redis"]
-    keys = {item["key"] for item in login["items"]}
-    for variable in ("CHIMERA_REDIS_URL_FILE", "CHIMERA_MODEL_API_KEY_FILE"):
-        directory, _, key = values[variable].rpartition("/")
-        assert [one["mountPath"] for one in spoke["volumeMounts"] if one["name"] == "redis"] == [directory]
-        assert key in keys
+    places = {mount["mountPath"]: mount["name"] for mount in spoke["volumeMounts"]}
+    volumes = {one["name"]: one["secret"] for one in head(spec)["volumes"] if "secret" in one}
+    directory, _, key = values["CHIMERA_REDIS_URL_FILE"].rpartition("/")
+    assert volumes[places[directory]]["items"] == [{"key": key, "path": key}]
+    directory, _, key = values["RAY_AUTH_TOKEN_PATH"].rpartition("/")
+    assert volumes[places[directory]]["items"] == [{"key": key, "path": key}]
+    own = volumes[places[f"{values['CHIMERA_TENANT_SECRETS_DIR']}/acme"]]
+    assert "items" not in own, "whatever is in it is the tenant's"
+    assert own["optional"]
+    assert not {"secrets", "redis", "ray-token"} & {
+        one["name"] for one in spec["headGroupSpec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    }
     assert of_kind(made, "Secret") == []
 
 
