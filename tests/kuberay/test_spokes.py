@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-from tests.kuberay.manifests import amount, built, named, of
+from chimera.cli.render import text
+from tests.kuberay.manifests import amount, built, named, of, read
 from tests.kuberay.schemas import check_manifest
 from tests.kuberay.spokes import TENANT, all_pods, cluster, rendered
 
@@ -127,10 +129,19 @@ def test_the_workers_are_those_of_a_shared_cluster_but_for_what_is_mounted() -> 
         assert mine[field] == theirs[field], field
 
 
-def test_what_the_command_writes_is_read_back_by_a_strict_reader() -> None:
-    from chimera.cli.render import text
-    from tests.kuberay.manifests import read
+def test_rays_own_autoscaler_takes_each_worker_pod_for_one_place_of_a_swarm() -> None:
+    found = _derive_autoscaling_config_from_ray_cr(copy.deepcopy(dict(cluster(rendered()))))
+    kinds = found["available_node_types"]
+    worker, head = kinds["workers"], kinds[found["head_node_type"]]
+    assert kinds.keys() == {"workers", found["head_node_type"]}
+    assert (worker["min_workers"], worker["max_workers"], worker["idle_timeout_s"]) == (0, 13, 60)
+    assert {name: worker["resources"].get(name) for name in ("CPU", "swarm")} == {"CPU": 0, "swarm": 1}
+    assert head["max_workers"] == 0
+    assert "swarm" not in head["resources"], "no worker of agents beside the spoke"
+    assert head["resources"]["CPU"] == 0
 
+
+def test_what_the_command_writes_is_read_back_by_a_strict_reader() -> None:
     documents = rendered()
     written = text([dict(one) for one in documents])
     assert read(written) == documents
