@@ -111,7 +111,7 @@ NOT_RUN: dict[str, str] = {
     "curl": "no test needs that program: tests/serving/gateway/test_lines.py sends the same request",
     **dict.fromkeys(
         [f"kubectl {verb}" for verb in ("apply", "cp", "delete", "exec", "get", "wait")],
-        "needs an API server, and no gate has one: tests/kuberay checks what is sent there, and follows the runbook",
+        "needs an API server, which no gate has: tests/kuberay checks what is sent, and follows the runbook",
     ),
     "ray start": "an excerpt of somebody's own start of a cluster; ours is what `chimera up` does",
 }

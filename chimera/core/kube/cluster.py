@@ -14,7 +14,7 @@ RAY = "2.60.0"
 class Auth(Part):
     """Whoever asks Ray anything needs a token. The operator makes it, in a Secret with the cluster's name."""
 
-    mode: Literal["token"] = "token"  # nosec B105 (a mode)
+    mode: Literal["token"] = "token"
 
 
 class AutoscalerOptions(Part):

@@ -75,9 +75,9 @@ ALIVE = Probe(
     timeout_seconds=10,
     failure_threshold=18,
 )
-TMP = Mount(name="tmp", mount_path="/tmp")  # nosec B108 (a volume of the pod's own, here and in the next two)
-RAY_TMP = Mount(name="ray", mount_path="/tmp/ray")  # nosec B108
-SHM = Mount(name="shm", mount_path="/dev/shm")  # nosec B108
+TMP = Mount(name="tmp", mount_path="/tmp")  # nosec B108 (the pod's own)
+RAY_TMP = Mount(name="ray", mount_path="/tmp/ray")  # nosec B108 (likewise)
+SHM = Mount(name="shm", mount_path="/dev/shm")  # nosec B108 (likewise)
 STATE = Mount(name="state", mount_path="/var/lib/chimera")
 TLS = Mount(name="redis-tls", mount_path=TLS_DIR, read_only=True)
 
@@ -94,7 +94,7 @@ def raycluster(request: Request, sizing: Sizing) -> RayCluster:
         head_group_spec=HeadGroup(
             ray_start_params={
                 "port": str(GCS_PORT),
-                "dashboard-host": "0.0.0.0",  # nosec B104  # the kubelet's probes come from outside
+                "dashboard-host": "0.0.0.0",  # nosec B104 (probes come from outside)
                 **_common(200_000_000),
             },
             template=_template(HEAD, _head(request, sizing)),
