@@ -11,6 +11,7 @@ import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 from chimera.cli.render import text
+from chimera.settings import PREFIX, GivenSettings
 from tests.kuberay.manifests import amount, built, named, of, read
 from tests.kuberay.schemas import check_manifest
 from tests.kuberay.spokes import TENANT, all_pods, cluster, rendered
@@ -127,6 +128,21 @@ def test_the_workers_are_those_of_a_shared_cluster_but_for_what_is_mounted() -> 
     (mine,), (theirs,) = (one["template"]["spec"]["containers"] for one in (own, shared))
     for field in ("name", "ports", "readinessProbe", "livenessProbe", "securityContext"):
         assert mine[field] == theirs[field], field
+
+
+def test_what_the_spoke_is_told_are_settings_that_fit_each_other() -> None:
+    (spoke,) = cluster(rendered())["spec"]["headGroupSpec"]["template"]["spec"]["initContainers"]
+    told = {
+        one["name"].removeprefix(PREFIX).lower(): one["value"]
+        for one in spoke["env"]
+        if PREFIX in one["name"]
+    }
+    assert (told.pop("spoke_tenant"), told.pop("redis_url_file")) == (TENANT, "/etc/chimera/spoke/url")
+    settings = GivenSettings(**told)
+    assert settings.max_workers * settings.slots >= 200
+    assert settings.worker_memory_mb == 2_048 - 768
+    pod = cluster(rendered())["spec"]["headGroupSpec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] >= 60, "Ray's head drains first, then the spoke"
 
 
 def test_rays_own_autoscaler_takes_each_worker_pod_for_one_place_of_a_swarm() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chimera.core.kube.quantity import GI, MI, Size
-from chimera.core.kube.sizing import HEAD, LEAST_WORKER, sized
+from chimera.core.kube.sizing import HEAD, HEAD_RESTS, LEAST_WORKER, sized
 from chimera.errors import ConfigurationError
 from tests.core.kube.requests import QUOTAS, WORKERS
 
+ROOT = Path(__file__).parents[3]
 WORKER = Size(1000, 2 * GI)
 
 
@@ -48,6 +50,16 @@ def test_what_a_refusal_says_would_fit_fits(quota: Size, worker: Size, slots: in
             assert not (HEAD + worker).within(quota)
     else:
         assert made.taken.within(quota)
+
+
+def test_the_document_says_what_a_tenant_costs_at_rest_and_how_it_is_refused() -> None:
+    said = " ".join((ROOT / "docs/spokes.md").read_text(encoding="utf-8").split())
+    assert Size(500, 3 * GI) == HEAD_RESTS
+    assert Size(1_500, 3 * GI) == HEAD
+    assert "| **at rest: the head's pod** | **0.5** | **1.5** | **3 GiB** |" in said
+    with pytest.raises(ConfigurationError) as refusal:
+        sized(quota=Size(16_000, 32 * GI), worker=WORKER, slots=16, max_agents=300)
+    assert str(refusal.value) in said
 
 
 def test_a_quota_without_room_for_the_head_says_so() -> None:
