@@ -22,6 +22,7 @@ from chimera.cli import (
     model,
     output,
     recorder,
+    render,
     review,
     run,
     spend,
@@ -79,6 +80,7 @@ app.command("dashboard")(dashboard.dashboard)
 app.command("logs")(logs.logs)
 app.command("demo")(demo.demo)
 app.add_typer(fleet.app)
+tenant.app.command("render")(render.render)
 app.add_typer(tenant.app)
 app.add_typer(key.app)
 app.add_typer(governor.app)
