@@ -97,9 +97,14 @@ class Member:
             finally:
                 ended.cancel()
                 joined.cancel()
-            said = f"it ended with code {code}; {child.last_lines(node.log)}"
-            self._say(Status.FAILED if failures else Status.STOPPED, said)
             await asyncio.to_thread(self._place.sweep)
+            if not failures:
+                self._say(
+                    Status.STOPPED, f"Ray has ended it with code {code}, as it does when the head is another"
+                )
+                continue
+            said = f"it ended with code {code} at its start; {child.last_lines(node.log)}"
+            self._say(Status.FAILED, said)
             if failures == ATTEMPTS:
                 raise BackendError(
                     f"the head at {self._settings.node_address} answers, and could not be joined {ATTEMPTS} "
