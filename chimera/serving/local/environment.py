@@ -47,7 +47,7 @@ RAY = {
 }
 
 PATIENT = {"RAY_health_check_timeout_ms": "10000", "RAY_health_check_failure_threshold": "5"}
-"""Among nodes that share a busy machine, or a network, silence is less of a sign. Work does not wait for it, for
+"""Among nodes that share a busy machine, or a network, silence is less of a sign. Work does not wait for it:
 leases run out meanwhile."""
 
 

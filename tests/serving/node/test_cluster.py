@@ -87,7 +87,7 @@ class Cluster:
         return answer.raise_for_status().json()
 
     def ready(self) -> bool:
-        """All parts are well, and the agents are known, which the hub describes to itself beside its start."""
+        """All parts are well, and the agents are known: the hub has them described beside its start."""
         try:
             named = {one["name"] for one in self.call("GET", "/v1/agents")["items"]}
             return "chaos-drill" in named and bool(self.call("GET", "/readyz")["ready"])
