@@ -20,6 +20,7 @@ from chimera.cli import (
     logs,
     mission,
     model,
+    node,
     output,
     recorder,
     render,
@@ -81,6 +82,7 @@ app.command("logs")(logs.logs)
 app.command("demo")(demo.demo)
 app.add_typer(fleet.app)
 tenant.app.command("render")(render.render)
+app.add_typer(node.app)
 app.add_typer(tenant.app)
 app.add_typer(key.app)
 app.add_typer(governor.app)
