@@ -83,4 +83,4 @@ image: ## Build the one image of all roles (CHIMERA_IMAGE=chimera:dev)
 	@docker build --file docker/Dockerfile --tag "$${CHIMERA_IMAGE:-chimera:dev}" .
 
 clean: ## Remove what the targets above made
-	@rm -rf .venv .venv-policy .venv-tools dist build coverage.xml htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-deploy .venv-policy .venv-tools dist build coverage.xml htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
