@@ -20,6 +20,7 @@ from chimera.cli import (
     logs,
     mission,
     model,
+    node,
     output,
     recorder,
     review,
@@ -79,6 +80,7 @@ app.command("dashboard")(dashboard.dashboard)
 app.command("logs")(logs.logs)
 app.command("demo")(demo.demo)
 app.add_typer(fleet.app)
+app.add_typer(node.app)
 app.add_typer(tenant.app)
 app.add_typer(key.app)
 app.add_typer(governor.app)

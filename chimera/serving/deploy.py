@@ -85,7 +85,7 @@ def wait_for_node(address: str, timeout_s: float) -> None:
         # A closed port is tried first: Ray's client takes 40 s to give up on one.
         with suppress(OSError, ray.exceptions.RpcError), socket.create_connection((host, int(port)), 1):
             nodes = gcs_client(address=address).get_all_node_info(timeout=1.0)
-        if any(node.state == 0 for node in nodes.values()):  # GcsNodeInfo.ALIVE
+        if any(node.state == 0 and node.is_head_node for node in nodes.values()):  # GcsNodeInfo.ALIVE
             return
         time.sleep(POLL_S)
     raise BackendError(f"the Ray head at {address} has no node after {timeout_s:g} s")

@@ -1,4 +1,4 @@
-"""The Ray head of a local fleet: one node on loopback, with its Serve application."""
+"""A Ray head with its Serve application: of a local fleet, on loopback, or of a cluster of containers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from pathlib import Path
 
 from chimera.errors import BackendError
 from chimera.serving.local import child
-from chimera.serving.local.ports import LOOPBACK, free_ports
+from chimera.serving.local.ports import LOOPBACK, chosen
 from chimera.serving.local.process import spawn
 from chimera.serving.local.state import StateDir
 
 ATTEMPTS = 3
 """Ray gives its node 30 s to register, which a busy machine may miss."""
+
+RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
+"""Ray's own command line, of the Python that runs this."""
+EVERYWHERE = "0.0.0.0"  # nosec B104 : where the head is a container's, whose ports nobody reaches by themselves
 
 OBJECT_STORE_BYTES = 100_000_000
 START_S, SERVE_S = 90.0, 120.0
@@ -37,6 +41,9 @@ class RayHead:
         env: the environment of the head and of all it starts.
         autoscaling: configuration of Ray's autoscaler, which then adds and ends nodes; None for none.
         on_retry: called with a sentence before a further attempt.
+        host: the address by which other nodes reach it; one of loopback keeps all of it there.
+        metrics_port: of its metrics; 0 chooses a free one.
+        agent_port: of the agent that tells how the node is; 0 chooses a free one.
     """
 
     def __init__(
@@ -50,8 +57,12 @@ class RayHead:
         env: Mapping[str, str],
         on_retry: Callable[[str], None],
         autoscaling: Path | None = None,
+        host: str = LOOPBACK,
+        metrics_port: int = 0,
+        agent_port: int = 0,
     ) -> None:
-        self.address, self._state, self._env = f"{LOOPBACK}:{port}", state, env
+        self.address, self._state, self._env = f"{host}:{port}", state, env
+        self._host, self._metrics_port, self._agent_port = host, metrics_port, agent_port
         self.dashboard_url = f"http://{LOOPBACK}:{dashboard_port}"
         self._port, self._dashboard_port, self._places = port, dashboard_port, places
         self._spares, self._autoscaling = spares, autoscaling
@@ -104,12 +115,20 @@ class RayHead:
         """
         try:
             async with asyncio.timeout(SERVE_S):
-                await self._said("deployed")
+                await self.deployed()
                 await self._ready(url)
         except TimeoutError as exc:
             raise BackendError(
                 f"the hub was not ready within {SERVE_S:g} s; {child.last_lines(self.serve_log)}"
             ) from exc
+
+    async def deployed(self) -> None:
+        """Wait until every part of the application is healthy, however long that takes.
+
+        Raises:
+            BackendError: it was refused; with the end of the log.
+        """
+        await self._said("deployed")
 
     async def stop(self) -> None:
         """End the head and what deploys; its workers and agents follow or are swept."""
@@ -130,21 +149,22 @@ class RayHead:
 
     async def _ready(self, url: str) -> None:
         # `ray job submit` needs the dashboard too.
-        while not await asyncio.to_thread(_answers, url, "/readyz", HTTPStatus.OK):  # noqa: ASYNC110 (nothing tells of it)
+        while not await asyncio.to_thread(answers, url, "/readyz", HTTPStatus.OK):  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0.1)  # another process' state
-        while not await asyncio.to_thread(_answers, self.dashboard_url, "/api/version"):  # noqa: ASYNC110 (nothing tells of it)
+        while not await asyncio.to_thread(answers, self.dashboard_url, "/api/version"):  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0.1)
 
     def _command(self) -> list[str]:
-        metrics, agent = free_ports(2)
+        metrics, agent = chosen(self._metrics_port, self._agent_port)
+        shown_at = LOOPBACK if self._host == LOOPBACK else EVERYWHERE
         offered = {"hub": 1, "swarm": self._places, "spare": self._spares}
         resources = {name: count for name, count in offered.items() if count}
         return [
-            *(sys.executable, "-c", "from ray.scripts.scripts import main; main()"),
+            *RAY,
             *("start", "--head", "--block", "--disable-usage-stats"),
             f"--autoscaling-config={self._autoscaling}" if self._autoscaling else "--no-monitor",
-            *(f"--port={self._port}", f"--node-ip-address={LOOPBACK}"),
-            *(f"--dashboard-host={LOOPBACK}", f"--dashboard-port={self._dashboard_port}"),
+            *(f"--port={self._port}", f"--node-ip-address={self._host}"),
+            *(f"--dashboard-host={shown_at}", f"--dashboard-port={self._dashboard_port}"),
             *("--include-dashboard=true", "--include-log-monitor=false"),
             *(f"--metrics-export-port={metrics}", f"--dashboard-agent-listen-port={agent}"),
             # The kernel chooses workers' ports: Ray's fixed range is every other fleet's range too.
@@ -154,7 +174,7 @@ class RayHead:
         ]
 
 
-def _answers(url: str, path: str, status: HTTPStatus | None = None) -> bool:
+def answers(url: str, path: str, status: HTTPStatus | None = None) -> bool:
     """Whether an HTTP server answers there, with this status if one is given."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     connection = HTTPConnection(host, int(port), timeout=5)
