@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
-
-import structlog
 
 from chimera.cli import output
 from chimera.cli.exits import Exit, of_error
@@ -18,8 +15,6 @@ from chimera.errors import ChimeraError, ConfigurationError
 if TYPE_CHECKING:
     from chimera.serving.node.place import Place
     from chimera.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 app = output.group("node", "One node of a cluster, as a container runs it: head, worker, judge.")
 
@@ -33,8 +28,8 @@ def node() -> None:
 
     \b
     Examples:
-      CHIMERA_NODE_TOKEN_FILE=token CHIMERA_REDIS_URL=redis://redis:6379/0 chimera node head
-      CHIMERA_NODE_TOKEN_FILE=token CHIMERA_NODE_ADDRESS=chimera-core:6380 chimera node worker
+      chimera node head
+      CHIMERA_NODE_ADDRESS=chimera-core:6380 chimera node worker
     """
 
 
@@ -48,7 +43,7 @@ def head(output_format: Output = Format.TEXT) -> None:
 
     \b
     Examples:
-      CHIMERA_NODE_TOKEN_FILE=token CHIMERA_REDIS_URL=redis://redis:6379/0 chimera node head
+      chimera node head
       CHIMERA_JUDGE_RESOURCE=judge CHIMERA_HTTP_HOST=0.0.0.0 chimera node head
     """
 
@@ -68,8 +63,9 @@ def worker(output_format: Output = Format.TEXT) -> None:
     worker takes no more work, and finishes or hands back what it has within CHIMERA_PREEMPT_S; then exit 0.
 
     \b
-    Example:
-      CHIMERA_NODE_TOKEN_FILE=token CHIMERA_NODE_ADDRESS=chimera-core:6380 chimera node worker
+    Examples:
+      chimera node worker
+      CHIMERA_NODE_ADDRESS=chimera-core:6380 CHIMERA_NODE_TOKEN_FILE=token chimera node worker
     """
     stay(_member("WORKER"), output_format)
 
@@ -82,7 +78,8 @@ def judge(output_format: Output = Format.TEXT) -> None:
     CHIMERA_REDIS_SECRET, or as CHIMERA_REDIS_URL says. While it is away nothing is accepted, or lost.
 
     \b
-    Example:
+    Examples:
+      chimera node judge
       CHIMERA_REDIS_URL=redis://redis:6379/0 CHIMERA_NODE_ADDRESS=chimera-core:6380 chimera node judge
     """
     stay(_member("JUDGE"), output_format)
@@ -99,9 +96,14 @@ def _member(duty: str) -> Callable[[Settings, Place], Any]:
 
 def stay(run: Callable[[Settings, Place], Any], output_format: Format) -> None:
     """Run a node to its end. What goes wrong is a record too: a container's log has nothing else."""
+    import asyncio
+
+    import structlog
+
     from chimera import settings as configuration
     from chimera.telemetry.logs import begin, configure
 
+    log = structlog.get_logger(__name__)
     begin("node", "stdout", capture_print=False)
     try:
         settings = configuration.load()

@@ -27,6 +27,8 @@ EVERYWHERE = "0.0.0.0"  # nosec B104 : where the head is a container's, whose po
 
 OBJECT_STORE_BYTES = 100_000_000
 START_S, SERVE_S = 90.0, 120.0
+RETIRE_S = 20.0
+"""The application has this long to end by itself: what asks it to needs most of that for its imports."""
 
 
 class RayHead:
@@ -73,12 +75,15 @@ class RayHead:
 
     async def prepare_deploy(self, app: str) -> None:
         """Start the process that deploys; it imports while the head comes up."""
+        self.deploying = await self._deploy("--app", app)
+
+    async def _deploy(self, *what: str) -> asyncio.subprocess.Process:
         with self.serve_log.open("ab") as log:
-            self.deploying = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "chimera.serving.deploy",
-                *("--address", self.address, "--app", app),
+                *("--address", self.address, *what),
                 env=dict(self._env),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -130,12 +135,28 @@ class RayHead:
         """
         await self._said("deployed")
 
+    async def retire(self) -> bool:
+        """Let the application's parts finish, or hand back, what is under way, and end it.
+
+        Returns:
+            Whether it has ended in time; what has not is left to `stop`.
+        """
+        if self.process is None or self.process.poll() is not None:
+            return False
+        await _kill(self.deploying)
+        ending = await self._deploy("--end")
+        try:
+            async with asyncio.timeout(RETIRE_S):
+                await ending.communicate()
+        except TimeoutError:
+            return False
+        finally:
+            await _kill(ending)
+        return ending.returncode == 0
+
     async def stop(self) -> None:
         """End the head and what deploys; its workers and agents follow or are swept."""
-        if self.deploying is not None and self.deploying.returncode is None:
-            with suppress(ProcessLookupError):
-                self.deploying.kill()
-            await self.deploying.wait()
+        await _kill(self.deploying)
         await child.end(self.process, grace_s=4)
 
     async def _said(self, event: str) -> None:
@@ -172,6 +193,14 @@ class RayHead:
             *(f"--object-store-memory={OBJECT_STORE_BYTES}", f"--resources={json.dumps(resources)}"),
             *("--num-cpus=1", f"--temp-dir={self._state.ray_temp}"),
         ]
+
+
+async def _kill(process: asyncio.subprocess.Process | None) -> None:
+    """End it at once; None and the dead are fine."""
+    if process is not None and process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def answers(url: str, path: str, status: HTTPStatus | None = None) -> bool:

@@ -57,9 +57,14 @@ class RayNode:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start it; it joins the head by itself, and dies with the thread that calls this."""
+        self.process = spawn(self.command(), env=self._env, log=self.log)
+        return self.process
+
+    def command(self) -> list[str]:
+        """What starts it; from now on `agent_url` is known."""
         metrics, agent = chosen(self._metrics_port, self._agent_port)
         self.agent_url = f"http://{self._host}:{agent}"
-        command = [
+        return [
             *(JOINS_ON_LOOPBACK if self._host == LOOPBACK else RAY),
             *("start", "--block", "--disable-usage-stats", f"--address={self._address}"),
             *(f"--node-ip-address={self._host}", "--num-cpus=0", *self._files),
@@ -68,8 +73,6 @@ class RayNode:
             *(f"--object-store-memory={OBJECT_STORE_BYTES}",),
             f"--resources={json.dumps(self._resources)}",
         ]
-        self.process = spawn(command, env=self._env, log=self.log)
-        return self.process
 
     async def stop(self, *, grace_s: float = 0) -> None:
         """End it, with its fleet at once: its workers follow or are swept. Twice is fine.

@@ -16,7 +16,7 @@ from chimera.serving.door import DOOR
 from chimera.serving.local import child, environment
 from chimera.serving.local.listener import Listener
 from chimera.serving.local.ports import require_free
-from chimera.serving.local.ray_head import RayHead
+from chimera.serving.local.ray_head import RETIRE_S, RayHead
 from chimera.serving.local.stages import Stage, StageEvent, StageLog, Status
 from chimera.serving.local.supervisor import HUB
 from chimera.serving.local.together import together
@@ -63,6 +63,9 @@ class Head:
         finally:
             self._listener.close()
             if self._ray is not None:
+                if not await self._ray.retire():
+                    said = f"the hub had not ended by itself within {RETIRE_S:g} s; its leases run out"
+                    self._log.write(StageEvent(stage=Stage.SERVE, status=Status.FAILED, detail=said))
                 await self._ray.stop()
             await asyncio.to_thread(self._place.sweep)
             self._log.write(StageEvent(stage=Stage.FLEET, status=Status.STOPPED))

@@ -19,9 +19,10 @@ def without_operator(settings: Settings) -> tuple[Settings, frozenset[str]]:
     Raises:
         ConfigurationError: no Redis is named, or there is no master secret.
     """
-    as_role(settings, "judge")
+    address = url(settings)
+    as_role(settings, "judge")  # there is what a role's login is derived from
     if settings.redis_users == "single":
         return settings, frozenset({"redis_url", "redis_password"})
-    address = SecretStr(without_login(url(settings)))
-    own = settings.model_copy(update={"redis_url": address, "redis_password": None})
+    bare = SecretStr(without_login(address))
+    own = settings.model_copy(update={"redis_url": bare, "redis_password": None})
     return own, frozenset({"redis_url", "redis_secret"})

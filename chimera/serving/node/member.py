@@ -82,7 +82,7 @@ class Member:
     async def _stay(self) -> None:
         failures = 0
         while True:
-            node = self._node = self._ray_node(await self._reach())
+            node = self._node = self.ray_node(await self._reach())
             process = node.start()
             ended = asyncio.ensure_future(child.exited(process))
             joined = asyncio.ensure_future(self._joined(node))
@@ -97,9 +97,14 @@ class Member:
             finally:
                 ended.cancel()
                 joined.cancel()
-            said = f"it ended with code {code}; {child.last_lines(node.log)}"
-            self._say(Status.FAILED if failures else Status.STOPPED, said)
             await asyncio.to_thread(self._place.sweep)
+            if not failures:
+                self._say(
+                    Status.STOPPED, f"Ray has ended it with code {code}, as it does when the head is another"
+                )
+                continue
+            said = f"it ended with code {code} at its start; {child.last_lines(node.log)}"
+            self._say(Status.FAILED, said)
             if failures == ATTEMPTS:
                 raise BackendError(
                     f"the head at {self._settings.node_address} answers, and could not be joined {ATTEMPTS} "
@@ -122,7 +127,8 @@ class Member:
         while not await asyncio.to_thread(answers, node.agent_url, HEALTH, HTTPStatus.OK):  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(LOOK_S)
 
-    def _ray_node(self, host: str) -> RayNode:
+    def ray_node(self, host: str) -> RayNode:
+        """The node, as it is at this address of its own; nothing is started."""
         settings, state = self._settings, self._place.state
         return RayNode(
             state,

@@ -62,6 +62,7 @@ def take(settings: Settings, held: ExitStack) -> Place:
     remains.sweep(state)
     state.forget()
     state.make_directories()
+    state.progress.unlink(missing_ok=True)  # that of this container's life before
     write_private(state.ray_token, letting_in)
     spare = reaper.fork(state)
     return Place(state, frozenset({spare} if spare else ()))
