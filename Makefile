@@ -52,7 +52,7 @@ release-check: setup ## Whether TAG (v1.2.3) is this tree's version
 	@[ "$(TAG)" = "v$$(.venv/bin/hatchling version)" ] || { echo "release-check: $(TAG) is not v$$(.venv/bin/hatchling version)" >&2; exit 1; }
 
 test-deploy: setup ## Build the image, bring the compose stack up, harm it, and check that nothing was lost
-	@.venv/bin/python -m pytest tests/deploy --engine -v
+	@.venv/bin/python -m pytest tests/deploy --engine -v --capture=sys
 
 chaos: setup ## Harm a fleet for ten minutes and check that nothing was lost (SEED=1)
 	@.venv/bin/chimera chaos run --minutes 10 --faults all --seed $(SEED)

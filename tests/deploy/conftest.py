@@ -1,4 +1,4 @@
-"""One engine, one image and one stack for `make test-deploy`; without `--engine` what needs none is tested."""
+"""One engine, one image, one stack for `make test-deploy`; without `--engine` only what needs none is run."""
 
 from __future__ import annotations
 

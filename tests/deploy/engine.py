@@ -70,7 +70,7 @@ class Engine:
 
     def outside(self, image: str, script: str) -> str:
         """Run a line of shell as root among all processes of the engine's machine."""
-        as_root = ("--user", "0", "--pid", "host", "--privileged", "--entrypoint", "sh")
+        as_root = ("--user", "0", "--pid", "host", "--entrypoint", "sh")
         return self("run", "--rm", *as_root, image, "-c", script)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from chimera.core.views import MissionView
+from chimera.core.views import FleetView, MissionView
 from chimera.serving.local.ports import LOOPBACK, free_port
 from tests.acceptance.conftest import Shell, clean, eventually
 from tests.deploy.engine import LOGS, ROOT, Engine, say
@@ -116,11 +116,16 @@ class Stack:
 
     def mission(self, mission_id: str) -> MissionView:
         """How it stands now."""
+        return MissionView.model_validate(self._get(f"/v1/missions/{mission_id}"))
+
+    def busy(self) -> int:
+        """How many workers have something under way."""
+        return sum(one.busy > 0 for one in FleetView.model_validate(self._get("/v1/fleet")).workers)
+
+    def _get(self, path: str) -> Any:
         key = self.shell.environment["CHIMERA_API_KEY"]
-        got = httpx.get(
-            f"{self.url}/v1/missions/{mission_id}", headers={"Authorization": f"Bearer {key}"}, timeout=10
-        )
-        return MissionView.model_validate(got.raise_for_status().json())
+        got = httpx.get(self.url + path, headers={"Authorization": f"Bearer {key}"}, timeout=10)
+        return got.raise_for_status().json()
 
     def comes(self, mission_id: str, condition: Callable[[MissionView], object], seconds: float = 60) -> None:
         """Wait until a mission stands so."""

@@ -13,7 +13,7 @@ from chimera.telemetry.record import LogRecord
 from tests.acceptance.conftest import Shell, clean, eventually
 from tests.deploy.engine import Engine
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(400, func_only=True)
 SHUT = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
 
