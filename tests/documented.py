@@ -42,6 +42,7 @@ ACTIONS = f"{CLI}/test_actions.py::test_failed_actions_are_found_by_host_and_ret
 BRAKES = f"{CLI}/test_governor.py::test_one_tenant_is_frozen_shown_and_thawed"
 KEYS = f"{CLI}/test_tenants.py::test_a_key_is_made_listed_rotated_and_revoked"
 LETTERS = f"{CLI}/test_sinks.py::test_dead_letters_are_listed_retried_and_dropped"
+NODES = "tests/serving/node/test_cluster.py"
 TENANTS = f"{CLI}/test_tenants.py::test_a_tenant_is_suspended_resumed_and_removed_for_the_record"
 
 TO_THE_LETTER: dict[str, str] = {"docs/first-agent.md": LIFE}
@@ -67,6 +68,10 @@ PROVED: dict[str, str] = {
     "chimera mission estimate": f"{CLI}/test_spend.py::test_a_mission_is_estimated_before_it_runs",
     "chimera mission list": TOLD,
     "chimera mission results": TOLD,
+    "chimera node head": f"{NODES}::test_a_mission_from_outside_is_worked_on_and_judged",
+    "chimera node judge": f"{NODES}::"
+    "test_while_the_judge_s_node_is_away_nothing_is_accepted_and_nothing_lost",
+    "chimera node worker": f"{NODES}::test_a_worker_s_node_that_dies_takes_no_result_with_it",
     "chimera recorder dead drop": LETTERS,
     "chimera recorder dead list": LETTERS,
     "chimera recorder dead retry": LETTERS,

@@ -72,7 +72,9 @@ def test_a_judge_s_node_offers_what_the_judge_asks_for(
 
     from chimera.serving.app import build
 
-    options = {one.name: one.ray_actor_options for one in build_app(build({}), name="chimera").deployments}
+    options = {
+        one.name: one.ray_actor_options or {} for one in build_app(build({}), name="chimera").deployments
+    }
     assert (options["Judge"]["num_cpus"], options["Judge"]["resources"]) == (0, {found: 0.001})
     assert not [name for name in ("Gateway", "Orchestrator") if options[name].get("resources")]
 
