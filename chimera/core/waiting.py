@@ -91,7 +91,7 @@ class Standing:
         suspended: why the tenant is suspended; None: it is not.
         leases, max_agents: the tenant's tasks under lease, and how many may be (0: no bound).
         workers, slots, busy: the tenant's live workers and their slots.
-        fleet, places: live workers of all tenants, and how many there may be (0: as many as nodes have room for).
+        fleet, places: live workers of all tenants, and how many there may be (0: what nodes have room for).
         reviews, review: results that wait for the judge, and this one's place among them (from 0; None: a
             judge has it, or it is beyond what was looked at).
         unfinished, max_ready: the tenant's unfinished tasks in Redis, and how many may be (0: no bound).

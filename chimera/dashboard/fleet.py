@@ -56,7 +56,7 @@ class FleetPanel(View):
     """Every tenant, and all of them together."""
 
     places: int = Field(
-        description="Workers that there may be at once (CHIMERA_MAX_WORKERS); 0: as many as nodes have room for."
+        description="Workers that there may be at once (CHIMERA_MAX_WORKERS; 0: as nodes have room)."
     )
     total: Row
     tenants: tuple[Row, ...]

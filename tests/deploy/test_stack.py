@@ -42,6 +42,11 @@ def test_the_embedded_model_answers_agents_in_other_containers(stack: Stack) -> 
     assert mission["spent_microusd"] > 0
 
 
+def test_the_operators_commands_run_in_the_hubs_container(stack: Stack) -> None:
+    key = stack.within(stack.the("chimera-core"), "chimera", "tenant", "add", "acme")
+    assert stack.shell.given(CHIMERA_API_KEY=key)("mission", "list", "-o", "json").ok().document == []
+
+
 def test_a_worker_that_crashes_amid_its_tasks_loses_none(stack: Stack) -> None:
     worker = stack.the("chimera-worker")
     crashes = stack.inspect(worker)["RestartCount"]
