@@ -46,6 +46,10 @@ RAY = {
     "RAY_START_HOOK": "chimera.serving.local.ray_hook.prepare",
 }
 
+PATIENT = {"RAY_health_check_timeout_ms": "10000", "RAY_health_check_failure_threshold": "5"}
+"""Among nodes that share a busy machine, or a network, silence is less of a sign. Work does not wait for it:
+leases run out meanwhile."""
+
 
 def of_supervisor(settings: Settings, state: StateDir) -> dict[str, str]:
     """Everything the caller has, with the settings that its flags changed written out."""
@@ -102,7 +106,7 @@ def of_node(settings: Settings, state: StateDir, *, host: str, secrets: Iterable
     """
     held = {name: getattr(settings, name) for name in secrets}
     files = {name: state.secret(name, _plain(value)) for name, value in held.items() if value is not None}
-    found = _of_ray(settings, state, files)
+    found = {**_of_ray(settings, state, files), **PATIENT}
     if host != LOOPBACK:
         del found[STAYS_ON_LOOPBACK]
     return found

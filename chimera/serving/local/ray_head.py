@@ -46,6 +46,7 @@ class RayHead:
         host: the address by which other nodes reach it; one of loopback keeps all of it there.
         metrics_port: of its metrics; 0 chooses a free one.
         agent_port: of the agent that tells how the node is; 0 chooses a free one.
+        start_s: an attempt that takes longer is given up; one that Ray gives up itself ends sooner.
     """
 
     def __init__(
@@ -62,13 +63,15 @@ class RayHead:
         host: str = LOOPBACK,
         metrics_port: int = 0,
         agent_port: int = 0,
+        start_s: float = START_S,
     ) -> None:
         self.address, self._state, self._env = f"{host}:{port}", state, env
         self._host, self._metrics_port, self._agent_port = host, metrics_port, agent_port
         self.dashboard_url = f"http://{LOOPBACK}:{dashboard_port}"
         self._port, self._dashboard_port, self._places = port, dashboard_port, places
         self._spares, self._autoscaling = spares, autoscaling
-        self._on_retry = on_retry
+        self._on_retry, self._start_s = on_retry, start_s
+        self._connected = False
         self.log, self.serve_log = state.logs / "ray.log", state.logs / "serve.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.deploying: asyncio.subprocess.Process | None = None
@@ -101,10 +104,14 @@ class RayHead:
             for attempt in range(1, ATTEMPTS + 1):
                 self.process = spawn(self._command(), env=self._env, log=self.log)
                 ended = asyncio.ensure_future(child.exited(self.process))
-                await asyncio.wait({connected, ended}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {connected, ended}, timeout=self._start_s, return_when=asyncio.FIRST_COMPLETED
+                )
                 ended.cancel()
                 if connected.done():
-                    return connected.result()
+                    connected.result()
+                    self._connected = True
+                    return
                 await child.end(self.process, grace_s=2)
                 if attempt < ATTEMPTS:
                     self._on_retry(f"Ray did not start at attempt {attempt} of {ATTEMPTS}")
@@ -139,10 +146,10 @@ class RayHead:
         """Let the application's parts finish, or hand back, what is under way, and end it.
 
         Returns:
-            Whether it has ended in time; what has not is left to `stop`.
+            Whether none runs, or it has ended in time; what has not is left to `stop`.
         """
-        if self.process is None or self.process.poll() is not None:
-            return False
+        if not self._connected or self.process is None or self.process.poll() is not None:
+            return True
         await _kill(self.deploying)
         ending = await self._deploy("--end")
         try:

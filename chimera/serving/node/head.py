@@ -30,6 +30,8 @@ from chimera.store.users import keeps_users, without_login
 GCS_PORT, DASHBOARD_PORT = 6380, 8265
 """Ray's own choice for the first is Redis' port."""
 REDIS_PORT = 6379
+START_S = 240.0
+"""Containers that start together share a machine's processors: no attempt under way is given up soon."""
 
 
 class Head:
@@ -157,6 +159,7 @@ class Head:
             host=self._host,
             metrics_port=settings.node_metrics_port,
             agent_port=settings.node_agent_port,
+            start_s=START_S,
         )
 
     @property

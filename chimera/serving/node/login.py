@@ -24,5 +24,5 @@ def without_operator(settings: Settings) -> tuple[Settings, frozenset[str]]:
     if settings.redis_users == "single":
         return settings, frozenset({"redis_url", "redis_password"})
     bare = SecretStr(without_login(address))
-    own = settings.model_copy(update={"redis_url": bare, "redis_password": None})
+    own = settings.model_copy(update={"redis_url": bare, "redis_password": None})  # nosec B105 : it is none
     return own, frozenset({"redis_url", "redis_secret"})

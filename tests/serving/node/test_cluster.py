@@ -87,8 +87,10 @@ class Cluster:
         return answer.raise_for_status().json()
 
     def ready(self) -> bool:
+        """All parts are well, and the agents are known: the hub has them described beside its start."""
         try:
-            return bool(self.call("GET", "/readyz")["ready"])
+            named = {one["name"] for one in self.call("GET", "/v1/agents")["items"]}
+            return "chaos-drill" in named and bool(self.call("GET", "/readyz")["ready"])
         except httpx.HTTPError:
             return False
 
