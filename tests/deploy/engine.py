@@ -95,7 +95,7 @@ def running() -> Iterator[Engine]:
             stdout=subprocess.PIPE,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
         )
         assert done.returncode == 0, f"bin/engine {verb} failed: what it says is above"
         return done.stdout.strip().rpartition("\n")[2]
@@ -111,4 +111,6 @@ def running() -> Iterator[Engine]:
         yield Engine(host, client)
     finally:
         if not kept:
+            say("the engine goes")
             script("remove")
+            say("it is gone")
