@@ -23,6 +23,7 @@ from chimera.cli import (
     node,
     output,
     recorder,
+    render,
     review,
     run,
     spend,
@@ -80,6 +81,7 @@ app.command("dashboard")(dashboard.dashboard)
 app.command("logs")(logs.logs)
 app.command("demo")(demo.demo)
 app.add_typer(fleet.app)
+tenant.app.command("render")(render.render)
 app.add_typer(node.app)
 app.add_typer(tenant.app)
 app.add_typer(key.app)
