@@ -52,7 +52,7 @@ release-check: setup ## Whether TAG (v1.2.3) is this tree's version
 	@[ "$(TAG)" = "v$$(.venv/bin/hatchling version)" ] || { echo "release-check: $(TAG) is not v$$(.venv/bin/hatchling version)" >&2; exit 1; }
 
 test-deploy: setup ## Build the image, bring the compose stack up, harm it, and check that nothing was lost
-	@.venv/bin/python -m pytest tests/deploy
+	@.venv/bin/python -m pytest tests/deploy --engine -v --capture=sys
 
 chaos: setup ## Harm a fleet for ten minutes and check that nothing was lost (SEED=1)
 	@.venv/bin/chimera chaos run --minutes 10 --faults all --seed $(SEED)
@@ -83,4 +83,4 @@ image: ## Build the one image of all roles (CHIMERA_IMAGE=chimera:dev)
 	@docker build --file docker/Dockerfile --tag "$${CHIMERA_IMAGE:-chimera:dev}" .
 
 clean: ## Remove what the targets above made
-	@rm -rf .venv .venv-policy .venv-tools dist build coverage.xml htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-deploy .venv-policy .venv-tools dist build coverage.xml htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -257,7 +257,13 @@ class Settings(BaseSettings):
         description="What the agents of one worker may allocate together, MiB, beside what its process has "
         "once they are imported; more is a MemoryError in the attempt that asks. 0: no limit.",
     )
-    max_workers: int = Field(2, ge=1, le=10_000, description="Workers at once, over all tenants.")
+    max_workers: int = Field(
+        2,
+        ge=0,
+        le=10_000,
+        description="Workers at once, over all tenants. 0: as many as the cluster's nodes have places for, "
+        "where nobody adds nodes because workers wait (`chimera node worker` is one place).",
+    )
     idle_s: float = Field(
         30, gt=0, le=86_400, description="A worker that no work needed for so long ends, seconds."
     )

@@ -98,6 +98,13 @@ PROVED: dict[str, str] = {
     "chimera tenant set": f"{CLI}/test_tenants.py::test_limits_are_set_lowered_and_raised_only_with_a_reason",
     "chimera tenant suspend": TENANTS,
     "chimera up": LIFE,
+    **dict.fromkeys(
+        (
+            *("docker build", "docker compose down", "docker compose exec", "docker compose up"),
+            *("docker run", "docker/secrets"),
+        ),
+        "make test-deploy",
+    ),
     "make check": "make test",
     "make demo": f"{ACCEPTANCE}/test_demo.py::"
     "test_the_demo_shows_work_refusal_and_recovery_and_leaves_nothing",

@@ -91,7 +91,7 @@ class Standing:
         suspended: why the tenant is suspended; None: it is not.
         leases, max_agents: the tenant's tasks under lease, and how many may be (0: no bound).
         workers, slots, busy: the tenant's live workers and their slots.
-        fleet, places: live workers of all tenants, and how many there may be.
+        fleet, places: live workers of all tenants, and how many there may be (0: what nodes have room for).
         reviews, review: results that wait for the judge, and this one's place among them (from 0; None: a
             judge has it, or it is beyond what was looked at).
         unfinished, max_ready: the tenant's unfinished tasks in Redis, and how many may be (0: no bound).
@@ -331,9 +331,10 @@ def _capacity(at: Standing) -> tuple[str, str, str]:
     if at.max_agents and at.leases >= at.max_agents - kept:
         said = f"the tenant's quota of {at.max_agents:,} agents at once is in use ({at.leases:,} at work)"
         return "quota", said, "wait for some to end, or ask the operator for a larger `max_agents`"
-    if not at.workers and at.fleet >= at.places:
-        said = f"all {at.places:,} worker places of the fleet are taken, none by this tenant"
-        return "places", said, "wait for a place to come free, or let the operator raise CHIMERA_MAX_WORKERS"
+    if not at.workers and at.fleet and at.fleet >= at.places:
+        said = f"all {at.places or at.fleet:,} worker places of the fleet are taken, none by this tenant"
+        more = "raise CHIMERA_MAX_WORKERS" if at.places else "add a node for workers"
+        return "places", said, f"wait for a place to come free, or let the operator {more}"
     if not at.workers:
         said = "no worker of this tenant is up yet"
         return "starting", said, "nothing: one is started; if none comes, see `chimera doctor`"

@@ -55,7 +55,9 @@ class Row(View):
 class FleetPanel(View):
     """Every tenant, and all of them together."""
 
-    places: int = Field(description="Workers that there may be at once (CHIMERA_MAX_WORKERS).")
+    places: int = Field(
+        description="Workers that there may be at once (CHIMERA_MAX_WORKERS; 0: as nodes have room)."
+    )
     total: Row
     tenants: tuple[Row, ...]
     damaged: tuple[Damaged, ...] = Field(

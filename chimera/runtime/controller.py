@@ -80,6 +80,10 @@ class Backend(Protocol):
         """Workers whose node will soon be gone."""
         ...
 
+    async def places(self) -> int:
+        """How many workers it has room for, those that run included."""
+        ...
+
     async def spare_places(self) -> int:
         """How many spares it has room for."""
         ...
@@ -165,23 +169,20 @@ class FleetController(Service):
         # Workers of a tenant whose load cannot be told stay, and keep their places.
         holding = [worker for worker in existing if worker not in bound]
         kept = sum(existing[worker] in tenants and existing[worker] not in swarms for worker in holding)
-        shape = self._shape(kept)
+        places = self._base.settings.max_workers or await self._backend.places()
+        shape = FleetShape(max(0, places - kept), self._base.settings.slots, self._turns.turn_s)
         loads = [swarm.load for swarm in swarms.values()]
         desired = desired_workers(loads, shape)
         ended = 0
         for swarm in swarms.values():
             with self._bulkhead.of(swarm.load.tenant):
                 ended += await self._end_silent(swarm, now)
-        room = self._base.settings.max_workers + REPLACEMENTS - (len(holding) - ended)
+        room = places + REPLACEMENTS - (len(holding) - ended)
         await self._evacuate(swarms, await self._backend.leaving())
         await self._drain(swarms, desired, shape, room)
         await self._start(swarms, desired, shape, room, now)
         await self._reserve.fill(listed, now)
         self._forget(tenants, existing)
-
-    def _shape(self, kept: int) -> FleetShape:
-        settings = self._base.settings
-        return FleetShape(max(0, settings.max_workers - kept), settings.slots, self._turns.turn_s)
 
     async def _records(self, tenants: Sequence[str]) -> dict[str, TenantRecord]:
         """Every tenant as it stands, in one round trip; without those that cannot be read."""

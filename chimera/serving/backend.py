@@ -98,10 +98,13 @@ class RayBackend:
                 )
         return self._actors.get(worker_id)
 
+    async def places(self) -> int:
+        """As the nodes of the cluster offer them together."""
+        return await _offered(PLACE[PREFIX])
+
     async def spare_places(self) -> int:
         """As the nodes of the cluster offer them together."""
-        resources = await asyncio.to_thread(ray.cluster_resources)
-        return int(resources.get(PLACE[SPARE], 0))
+        return await _offered(PLACE[SPARE])
 
     async def list(self) -> dict[str, str]:
         """Named actors that are alive or starting."""
@@ -137,6 +140,10 @@ class RayBackend:
         if pid is not None and is_worker(pid, worker_id):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+async def _offered(resource: str) -> int:
+    return int((await asyncio.to_thread(ray.cluster_resources)).get(resource, 0))
 
 
 def _on_draining_nodes() -> set[str]:

