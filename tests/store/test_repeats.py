@@ -705,9 +705,14 @@ async def scale(base: Base, tenant: str) -> Call:
     return call
 
 
+async def ask_for_spoke(base: Base, tenant: str) -> None:
+    await base.tenants.add(tenant)
+    await base.tenants.set_quota(tenant, {"spoke": True}, "op", by="t")
+
+
 @case("scale_fleet")
 async def scale_as_its_spoke(base: Base, tenant: str) -> Call:
-    await base.tenants.set_quota(tenant, {"spoke": True}, "op", by="t")
+    await ask_for_spoke(base, tenant)
     term = await SwarmElection(base.redis, tenant).lead("s1", ttl_s=60)
     assert term == 1
 
@@ -719,13 +724,13 @@ async def scale_as_its_spoke(base: Base, tenant: str) -> Call:
 
 @case("lead_swarm")
 async def lead(base: Base, tenant: str) -> Call:
-    await base.tenants.set_quota(tenant, {"spoke": True}, "op", by="t")
+    await ask_for_spoke(base, tenant)
     return lambda at, who: SwarmElection(at.redis, who, "there").lead("s1", ttl_s=60)
 
 
 @case("lead_swarm")
 async def give_up_the_lead(base: Base, tenant: str) -> Call:
-    await base.tenants.set_quota(tenant, {"spoke": True}, "op", by="t")
+    await ask_for_spoke(base, tenant)
     await SwarmElection(base.redis, tenant).lead("s1", ttl_s=60)
     return lambda at, who: SwarmElection(at.redis, who).resign("s1")
 

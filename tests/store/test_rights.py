@@ -72,7 +72,7 @@ COULD: dict[Role, str] = {
         return_reviews
     """,
     "spare": "",
-    "spoke": "",
+    "spoke": "leave_worker",
 }
 """Scripts that a role does not run, and which its rights let through in all of their cases."""
 
