@@ -72,7 +72,7 @@ KINDS: dict[str, str] = {
     "worker.started": "a worker joined the tenant's swarm",
     "worker.draining": "a worker was asked to take no more work and leave",
     "worker.ended": "a worker left",
-    "fleet.scaled": "the fleet controller, or the tenant's spoke, changed how many workers the tenant has, and why",
+    "fleet.scaled": "the fleet controller, or a spoke, changed how many workers the tenant has, and why",
     "spoke.led": "a spoke took over the tenant's workers, under a new term",
     "spoke.left": "it gave them up",
     "brake.changed": "the tenant's brake moved, or was overridden: from, to, cause, figures, by, reason",

@@ -8,6 +8,7 @@ or a node.
 from __future__ import annotations
 
 import uuid
+
 import structlog
 
 from chimera.runtime.backend import Backend

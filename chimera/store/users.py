@@ -1,4 +1,4 @@
-"""Who logs in to Redis: a user for each part of the hub, and two of each tenant: its workers' and its spoke's.
+"""Who logs in to Redis: a user for each part of the hub, and of each tenant its workers' and its spoke's.
 
 What each may do is in `chimera.store.rights`. Passwords are derived, so nobody stores or sends them: whoever
 holds the master secret can compute each. Redis is given their digests only. A Redis that keeps no ACL file
@@ -48,7 +48,8 @@ def user_of(role: Role, tenant: str = "") -> str:
 def password_of(secret: str, role: Role, tenant: str, generation: int) -> str:
     """The password of a user: 64 hexadecimal digits.
 
-    A worker's is derived from that of its tenant's spoke, which so can equip workers without the master secret.
+    A worker's is derived from that of its tenant's spoke, which can so equip workers without the master
+    secret.
     """
     if role == "worker":
         return workers_password(password_of(secret, "spoke", tenant, generation))
