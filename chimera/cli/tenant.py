@@ -186,7 +186,7 @@ def set_(
 
 @app.command()
 def login(name: Name, output_format: Output = Format.TEXT) -> None:
-    """Print the Redis URL that the tenant's spoke logs in with. It is a secret: whoever has it acts as the tenant.
+    """Print the Redis URL that the tenant's spoke logs in with: a secret, with which one acts as the tenant.
 
     Give it to that tenant's `chimera spoke` alone, as a file (CHIMERA_REDIS_URL_FILE). It is derived from the
     fleet's master secret and kept nowhere; it changes with CHIMERA_REDIS_GENERATION. Its host is that of this
@@ -205,8 +205,8 @@ def login(name: Name, output_format: Output = Format.TEXT) -> None:
         await base.tenants.require(name)
         if base.settings.redis_users == "single":
             raise ConfigurationError(
-                "under CHIMERA_REDIS_USERS=single nobody has a login of its own, so no tenant can have a spoke: "
-                "set it to roles, with CHIMERA_REDIS_SECRET, as for the hub"
+                "under CHIMERA_REDIS_USERS=single nobody has a login of its own, so no tenant can have a "
+                "spoke: set it to roles, with CHIMERA_REDIS_SECRET, as for the hub"
             )
         return url(as_role(base.settings, "spoke", name)), (await base.tenants.quota(name)).spoke
 

@@ -337,7 +337,7 @@ def _without_spoke(at: Standing, place: int | None, waiting: int, figures: dict[
     left = f"its {at.workers:,} workers are busy, and nobody starts more" if at.workers else "no worker is up"
     said = f"its spoke is away: the hub leaves the workers of {at.tenant} to it, and {left}"
     step = (
-        "see to `chimera spoke` on the tenant's own cluster, and its log; or let the hub keep the workers with "
+        "see to `chimera spoke` on the tenant's own cluster, and its log; or let the hub keep the workers: "
         f"`chimera tenant set {at.tenant} --no-spoke`"
     )
     return Why(Cause.SPOKE, said, step, place, waiting, figures)

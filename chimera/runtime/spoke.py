@@ -87,8 +87,8 @@ async def open_spoke(settings: Settings, tenant: str) -> Base:
                     log.warning(
                         "spoke.waiting",
                         error=str(exc),
-                        message=f"the spoke tries again. There is a login as long as `chimera tenant get {tenant}` "
-                        f"shows the tenant; `chimera tenant login {tenant}` prints its URL",
+                        message="the spoke tries again. A tenant that was removed has no login; that of another "
+                        f"is printed by `chimera tenant login {tenant}`, which the operator runs",
                     )
                 await asyncio.sleep(backoff_s(failures, most_s=5.0))
     except BaseException:

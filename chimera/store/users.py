@@ -84,7 +84,11 @@ def as_role(settings: Settings, role: Role, tenant: str = "") -> Settings:
     if (role in TENANTS) != bool(tenant):
         raise ValueError(f"workers and spokes are one tenant's, and nobody else is: {role!r} of {tenant!r}")
     user, own = login_of(settings) if settings.redis_url else ("", "")
-    if role == "worker" and user == user_of("spoke", tenant):
+    if user.startswith(f"{PREFIX}spoke."):
+        if (role, user) != ("worker", user_of("spoke", tenant)):
+            raise ConfigurationError(
+                f"CHIMERA_REDIS_URL logs in as {user}, who makes its own workers' logins alone"
+            )
         password = workers_password(own)
     elif settings.redis_users == "single":
         return settings
