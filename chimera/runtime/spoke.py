@@ -87,8 +87,8 @@ async def open_spoke(settings: Settings, tenant: str) -> Base:
                     log.warning(
                         "spoke.waiting",
                         error=str(exc),
-                        message="the spoke tries again. A tenant that was removed has no login; that of another "
-                        f"is printed by `chimera tenant login {tenant}`, which the operator runs",
+                        message="the spoke tries again. A tenant that was removed has no login; of another "
+                        f"`chimera tenant login {tenant}`, run by the operator, prints the URL",
                     )
                 await asyncio.sleep(backoff_s(failures, most_s=5.0))
     except BaseException:
