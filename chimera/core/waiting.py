@@ -328,13 +328,13 @@ def _ready(at: Standing) -> Why:
     }
     if at.spoke is not None:
         figures |= {"spoke": "leads" if at.spoke else "away"}
-    if at.spoke is False and at.busy >= at.slots and by != "quota":
+    if at.spoke is False and by != "quota":
         return _without_spoke(at, place, waiting, figures)
     return Why(Cause.CAPACITY, said, step, place, waiting, figures)
 
 
 def _without_spoke(at: Standing, place: int | None, waiting: int, figures: dict[str, Any]) -> Why:
-    left = f"its {at.workers:,} workers are busy, and nobody starts more" if at.workers else "no worker is up"
+    left = f"nobody starts more than the {at.workers:,} that go on" if at.workers else "no worker is up"
     said = f"its spoke is away: the hub leaves the workers of {at.tenant} to it, and {left}"
     step = (
         "see to `chimera spoke` on the tenant's own cluster, and its log; or let the hub keep the workers: "
