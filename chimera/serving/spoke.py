@@ -45,9 +45,9 @@ def run(settings: Settings) -> NoReturn:
     Raises:
         ConfigurationError: the environment makes no spoke; nothing was started.
     """
+    tenant = tenant_of(settings)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file is a copy of all secrets
     configure(settings, role="spoke", stream="stdout")
-    tenant = tenant_of(settings)
     bind(tenant=tenant)
     with asyncio.Runner() as runner:
         try:
@@ -72,14 +72,14 @@ async def _main(settings: Settings, tenant: str) -> None:
             await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await end(told)
-        if not starting.done():
+        if starting.done():
+            elector, controller = starting.result()
+            log.info("spoke.ready", places=settings.max_workers, slots=settings.slots)
+            await _stay(ending, (elector, controller))
+            log.info("spoke.leaving", grace_s=settings.spoke_grace_s)
+            await controller.leave(settings.spoke_grace_s)
+        else:
             await end(starting)
-            return
-        elector, controller = starting.result()
-        log.info("spoke.ready", replica=elector.replica, places=settings.max_workers, slots=settings.slots)
-        await _stay(ending, (elector, controller))
-        log.info("spoke.leaving", grace_s=settings.spoke_grace_s)
-        await controller.leave(settings.spoke_grace_s)
     log.info("spoke.ended")
 
 
