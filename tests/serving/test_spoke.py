@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import httpx
@@ -24,12 +26,15 @@ from chimera.core.views import FleetView, WorkerView
 from chimera.serving.local.environment import RAY
 from chimera.serving.local.ports import LOOPBACK, free_ports
 from chimera.serving.local.process import ProcessId, end, spawn
+from chimera.serving.local.ray_head import ATTEMPTS
 from tests.acceptance.conftest import BIN, LiveFleet, Shell, clean, eventually
 from tests.sharing import starting
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 TENANT = "acme"
+STARTED = "Ray runtime started."
+RAYS = re.compile(r"\[\d{4}-\d\d-\d\d |\*\*\* |$")
 
 
 def inputs(seconds: float, count: int = 2) -> list[dict[str, Any]]:
@@ -50,15 +55,25 @@ def cluster(directory: Path, environment: Mapping[str, str]) -> Iterator[tuple[i
         *("--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=100000000"),
         *(f"--resources={json.dumps({'swarm': 1})}", f"--temp-dir={temp}"),
     ]
-    head = spawn(command, env=dict(environment), log=directory / "ray.log")
+    log = directory / "ray.log"
     try:
+        for _ in range(ATTEMPTS):
+            head = spawn(command, env=dict(environment), log=log)
+            if eventually(partial(_decided, head, log), 90) and head.poll() is None:
+                break
+        assert STARTED in log.read_text(), log.read_text()
         yield head.pid, f"{LOOPBACK}:{port}"
     finally:
-        family = [ProcessId.of(one.pid) for one in psutil.Process(head.pid).children(recursive=True)]
-        running = ProcessId.of(head.pid)
-        end([one for one in (running, *family) if one], grace_s=10)
+        if head.poll() is None:
+            family = [ProcessId.of(one.pid) for one in psutil.Process(head.pid).children(recursive=True)]
+            end([one for one in (ProcessId.of(head.pid), *family) if one], grace_s=10)
         head.wait()
-        subprocess.run(["rm", "-rf", str(temp)], check=True)
+        rmtree(temp, ignore_errors=True)
+
+
+def _decided(head: subprocess.Popen[bytes], log: Path) -> bool:
+    """It runs; or it has ended, for Ray gives a node 30 s to register, which a busy machine may miss."""
+    return STARTED in log.read_text(encoding="utf-8") or head.poll() is not None
 
 
 class Spokes:
@@ -84,8 +99,10 @@ class Spokes:
         return [line for line in self.lines() if line["event"] == event]
 
     def lines(self) -> list[dict[str, Any]]:
+        """All but what Ray's own library writes, in C++."""
         text = self._log.read_text(encoding="utf-8") if self._log.exists() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in whole if not RAYS.match(line)]
 
 
 def workers(url: str, key: str) -> list[WorkerView]:
@@ -110,8 +127,8 @@ def test_a_tenants_work_is_done_on_its_own_cluster_by_its_spoke_alone(tmp_path: 
         token.write_text(secrets.token_hex(32), encoding="utf-8")
         token.chmod(0o600)
         ray = {**clean(), **RAY, "RAY_AUTH_TOKEN_PATH": str(token)}
-        head, address = stack.enter_context(cluster(tmp_path, ray))
         with starting():
+            head, address = stack.enter_context(cluster(tmp_path, ray))
             site = stack.enter_context(own(tmp_path, (), fast_rescue=True))
         fleet = LiveFleet(tmp_path, {**clean(), "CHIMERA_STATE_DIR": str(tmp_path / "fleet")})
         key = fleet("tenant", "add", TENANT).ok().out.strip()
