@@ -6,13 +6,14 @@ from __future__ import annotations
 def spoke() -> None:
     """Keep one tenant's workers on the Ray cluster of this machine, until SIGTERM; in the foreground.
 
-    It runs beside the head of a tenant's own cluster and needs of the hub its Redis alone, with the login
-    that `chimera tenant login NAME` prints, in CHIMERA_REDIS_URL_FILE (or CHIMERA_REDIS_URL). It says
-    everything as JSON lines. Told to end, it drains its workers within CHIMERA_SPOKE_GRACE_S.
+    It runs beside the head of a tenant's own cluster. The environment says all: CHIMERA_SPOKE_TENANT whose
+    workers they are, CHIMERA_REDIS_URL_FILE where the URL is that `chimera tenant login NAME` has printed;
+    RAY_ADDRESS, RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH are Ray's own. It says what it does as JSON lines. Told
+    to end, it drains its workers within CHIMERA_SPOKE_GRACE_S.
 
     \b
-    Examples:
-      CHIMERA_SPOKE_TENANT=acme CHIMERA_REDIS_URL_FILE=/run/secrets/redis-url chimera spoke
+    Example:
+      chimera spoke
     """
     from chimera import settings
     from chimera.serving import spoke as process

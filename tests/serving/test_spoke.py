@@ -61,19 +61,24 @@ def cluster(directory: Path, environment: Mapping[str, str]) -> Iterator[tuple[i
             head = spawn(command, env=dict(environment), log=log)
             if eventually(partial(_decided, head, log), 90) and head.poll() is None:
                 break
+            _ended(head)
         assert STARTED in log.read_text(), log.read_text()
         yield head.pid, f"{LOOPBACK}:{port}"
     finally:
-        if head.poll() is None:
-            family = [ProcessId.of(one.pid) for one in psutil.Process(head.pid).children(recursive=True)]
-            end([one for one in (ProcessId.of(head.pid), *family) if one], grace_s=10)
-        head.wait()
+        _ended(head)
         rmtree(temp, ignore_errors=True)
 
 
 def _decided(head: subprocess.Popen[bytes], log: Path) -> bool:
     """It runs; or it has ended, for Ray gives a node 30 s to register, which a busy machine may miss."""
     return STARTED in log.read_text(encoding="utf-8") or head.poll() is not None
+
+
+def _ended(head: subprocess.Popen[bytes]) -> None:
+    if head.poll() is None:
+        family = [ProcessId.of(one.pid) for one in psutil.Process(head.pid).children(recursive=True)]
+        end([one for one in (ProcessId.of(head.pid), *family) if one], grace_s=10)
+    head.wait()
 
 
 class Spokes:
