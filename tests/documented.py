@@ -19,7 +19,7 @@ from chimera.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(
-    r"^(?P<fence>```+)(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=fence)", re.MULTILINE | re.DOTALL
+    r"^(?P<fence> *```+)(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=fence)", re.MULTILINE | re.DOTALL
 )
 TOKEN = re.compile(
     r"""(?P<skip>[ \t]+|\\\n|(?<![^\s;(|&])\#[^\n]*)
@@ -27,10 +27,12 @@ TOKEN = re.compile(
     |(?P<word>(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|>&\d|[^\s;|&()'"\\])+)""",
     re.VERBOSE,
 )
-ASSIGNED = re.compile(r"[A-Z_]+=")
-WRAPPERS = {"exec", "sudo"}
-SHELL = {"export", "echo", "cat", "cd"}
-"""What any shell does: nothing of ours."""
+HERE = re.compile(r"^(?P<line>[^\n]*<<[-]?'?(?P<end>\w+)'?[^\n]*\n).*?^(?P=end)$", re.MULTILINE | re.DOTALL)
+"""A document in a script: text, no commands."""
+ASSIGNED = re.compile(r"[A-Za-z_]+=")
+WRAPPERS = {"exec", "sudo", "{"}
+SHELL = {"export", "echo", "cat", "cd", "}", "printf", "cut", "sha256sum", "openssl", "digest"}
+"""What any shell does, or a function of the script itself: nothing of ours."""
 
 CLI, ACCEPTANCE = "tests/cli", "tests/acceptance"
 LIFE = (
@@ -42,6 +44,7 @@ ACTIONS = f"{CLI}/test_actions.py::test_failed_actions_are_found_by_host_and_ret
 BRAKES = f"{CLI}/test_governor.py::test_one_tenant_is_frozen_shown_and_thawed"
 KEYS = f"{CLI}/test_tenants.py::test_a_key_is_made_listed_rotated_and_revoked"
 LETTERS = f"{CLI}/test_sinks.py::test_dead_letters_are_listed_retried_and_dropped"
+NODES = "tests/serving/node/test_cluster.py"
 TENANTS = f"{CLI}/test_tenants.py::test_a_tenant_is_suspended_resumed_and_removed_for_the_record"
 
 TO_THE_LETTER: dict[str, str] = {"docs/first-agent.md": LIFE}
@@ -67,10 +70,15 @@ PROVED: dict[str, str] = {
     "chimera mission estimate": f"{CLI}/test_spend.py::test_a_mission_is_estimated_before_it_runs",
     "chimera mission list": TOLD,
     "chimera mission results": TOLD,
+    "chimera node head": f"{NODES}::test_a_mission_from_outside_is_worked_on_and_judged",
+    "chimera node judge": f"{NODES}::"
+    "test_while_the_judge_s_node_is_away_nothing_is_accepted_and_nothing_lost",
+    "chimera node worker": f"{NODES}::test_a_worker_s_node_that_dies_takes_no_result_with_it",
     "chimera recorder dead drop": LETTERS,
     "chimera recorder dead list": LETTERS,
     "chimera recorder dead retry": LETTERS,
     "chimera recorder show": TOLD,
+    "chimera recorder verify": f"{CLI}/test_recorder.py::test_verify_names_what_is_wrong_and_exits_1",
     "chimera recorder sinks": f"{CLI}/test_sinks.py::"
     "test_sinks_say_how_far_each_is_and_why_it_does_not_go_on",
     "chimera review list": f"{CLI}/test_missions.py::test_what_waits_for_a_human_exits_5_and_is_answered",
@@ -84,6 +92,8 @@ PROVED: dict[str, str] = {
     "chimera tenant add": f"{CLI}/test_tenants.py::test_a_tenant_is_made_once_with_a_key_that_acts_for_it",
     "chimera tenant audit": TENANTS,
     "chimera tenant get": f"{CLI}/test_tenants.py::test_a_quota_is_changed_shown_and_reset",
+    "chimera tenant render": f"{CLI}/test_render.py::"
+    "test_a_bundle_is_yaml_on_stdout_and_its_size_is_told_beside",
     "chimera tenant resume": TENANTS,
     "chimera tenant set": f"{CLI}/test_tenants.py::test_limits_are_set_lowered_and_raised_only_with_a_reason",
     "chimera tenant suspend": TENANTS,
@@ -94,6 +104,7 @@ PROVED: dict[str, str] = {
     "make setup": "make test",
     "make test": "make test",
     "ray job submit": f"{ACCEPTANCE}/test_jobs.py::test_a_job_runs_a_mission_whose_key_no_one_wrote_down",
+    "kubectl create": "tests/kuberay/test_installing.py::test_they_have_the_keys_of_the_examples",
     "serve deploy": f"{ACCEPTANCE}/test_serve_config.py::"
     "test_serve_deploy_brings_up_the_files_shape_and_the_hub_works_on",
 }
@@ -103,6 +114,10 @@ NOT_RUN: dict[str, str] = {
     "chimera chaos check": "needs what a drill kept: the drill itself runs that checker at its end "
     "(make chaos-ci), and tests/chaos/test_checker.py holds it to histories that are wrong",
     "curl": "no test needs that program: tests/serving/gateway/test_lines.py sends the same request",
+    **dict.fromkeys(
+        [f"kubectl {verb}" for verb in ("apply", "cp", "delete", "exec", "get", "wait")],
+        "needs an API server, which no gate has: tests/kuberay checks what is sent, and follows the runbook",
+    ),
     "ray start": "an excerpt of somebody's own start of a cluster; ours is what `chimera up` does",
 }
 """Command → why no test runs it."""
@@ -141,7 +156,7 @@ def scripts(path: Path) -> Iterator[str]:
 def split(code: str) -> Iterator[list[str]]:
     """The simple commands of a script, as words."""
     words: list[str] = []
-    for token in TOKEN.finditer(code):
+    for token in TOKEN.finditer(HERE.sub(r"\g<line>", code)):
         if token["word"]:
             words += shlex.split(token["word"]) or [""]
         elif token["end"] and words:
@@ -164,6 +179,8 @@ def named(words: list[str]) -> str:
         return " ".join(["chimera", *subcommands(arguments)])
     if program == "python" and arguments[:1] == ["-m"]:
         return f"python -m {arguments[1]}"
+    if program == "kubectl" and arguments[:1] == ["-n"]:
+        arguments = arguments[2:]
     known = [word for word in arguments if re.fullmatch(r"[a-z][a-z-]*", word)]
     return " ".join([program, *known[: DEPTH.get(program, 1)]])
 

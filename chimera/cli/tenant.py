@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from chimera.store.tenants import TenantRecord
 
 app = output.group(
-    "tenant", "Tenants, for the operator: list, add, get, set, login, suspend, resume, remove, audit."
+    "tenant",
+    "Tenants, for the operator: list, add, get, set, login, suspend, resume, remove, audit, render.",
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
