@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import signal
 import subprocess
@@ -34,7 +33,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 TENANT = "acme"
 STARTED = "Ray runtime started."
-RAYS = re.compile(r"\[\d{4}-\d\d-\d\d |\*\*\* |$")
 
 
 def inputs(seconds: float, count: int = 2) -> list[dict[str, Any]]:
@@ -107,7 +105,7 @@ class Spokes:
         """All but what Ray's own library writes, in C++."""
         text = self._log.read_text(encoding="utf-8") if self._log.exists() else ""
         whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        return [json.loads(line) for line in whole if not RAYS.match(line)]
+        return [json.loads(line) for line in whole if line.startswith("{")]
 
 
 def workers(url: str, key: str) -> list[WorkerView]:
@@ -200,4 +198,4 @@ def test_a_tenants_work_is_done_on_its_own_cluster_by_its_spoke_alone(tmp_path: 
         assert last.wait(60) == 0
         assert there() == []
         assert process.wait(30)
-        assert {line["tenant"] for line in spokes.lines() if line["event"] != "crash"} == {TENANT}
+        assert {line["tenant"] for line in spokes.lines()} == {TENANT}
