@@ -15,7 +15,12 @@ def spoke() -> None:
     Example:
       chimera spoke
     """
+    import os
+
     from chimera import settings
+
+    # Ray reads it when it is imported: else it writes a trace at SIGTERM, as if that were a crash.
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
     from chimera.serving import spoke as process
 
     process.run(settings.load())
