@@ -20,7 +20,7 @@ CONFIGURATION = (
     "README.md",
     ".gitignore",
 )
-HARNESS = ("conftest.py", "leftovers.py", "sharing.py", "coverage_saver.py")
+HARNESS = ("conftest.py", "leftovers.py", "measuring.py", "sharing.py", "coverage_saver.py")
 HALVED = '''"""Numbers."""
 
 
@@ -115,7 +115,7 @@ class Seedling:
         done = subprocess.run(
             ["bin/gate", *steps],
             cwd=self.at,
-            env={**inherited, "AT_ONCE": "0", **environment},
+            env={**inherited, "AT_ONCE": "0", "FLEETS": "0", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

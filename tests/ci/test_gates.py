@@ -19,6 +19,20 @@ UNTESTED = "\n\ndef told(number: int) -> str:\n" + "".join(
     f'    if number == {number}:\n        return "{number}"\n' for number in range(20)
 )
 
+# In two parts, or this file would be one of those with tests of clusters.
+CLUSTER = (
+    """
+import pytest
+
+
+@pytest.mark."""
+    + """ray
+def test_a_cluster() -> None:
+    nodes = 1
+    assert nodes == 2
+"""
+)
+
 
 def invoice(tree: Seedling) -> None:
     """A distribution under a licence that nobody permitted, locked and installed."""
@@ -111,6 +125,14 @@ def test_a_failing_test_is_noticed(tmp_path: Path) -> None:
     tree.append("tests/test_numbers.py", "\n\ndef test_odd() -> None:\n    assert halved(3) == 2\n")
     outcome = tree.gate("tests", "coverage")
     assert (outcome.code, outcome.failed) == (1, ["tests"]), outcome.said
+
+
+def test_a_failing_test_of_clusters_is_noticed_though_it_runs_beside_the_others(tmp_path: Path) -> None:
+    tree = Seedling(tmp_path / "tree", harness=True)
+    tree.write("tests/test_cluster.py", CLUSTER)
+    outcome = tree.gate("ray-tests", "tests", "coverage")
+    assert (outcome.code, outcome.failed) == (1, ["ray-tests"]), outcome.said
+    assert "assert 1 == 2" in outcome.said
 
 
 def test_code_that_no_test_runs_is_noticed(tmp_path: Path) -> None:
