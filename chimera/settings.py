@@ -24,7 +24,7 @@ from chimera.core.action import Allowed, HttpAction, address_of
 from chimera.core.arguments import Arguments, Kinds, parse_headers
 from chimera.core.brake import Rules
 from chimera.core.money import MAX_PRICE_USD, microusd, parse_limits, parse_prices
-from chimera.core.tenant import Quota
+from chimera.core.tenant import NAME, Quota
 from chimera.errors import ConfigurationError
 
 PREFIX = "CHIMERA_"
@@ -522,6 +522,20 @@ class Settings(BaseSettings):
         True,
         description="`/metrics` asks for no key. It names tenants: where strangers reach the API set 0, and "
         "give Prometheus a key of the fleet with the scope `read`.",
+    )
+
+    # A spoke
+    spoke_tenant: str = Field(
+        "",
+        pattern=f"^({NAME.pattern})?$",
+        description="The tenant whose workers `chimera spoke` keeps, on the Ray cluster that it runs on.",
+    )
+    spoke_grace_s: float = Field(
+        20,
+        ge=0,
+        le=86_400,
+        description="A spoke that is told to end gives its workers so long to hand in, or back, what they "
+        "hold, seconds; then it ends them.",
     )
 
     # The local fleet

@@ -97,7 +97,9 @@ def problem(arguments: str) -> str | None:
         if name not in command.commands:
             return f"there is no {name!r}"
         command = command.commands[name]
-    known = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+    known = {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    } | {"--help", "-h"}
     unknown = [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
     return f"{command.name} has no {', '.join(unknown)}" if unknown else None
 

@@ -25,7 +25,7 @@ from chimera.store.missions import MissionStore
 from chimera.store.readings import Readings
 from chimera.store.recorder import Recorder
 from chimera.store.results import ResultStore
-from chimera.store.rights import ROLES
+from chimera.store.rights import ROLES, TENANTS
 from chimera.store.shelves import Shelf
 from chimera.store.tasks import TaskStore
 from chimera.store.tenants import TenantStore
@@ -37,7 +37,7 @@ PAGE = 500
 EVERY = 100_000
 """More missions than a drill has."""
 
-HUB = frozenset(user_of(role) for role in ROLES if role != "worker")
+HUB = frozenset(user_of(role) for role in ROLES if role not in TENANTS)
 
 T = TypeVar("T")
 

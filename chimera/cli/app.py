@@ -27,6 +27,7 @@ from chimera.cli import (
     review,
     run,
     spend,
+    spoke,
     task,
     tenant,
 )
@@ -88,6 +89,7 @@ app.add_typer(key.app)
 app.add_typer(governor.app)
 app.add_typer(spend.app)
 app.add_typer(model.app)
+app.command("spoke")(spoke.spoke)
 app.add_typer(chaos.app)
 app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from chimera.store.tenants import TenantRecord
 
 app = output.group(
-    "tenant", "Tenants, for the operator: list, add, get, set, suspend, resume, remove, audit, render."
+    "tenant",
+    "Tenants, for the operator: list, add, get, set, login, suspend, resume, remove, audit, render.",
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
@@ -63,11 +64,14 @@ def list_(output_format: Output = Format.TEXT) -> None:
             ),
             str(one.quota.burst),
             str(one.quota.weight),
+            "spoke" if one.quota.spoke else "hub",
             f"suspended: {output.short(one.reason, 60)}" if one.suspended else "",
         )
         for name, one in found.items()
     ]
-    return output.table(("TENANT", "MAX AGENTS", "MAX READY", "REQUESTS/S", "BURST", "WEIGHT", ""), rows)
+    return output.table(
+        ("TENANT", "MAX AGENTS", "MAX READY", "REQUESTS/S", "BURST", "WEIGHT", "KEPT BY", ""), rows
+    )
 
 
 @app.command()
@@ -125,6 +129,10 @@ def set_(
     requests_per_s: Annotated[float | None, typer.Option(min=0, help="Requests to the API a second.")] = None,
     burst: Annotated[int | None, typer.Option(min=0, help="Requests at once before that binds.")] = None,
     weight: Annotated[int | None, typer.Option(min=1, help="Its share of scarce worker places.")] = None,
+    spoke: Annotated[
+        bool | None,
+        typer.Option("--spoke/--no-spoke", help="Its workers are kept by its spoke, or by the hub."),
+    ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
@@ -146,6 +154,7 @@ def set_(
       chimera tenant set acme --reset
       chimera tenant set acme --limit day=5 --limit agent/summarise/day=1
       chimera tenant set acme --limit day=none --reason "contract 17"
+      chimera tenant set acme --spoke
     """
     given: dict[str, float | None] = {
         "max_agents": max_agents,
@@ -153,6 +162,7 @@ def set_(
         "requests_per_s": requests_per_s,
         "burst": burst,
         "weight": weight,
+        "spoke": spoke,
     }
     changes = {field: value for field, value in given.items() if value is not None or reset}
     levels = limit_changes(limit or ())
@@ -173,6 +183,42 @@ def set_(
         return await base.tenants.record(name), await base.of(name).ledger.limits()
 
     return _show(*at_base(change), output_format)
+
+
+@app.command()
+def login(name: Name, output_format: Output = Format.TEXT) -> None:
+    """Print the Redis URL that the tenant's spoke logs in with: a secret, with which one acts as the tenant.
+
+    Give it to that tenant's `chimera spoke` alone, as a file (CHIMERA_REDIS_URL_FILE). It is derived from the
+    fleet's master secret and kept nowhere; it changes with CHIMERA_REDIS_GENERATION. Its host is that of this
+    command's own CHIMERA_REDIS_URL: it must be one that the spoke reaches.
+
+    \b
+    Examples:
+      chimera tenant login acme > redis-url
+      chimera tenant login acme -o json
+    """
+    from chimera.errors import ConfigurationError
+    from chimera.store.connection import url
+    from chimera.store.users import as_role, user_of
+
+    async def look(base: Base) -> tuple[str, bool]:
+        await base.tenants.require(name)
+        if base.settings.redis_users == "single":
+            raise ConfigurationError(
+                "under CHIMERA_REDIS_USERS=single nobody has a login of its own, so no tenant can have a "
+                "spoke: set it to roles, with CHIMERA_REDIS_SECRET, as for the hub"
+            )
+        return url(as_role(base.settings, "spoke", name)), (await base.tenants.quota(name)).spoke
+
+    address, asked = at_base(look)
+    if not asked:
+        output.note(
+            f"the hub keeps the workers of {name} yet: `chimera tenant set {name} --spoke` changes that"
+        )
+    if output_format is Format.JSON:
+        return output.document({"tenant": name, "user": user_of("spoke", name), "redis_url": address})
+    return output.say(address)
 
 
 @app.command()
@@ -329,7 +375,7 @@ def _show(record: TenantRecord, limits: Mapping[str, int], output_format: Format
     from chimera.core.money import usd
 
     for field, value in record.quota.model_dump().items():
-        output.say(f"{field:<15} {bound(value)}")
+        output.say(f"{field:<15} {('no', 'yes')[value] if isinstance(value, bool) else bound(value)}")
     for level, amount in limits.items():
         output.say(f"limit {level}  {usd(amount)}")
     if record.suspended:

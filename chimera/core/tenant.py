@@ -34,6 +34,9 @@ class Quota(BaseModel):
     """Requests at once before that rate binds; 0: as many as one second brings, at least one."""
     weight: int = Field(1, ge=1, le=1_000)
     """Its share of worker places where they are scarce, against the other tenants' weights."""
+    spoke: bool = False
+    """No bound: its workers are kept by a spoke, on a Ray cluster of its own (`chimera spoke`), and the hub
+    starts none for it."""
 
 
 FIELDS = tuple(Quota.model_fields)

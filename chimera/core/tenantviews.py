@@ -19,6 +19,7 @@ class TenantView(View):
     requests_per_s: float
     burst: int
     weight: int
+    spoke: bool = Field(False, description="Its workers are kept by its spoke, on a cluster of its own.")
     suspended_at: datetime | None = Field(None, description="Since when it is suspended; null: it is not.")
     suspended_reason: str = ""
 

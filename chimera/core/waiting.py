@@ -37,6 +37,8 @@ class Cause(StrEnum):
     """A limit of the tenant's spend."""
     BRAKE = "brake"
     """The brake of the tenant's spend."""
+    SPOKE = "spoke"
+    """Its tenant's workers are kept by a spoke, and none leads."""
     CAPACITY = "capacity"
     """It may run: its turn, a worker or a place is still to come."""
     LATER = "later"
@@ -91,7 +93,9 @@ class Standing:
         suspended: why the tenant is suspended; None: it is not.
         leases, max_agents: the tenant's tasks under lease, and how many may be (0: no bound).
         workers, slots, busy: the tenant's live workers and their slots.
-        fleet, places: live workers of all tenants, and how many there may be (0: what nodes have room for).
+        fleet, places: live workers that the hub keeps, and how many there may be (0: as many as nodes have
+            room for).
+        spoke: whether a spoke keeps the tenant's workers: it leads, or is away; None: the hub keeps them.
         reviews, review: results that wait for the judge, and this one's place among them (from 0; None: a
             judge has it, or it is beyond what was looked at).
         unfinished, max_ready: the tenant's unfinished tasks in Redis, and how many may be (0: no bound).
@@ -126,6 +130,7 @@ class Standing:
     busy: int = 0
     fleet: int = 0
     places: int = 0
+    spoke: bool | None = None
     reviews: int = 0
     review: int | None = None
     planned: int = 0
@@ -322,7 +327,21 @@ def _ready(at: Standing) -> Why:
         "places": at.places,
         "places_taken": at.fleet,
     }
+    if at.spoke is not None:
+        figures |= {"spoke": "leads" if at.spoke else "away"}
+    if at.spoke is False and by != "quota":
+        return _without_spoke(at, place, waiting, figures)
     return Why(Cause.CAPACITY, said, step, place, waiting, figures)
+
+
+def _without_spoke(at: Standing, place: int | None, waiting: int, figures: dict[str, Any]) -> Why:
+    left = f"nobody starts more than the {at.workers:,} that go on" if at.workers else "no worker is up"
+    said = f"its spoke is away: the hub leaves the workers of {at.tenant} to it, and {left}"
+    step = (
+        "see to `chimera spoke` on the tenant's own cluster, and its log; or let the hub keep the workers: "
+        f"`chimera tenant set {at.tenant} --no-spoke`"
+    )
+    return Why(Cause.SPOKE, said, step, place, waiting, figures)
 
 
 def _capacity(at: Standing) -> tuple[str, str, str]:
@@ -331,7 +350,14 @@ def _capacity(at: Standing) -> tuple[str, str, str]:
     if at.max_agents and at.leases >= at.max_agents - kept:
         said = f"the tenant's quota of {at.max_agents:,} agents at once is in use ({at.leases:,} at work)"
         return "quota", said, "wait for some to end, or ask the operator for a larger `max_agents`"
-    if not at.workers and at.fleet and at.fleet >= at.places:
+    if not at.workers and at.spoke:
+        said = "no worker of this tenant is up yet on its spoke's cluster"
+        return (
+            "starting",
+            said,
+            "nothing: its spoke starts one; if none comes, see the log of `chimera spoke`",
+        )
+    if not at.workers and at.spoke is None and at.fleet and at.fleet >= at.places:
         said = f"all {at.places or at.fleet:,} worker places of the fleet are taken, none by this tenant"
         more = "raise CHIMERA_MAX_WORKERS" if at.places else "add a node for workers"
         return "places", said, f"wait for a place to come free, or let the operator {more}"

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Protocol
 
 import structlog
 
 from chimera.runtime.service import Service
-from chimera.store.elections import Election
 
 log = structlog.get_logger(__name__)
 
 LEAD_S = 3.0
 """A lead lasts this long unless kept; another takes over within it."""
+
+
+class Ballot(Protocol):
+    """What an elector asks: a role's `Election`, or a tenant's `SwarmElection`."""
+
+    role: str
+
+    async def lead(self, replica: str, *, ttl_s: float) -> int | None:
+        """Take or keep the lead. Returns the term, or None without it."""
+        ...
+
+    async def resign(self, replica: str) -> None:
+        """Give up the lead, if it is ours."""
+        ...
+
+    async def leader(self) -> str | None:
+        """Who leads now."""
+        ...
 
 
 class Elector(Service):
@@ -24,7 +42,7 @@ class Elector(Service):
 
     sweep_s = LEAD_S / 4
 
-    def __init__(self, election: Election, replica: str) -> None:
+    def __init__(self, election: Ballot, replica: str) -> None:
         super().__init__()
         self.name = f"elector of {election.role}"
         self.election = election

@@ -17,7 +17,14 @@ from chimera.store.users import as_role
 OF_WORKERS = LOGIN | {"model_api_key"}
 """The secret settings that a worker's process needs; no other reaches it."""
 HUBS_OWN = frozenset(
-    {"tenant_limits", "tenant_secrets_dir", "redis_users", "redis_generation"}
+    {
+        "tenant_limits",
+        "tenant_secrets_dir",
+        "redis_users",
+        "redis_generation",
+        "spoke_tenant",
+        "spoke_grace_s",
+    }
     | {name for name in Settings.model_fields if name.startswith("mcp_")}
 )
 """What is no secret, and none of a worker's business."""

@@ -8,15 +8,12 @@ or a node.
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
 
 import structlog
 
+from chimera.runtime.backend import Backend
 from chimera.runtime.base import Base
 from chimera.store.spares import DISMISSED, SpareStore
-
-if TYPE_CHECKING:
-    from chimera.runtime.controller import Backend
 
 log = structlog.get_logger(__name__)
 

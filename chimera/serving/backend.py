@@ -31,7 +31,7 @@ PLACE = {PREFIX: "swarm", SPARE: "spare"}
 
 
 class RayBackend:
-    """See `chimera.runtime.controller.Backend`. An actor's name is ``worker/<tenant>/<worker id>``; a spare's
+    """See `chimera.runtime.backend.Backend`. An actor's name is ``worker/<tenant>/<worker id>``; a spare's
     is ``spare//<worker id>``, also when it has become a tenant's.
 
     Args:

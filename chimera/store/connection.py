@@ -330,6 +330,24 @@ async def prepare(redis: Redis) -> None:
         if found is None:  # a store that is full already must not keep us from starting
             await redis.set(keys.SCHEMA, keys.SCHEMA_VERSION, nx=True)
             found = await redis.get(keys.SCHEMA)
+    _see_that_it_is_ours(found)
+
+
+async def check_layout(redis: Redis) -> None:
+    """The part of `prepare` for whoever may only read which layout it is.
+
+    Raises:
+        ConfigurationError: another version's.
+        StoreUnavailable: nobody has laid it out yet.
+    """
+    with translated():
+        found = await redis.get(keys.SCHEMA)
+    if found is None:
+        raise StoreUnavailable("no hub has used this Redis yet")
+    _see_that_it_is_ours(found)
+
+
+def _see_that_it_is_ours(found: str) -> None:
     if found != keys.SCHEMA_VERSION:
         raise ConfigurationError(
             f"this Redis holds layout {found}, this Chimera reads layout {keys.SCHEMA_VERSION}: "

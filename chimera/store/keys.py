@@ -52,6 +52,8 @@ worker        hash    a worker's slots, last claim, drain order          while a
 series        stream  samples of the tally and of what stands now          the last hour
 wanted        string  workers the fleet controller last wanted           for ever
 scaled        list    the last changes of that, newest first (JSON)      for ever, capped
+spoke         hash    which spoke keeps the tenant's workers, until when  for ever
+                      (µs), under which term, on which cluster
 suspects      zset    tasks a worker holds that died before → deaths     while any, 24 h
 pulse         hash    when the store was last in use; rescues held till  for ever
 requests      list    what the governor is asked to do                   until it is done
@@ -226,6 +228,7 @@ PLAIN = {
     "workers": "q:workers",
     "wanted": "h:wanted",
     "scaled": "h:scaled",
+    "spoke": "h:spoke",
     "series": "h:series",
     "requests": "q:requests",
     "sent": "q:sent",

@@ -20,9 +20,10 @@ from chimera.core.tenant import NAME
 from chimera.store import keys
 from chimera.store.scripts import source
 
-Role = Literal["gateway", "orchestrator", "judge", "governor", "dashboard", "spare", "worker"]
-"""Every role but `worker` is the whole fleet's; a worker is one tenant's."""
+Role = Literal["gateway", "orchestrator", "judge", "governor", "dashboard", "spare", "worker", "spoke"]
 ROLES: tuple[Role, ...] = get_args(Role)
+TENANTS: tuple[Role, ...] = ("worker", "spoke")
+"""Roles that each tenant has users of its own for; every other is the whole fleet's."""
 
 
 def _named(*texts: str) -> frozenset[str]:
@@ -114,6 +115,22 @@ RIGHTS: dict[Role, Rights] = {
     "spare": Rights(
         direct=LOGIN | {"BLPOP", "HGET", "HSETNX"},
         shared_writes=(keys.SPARES, keys.spare_bell("*")),
+    ),
+    # It keeps its tenant's workers from another cluster. Of what they work on it moves what a lost one held.
+    "spoke": Rights(
+        scripts=_named("drain_worker lead_swarm release_worker scale_fleet"),
+        direct=LOGIN
+        | _named("GET HGET HGETALL LLEN PSUBSCRIBE PUNSUBSCRIBE TIME ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE"),
+        reads=("mission", "quota", "sequence", "later"),
+        writes=(
+            *("spoke", "wanted", "scaled"),
+            *("workers", "worker", "leases", "suspects", "task", "counts", "open", "depth", "bell"),
+            *("ready", "high", "normal", "fallen", "dirty", "requests"),
+        ),
+        also=RECORDS,
+        shared_reads=(keys.SCHEMA,),
+        wakes=(keys.MISSIONS, keys.LOAD),
+        hears=(keys.LOAD,),
     ),
     "judge": Rights(
         scripts=_named(
@@ -259,7 +276,7 @@ def rules(role: Role, tenant: str = "") -> tuple[str, ...]:
     """The rules of a role's user, as ``ACL SETUSER`` takes them behind ``reset``; without its passwords.
 
     Args:
-        tenant: whose worker it is; "" for every other role.
+        tenant: whose worker or spoke it is; "" for every other role.
     Raises:
         ValueError: the tenant's name is none: it would be a pattern.
     """
@@ -273,7 +290,7 @@ def rules(role: Role, tenant: str = "") -> tuple[str, ...]:
     if rights.scripts:
         own.append(f"~{root}")  # what scripts are called with: no key of that name exists
     spoken = [keys.channel(subject, tenant or "*") for subject in rights.wakes]
-    heard = [keys.channel(subject, "*") for subject in rights.hears]
+    heard = [keys.channel(subject, tenant or "*") for subject in rights.hears]
     selectors = [(one, [_pattern(root, name) for name in names]) for one, names in rights.also]
     selectors += [(one, list(patterns)) for one, patterns in rights.shared_also]
     return (

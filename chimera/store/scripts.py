@@ -49,6 +49,8 @@ class Refusal(IntEnum):
     """The tenant must draw from the fleet's ledger first."""
     SUSPENDED = -11
     """The tenant is suspended, or was removed."""
+    ELSEWHERE = -12
+    """The tenant's workers are kept by another: the hub, or its spoke."""
 
 
 class OldTerm(Exception):

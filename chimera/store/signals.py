@@ -26,11 +26,16 @@ class Bell:
 
 
 class Wakeups:
-    """The tenants on whose channels of a subject something was said, gathered until asked for."""
+    """The tenants on whose channels of a subject something was said, gathered until asked for.
 
-    def __init__(self, blocking: Redis, subject: str) -> None:
+    Args:
+        tenant: whose channel alone is listened to; every tenant's unless it is named.
+    """
+
+    def __init__(self, blocking: Redis, subject: str, tenant: str = "*") -> None:
         self._redis = blocking
         self._subject = subject
+        self._tenant = tenant
         self._names: set[str] = set()
         self._named = asyncio.Event()
         self._swept_at = 0.0
@@ -69,7 +74,7 @@ class Wakeups:
             try:
                 with translated():
                     async with self._redis.pubsub() as pubsub:
-                        await pubsub.psubscribe(keys.channel(self._subject, "*"))
+                        await pubsub.psubscribe(keys.channel(self._subject, self._tenant))
                         async for message in pubsub.listen():
                             if message["type"] == "pmessage":
                                 self._names.add(str(message["channel"]).removeprefix(f"{self._subject}:"))

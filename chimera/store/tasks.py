@@ -27,6 +27,8 @@ MAX_BATCH = 500
 """Tasks one script call may touch: it holds the store for some milliseconds."""
 
 EndKind = Literal["error", "timeout", "return"]
+Keeper = Literal["orchestrator", "spoke"]
+"""Who keeps a tenant's workers: the hub's fleet controller, or its spoke."""
 
 
 class HandedIn(NamedTuple):
@@ -315,14 +317,21 @@ class TaskStore:
         left = "" if within_s is None else round(within_s * 1e6)
         await self._scripts.run("drain_worker", [self.keys.root], worker, left, by, reason)
 
-    async def scaled(self, workers: int, *, why: dict[str, Any], term: int, by: str) -> bool:
-        """Record that the fleet controller wants so many workers; False when it wanted as many before.
+    async def scaled(
+        self, workers: int, *, why: dict[str, Any], term: int, by: str, role: Keeper = "orchestrator"
+    ) -> bool:
+        """Record that whoever keeps the tenant's workers wants so many of them.
+
+        Returns False, and nothing is recorded, when it wanted as many before, or when they are another's to
+        keep: a spoke's that leads, or the hub's.
 
         Raises:
             OldTerm: a newer leader acts.
         """
-        answer = await self._scripts.run("scale_fleet", [self.keys.root], term, by, workers, json.dumps(why))
-        return bool(under_term(answer))
+        answer = under_term(
+            await self._scripts.run("scale_fleet", [self.keys.root], term, by, workers, json.dumps(why), role)
+        )
+        return bool(answer) and answer != Refusal.ELSEWHERE
 
     async def results(self, task_ids: Sequence[str]) -> dict[str, Any]:
         """Accepted results by task id, in the order asked; those not accepted are left out."""

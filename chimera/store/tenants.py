@@ -219,7 +219,9 @@ class TenantStore:
             raise InvalidRequest("the quota cannot be set; nothing was changed", lines) from exc
         if not changes:
             return await self.quota(tenant)
-        values = {name: "" if value is None else getattr(valid, name) for name, value in changes.items()}
+        values = {
+            name: "" if value is None else _plain(getattr(valid, name)) for name, value in changes.items()
+        }
         await self._scripts.run(
             "set_quota",
             [TenantKeys(tenant).root],
@@ -229,3 +231,8 @@ class TenantStore:
             *(field for one in values.items() for field in one),
         )
         return await self.quota(tenant)
+
+
+def _plain(value: float | bool) -> float:
+    """As Redis has it: 1 for yes."""
+    return int(value) if isinstance(value, bool) else value

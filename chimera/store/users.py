@@ -1,4 +1,4 @@
-"""Who logs in to Redis: a user for each part of the hub, and one for each tenant's workers.
+"""Who logs in to Redis: a user for each part of the hub, and of each tenant its workers' and its spoke's.
 
 What each may do is in `chimera.store.rights`. Passwords are derived, so nobody stores or sends them: whoever
 holds the master secret can compute each. Redis is given their digests only. A Redis that keeps no ACL file
@@ -24,7 +24,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from chimera.errors import ConfigurationError
 from chimera.settings import Settings, is_secret
 from chimera.store.connection import Redis, translated, url
-from chimera.store.rights import RIGHTS, ROLES, Role, rules
+from chimera.store.rights import RIGHTS, ROLES, TENANTS, Role, rules
 from chimera.store.scripts import digest, source
 
 PREFIX = "chimera."
@@ -35,6 +35,7 @@ KEEPS: dict[Role, frozenset[str]] = {
     "judge": frozenset({"model_api_key"}),
     "orchestrator": frozenset({"mcp_headers"}),
     "worker": frozenset({"model_api_key"}),
+    "spoke": frozenset({"model_api_key"}),
 }
 """The secret settings that a role needs, beside its login."""
 
@@ -45,8 +46,26 @@ def user_of(role: Role, tenant: str = "") -> str:
 
 
 def password_of(secret: str, role: Role, tenant: str, generation: int) -> str:
-    """The password of a user: 64 hexadecimal digits."""
+    """The password of a user: 64 hexadecimal digits.
+
+    A worker's is derived from that of its tenant's spoke, which can so equip workers without the master
+    secret.
+    """
+    if role == "worker":
+        return workers_password(password_of(secret, "spoke", tenant, generation))
     return hmac.digest(secret.encode(), f"{role}/{tenant}/{generation}".encode(), hashlib.sha256).hex()
+
+
+def workers_password(spokes: str) -> str:
+    """The password of a tenant's workers, from its spoke's; the other way round there is none."""
+    return hmac.digest(spokes.encode(), b"worker", hashlib.sha256).hex()
+
+
+def login_of(settings: Settings) -> tuple[str, str]:
+    """User and password that these settings log in with; "" for what they do not say."""
+    said = _parts(settings)
+    own = settings.redis_password.get_secret_value() if settings.redis_password else said.get("password")
+    return str(said.get("username") or ""), str(own or "")
 
 
 def as_role(settings: Settings, role: Role, tenant: str = "") -> Settings:
@@ -54,18 +73,27 @@ def as_role(settings: Settings, role: Role, tenant: str = "") -> Settings:
 
     Under ``CHIMERA_REDIS_USERS=single`` they are the same. Under `roles` their `redis_url` carries the role's
     user and password, and no secret is in them that the role does not need: not the master secret above all.
+    Whoever logs in as a tenant's spoke has no master secret, and can make its workers' settings all the same.
 
     Args:
-        tenant: whose worker it is; "" for every other role.
+        tenant: whose worker or spoke it is; "" for every other role.
     Raises:
         ConfigurationError: no Redis is named, or there is no master secret.
-        ValueError: a worker without a tenant, or another role with one.
+        ValueError: a worker or spoke without a tenant, or another role with one.
     """
-    if (role == "worker") != bool(tenant):
-        raise ValueError(f"a worker is one tenant's, and only a worker: {role!r} of {tenant!r}")
-    if settings.redis_users == "single":
+    if (role in TENANTS) != bool(tenant):
+        raise ValueError(f"workers and spokes are one tenant's, and nobody else is: {role!r} of {tenant!r}")
+    user, own = login_of(settings) if settings.redis_url else ("", "")
+    if user.startswith(f"{PREFIX}spoke."):
+        if (role, user) != ("worker", user_of("spoke", tenant)):
+            raise ConfigurationError(
+                f"CHIMERA_REDIS_URL logs in as {user}, who makes its own workers' logins alone"
+            )
+        password = workers_password(own)
+    elif settings.redis_users == "single":
         return settings
-    password = password_of(_secret(settings), role, tenant, settings.redis_generation)
+    else:
+        password = password_of(_secret(settings), role, tenant, settings.redis_generation)
     login = SecretStr(logged_in(url(settings), user_of(role, tenant), password))
     kept = KEEPS.get(role, frozenset())
     dropped = {
@@ -151,8 +179,7 @@ class UserStore:
             ConfigurationError: Redis denies it, or lets in who has no login at all.
             StoreUnavailable, StoreTimeout: it is away.
         """
-        expected = {user_of(role): self._rules(role) for role in ROLES if role != "worker"}
-        expected |= {user_of("worker", tenant): self._rules("worker", tenant) for tenant in tenants}
+        expected = {user_of(role, tenant): self._rules(role, tenant) for role, tenant in _users(tenants)}
         with _allowed():
             scripts = await self._load_scripts()
             lines = await self._redis.execute_command("ACL LIST")
@@ -169,8 +196,7 @@ class UserStore:
 
     async def missing(self, tenants: Collection[str]) -> bool:
         """Whether a user or a script is not there, or a user too many: a cheap look, which reads no rules."""
-        expected = {user_of(role) for role in ROLES if role != "worker"}
-        expected |= {user_of("worker", tenant) for tenant in tenants}
+        expected = {user_of(*one) for one in _users(tenants)}
         with _allowed():
             names = await self._redis.execute_command("ACL USERS")
             there = await self._redis.script_exists(*map(digest, LOADED))
@@ -191,6 +217,12 @@ class UserStore:
             *rules(role, tenant),
             *(f"#{hashlib.sha256(password.encode()).hexdigest()}" for password in passwords),
         )
+
+
+def _users(tenants: Collection[str]) -> Iterator[tuple[Role, str]]:
+    """Whoever there must be: the parts of the hub, and of each tenant its workers and its spoke."""
+    yield from ((role, "") for role in ROLES if role not in TENANTS)
+    yield from ((role, tenant) for role in TENANTS for tenant in tenants)
 
 
 DENIED = (

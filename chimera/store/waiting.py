@@ -46,9 +46,9 @@ class Waiting:
 
         Args:
             quota: the tenant's.
-            places: workers that there may be, over all tenants.
+            places: workers that the hub may have, over all tenants.
             window: unfinished tasks that a mission may have in Redis.
-            tenants: all of them, whose live workers take places.
+            tenants: those whose live workers take places: all that have no spoke.
             suspended: why the tenant is suspended; None: it is not.
         Raises:
             NotFound: there is no such task, nor an input that becomes it.
@@ -70,9 +70,10 @@ class Waiting:
                 pipe.get(keys.open)
                 pipe.hget(keys.of("counts", mission_id), "ACCEPTED")
                 pipe.hgetall(keys.brake)
+                pipe.hget(keys.spoke, "until")
                 found = await pipe.execute()
         (seconds, micros), task, depends_on, mission, high, normal, index, review, *rest = found
-        reviews, leases, workers, unfinished, accepted, brake = rest
+        reviews, leases, workers, unfinished, accepted, brake, led_until = rest
         of_mission = dict(zip(MISSION, mission, strict=True))
         if of_mission["status"] is None or not (task or _unplanned(task_id, of_mission)):
             raise NotFound(f"there is no task {task_id!r}")
@@ -95,6 +96,7 @@ class Waiting:
         ]
         statuses = [(one, next(told) or "") for one in inputs]
         slots = [next(told) for _ in workers]
+        now_us = int(seconds) * 1_000_000 + int(micros)
         return Standing(
             tenant=keys.tenant,
             task_id=task_id,
@@ -102,7 +104,7 @@ class Waiting:
             mission_status=of_mission["status"],
             mission_reason=of_mission["reason"] or "",
             priority=Priority(of_mission["priority"]),
-            now_us=int(seconds) * 1_000_000 + int(micros),
+            now_us=now_us,
             status=TaskStatus(task["status"]) if task else None,
             reason=task.get("reason", ""),
             index=index,
@@ -124,6 +126,7 @@ class Waiting:
             busy=sum(int(one[1] or 0) for one in slots),
             fleet=sum(told),
             places=places,
+            spoke=int(led_until or 0) > now_us if quota.spoke else None,
             reviews=reviews,
             review=review,
             planned=int(of_mission["planned"]),

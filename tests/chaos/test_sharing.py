@@ -8,7 +8,7 @@ import pytest
 
 from chimera.core.event import Event
 from chimera.core.mission import MissionStatus
-from chimera.runtime.controller import REPLACEMENTS
+from chimera.runtime.staffing import REPLACEMENTS
 from tests.chaos.world import World, until
 from tests.store import drive
 

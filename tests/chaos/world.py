@@ -206,7 +206,7 @@ class World:
 
 
 class Workers:
-    """Where the controller's workers live (see `chimera.runtime.controller.Backend`)."""
+    """Where the controller's workers live (see `chimera.runtime.backend.Backend`)."""
 
     def __init__(self, world: World, changes: dict[str, Any]) -> None:
         self._world, self._changes = world, changes

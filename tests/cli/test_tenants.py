@@ -11,6 +11,8 @@ import pytest
 from chimera.core.scope import ALL, FLEET, USUAL, WORKING
 from chimera.errors import Unauthorized
 from chimera.runtime.base import Base
+from chimera.runtime.spoke import open_spoke
+from chimera.settings import load
 from tests.cli.conftest import Shell
 from tests.store import drive
 
@@ -59,6 +61,35 @@ async def test_a_quota_is_changed_shown_and_reset(operator: Shell, base: Base, t
     quota = await base.tenants.quota(tenant)
     assert (quota.max_agents, quota.weight) == (0, 2)
     assert len([1 async for _ in base.of(tenant).recorder.read()]) == 2, "what is only shown is no event"
+
+
+async def test_a_tenants_spoke_is_asked_for_shown_and_given_its_login(
+    operator: Shell, base: Base, tenant: str
+) -> None:
+    secret = base.settings.redis_secret
+    assert secret is not None
+    roles = {"CHIMERA_REDIS_USERS": "roles", "CHIMERA_REDIS_SECRET": secret.get_secret_value()}
+    hub = replace(operator, environment={**operator.environment, **roles})
+    early = await hub("tenant", "login", tenant)
+    assert (early.code, f"`chimera tenant set {tenant} --spoke`" in early.err) == (0, True)
+    done = await hub("tenant", "set", tenant, "--spoke")
+    assert done.code == 0, done.err
+    assert "spoke           yes" in done.out.splitlines()
+    assert (await base.tenants.quota(tenant)).spoke
+    given = await hub("tenant", "login", tenant, "-o", "json")
+    assert given.document["user"] == f"chimera.spoke.{tenant}"
+    url = given.document["redis_url"]
+    assert early.out.strip() == url
+    assert (await hub("tenant", "login", tenant)).err == ""
+    opened = await open_spoke(load(redis_url=url), tenant)
+    await opened.close()
+    await hub("tenant", "set", tenant, "--no-spoke")
+    assert not (await base.tenants.quota(tenant)).spoke
+    assert "spoke           no" in (await hub("tenant", "get", tenant)).out.splitlines()
+    missing = await hub("tenant", "login", "nobody")
+    assert (missing.code, "no tenant 'nobody'" in missing.err) == (2, True)
+    single = await operator("tenant", "login", tenant)
+    assert (single.code, "CHIMERA_REDIS_USERS=single" in single.err) == (2, True)
 
 
 async def test_the_fleets_defaults_are_shown_where_a_quota_says_nothing(operator: Shell, tenant: str) -> None:

@@ -26,6 +26,7 @@ from chimera.store.exports import Exports
 from chimera.store.flags import ALL as EVERY_FLAG
 from chimera.store.ledger import Reservation, Settlement
 from chimera.store.purge import purge
+from chimera.store.spokes import SwarmElection
 from chimera.store.tasks import Ended, HandedIn
 from tests.agents.endpoint import MeteredEndpoint, Turn
 from tests.runtime.fleet import registry, running
@@ -186,7 +187,10 @@ async def an_action_is_given_up(base: Base, tenant: str) -> None:
 
 async def an_operator_acts(base: Base, tenant: str) -> None:
     await base.tenants.create(tenant, by="eve")
-    await base.tenants.set_quota(tenant, {"weight": 2}, "q", by="eve")
+    await base.tenants.set_quota(tenant, {"weight": 2, "spoke": True}, "q", by="eve")
+    election = SwarmElection(base.redis, tenant, "there")
+    assert await election.lead("s1", ttl_s=60) == 1
+    await election.resign("s1")
     made = await base.api_keys.create(tenant, f"c {tenant}", by="eve")
     other = await base.api_keys.rotate(tenant, made.record.key_id, f"r {tenant}", by="eve", overlap_s=0)
     await base.api_keys.revoke(tenant, other.record.key_id, f"x {tenant}", by="eve", reason="leaked")

@@ -50,6 +50,7 @@ from chimera.store.scripts import Scripts, SyncScripts
 from chimera.store.series import add as add_samples
 from chimera.store.sinks import Cursor, Stand
 from chimera.store.spares import SpareStore
+from chimera.store.spokes import SwarmElection
 from chimera.store.tasks import Ended, Heartbeat
 from tests.relay import Relay
 from tests.store import drive
@@ -702,6 +703,41 @@ async def scale(base: Base, tenant: str) -> Call:
         await at.of(who).tasks.scaled(2, why={"backlog": 3}, term=drive.TERM, by="c")
 
     return call
+
+
+async def ask_for_spoke(base: Base, tenant: str) -> None:
+    await base.tenants.add(tenant)
+    await base.tenants.set_quota(tenant, {"spoke": True}, "op", by="t")
+
+
+@case("scale_fleet")
+async def scale_as_its_spoke(base: Base, tenant: str) -> Call:
+    await ask_for_spoke(base, tenant)
+    term = await SwarmElection(base.redis, tenant).lead("s1", ttl_s=60)
+    assert term == 1
+
+    async def call(at: Base, who: str) -> None:
+        await at.of(who).tasks.scaled(2, why={"backlog": 3}, term=1, by="s1", role="spoke")
+
+    return call
+
+
+@case("lead_swarm")
+async def lead(base: Base, tenant: str) -> Call:
+    await ask_for_spoke(base, tenant)
+    return lambda at, who: SwarmElection(at.redis, who, "there").lead("s1", ttl_s=60)
+
+
+@case("lead_swarm")
+async def give_up_the_lead(base: Base, tenant: str) -> Call:
+    await ask_for_spoke(base, tenant)
+    await SwarmElection(base.redis, tenant).lead("s1", ttl_s=60)
+    return lambda at, who: SwarmElection(at.redis, who).resign("s1")
+
+
+@case("lead_swarm")
+async def lead_where_the_hub_keeps_the_workers(base: Base, tenant: str) -> Call:
+    return lambda at, who: SwarmElection(at.redis, who).lead("s1", ttl_s=60)
 
 
 @case("bind_spare")

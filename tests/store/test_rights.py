@@ -16,7 +16,17 @@ from chimera.runtime.base import Base
 from chimera.runtime.users import reconcile
 from chimera.store import keys
 from chimera.store.elections import Election
-from chimera.store.rights import COMMANDS, NARROW, RIGHTS, ROLES, Role, commands, commands_of, rules
+from chimera.store.rights import (
+    COMMANDS,
+    NARROW,
+    RIGHTS,
+    ROLES,
+    TENANTS,
+    Role,
+    commands,
+    commands_of,
+    rules,
+)
 from chimera.store.scripts import source
 from tests.redis_fixtures import logged_in
 from tests.render_users import USERS, rendered
@@ -62,6 +72,7 @@ COULD: dict[Role, str] = {
         return_reviews
     """,
     "spare": "",
+    "spoke": "leave_worker",
 }
 """Scripts that a role does not run, and which its rights let through in all of their cases."""
 
@@ -71,7 +82,7 @@ async def called(one: Case, base: Base, role: Role, tenant: str) -> tuple[Any, s
     await base.tenants.add(tenant)
     call = await one.stage(base, tenant)
     await reconcile(base)
-    async with logged_in(base.settings, role, tenant if role == "worker" else "") as at:
+    async with logged_in(base.settings, role, tenant if role in TENANTS else "") as at:
         answer = await outcome(call, at, tenant)
     await base.tenants.remove(tenant)
     return answer, plain(answer, tenant)
@@ -155,7 +166,7 @@ def test_no_role_may_do_what_harms_the_server_or_reads_its_secrets() -> None:
 
 def test_what_removes_or_trims_is_given_for_named_keys_only() -> None:
     for role in ROLES:
-        plain_rules = [rule for rule in rules(role, "a" if role == "worker" else "") if rule[0] != "("]
+        plain_rules = [rule for rule in rules(role, "a" if role in TENANTS else "") if rule[0] != "("]
         assert not {f"+{one.lower()}" for one in NARROW} & set(plain_rules)
 
 

@@ -123,7 +123,9 @@ def test_mission_steps_in_scripts_are_steps_of_the_table() -> None:
 def test_every_kind_of_entry_is_tabled_and_written() -> None:
     acts = [Path(keys.__file__).parent / name for name in ("apikeys.py", "purge.py", "tenants.py")]
     text = "".join(path.read_text(encoding="utf-8") for path in (*LUA.glob("*.lua"), *PARTS, *acts))
-    families = "mission|task|review|model|tool|spend|action|worker|fleet|limits|quota|slo|brake|flag|recorder"
+    families = (
+        "mission|task|review|model|tool|spend|action|worker|fleet|spoke|limits|quota|slo|brake|flag|recorder"
+    )
     written = set(re.findall(rf'"((?:{families}|tenant|key|export)\.[a-z_]+)"', text))
     built = {f"mission.{status}" for status in ("completed", "failed", "waiting_review", "running")}
     assert written | built == set(KINDS)

@@ -12,7 +12,7 @@ from chimera.runtime.users import reconcile
 from chimera.settings import Settings, load
 from chimera.store import users as module
 from chimera.store.connection import translated
-from chimera.store.rights import ROLES
+from chimera.store.rights import ROLES, TENANTS
 from chimera.store.users import UserStore, as_role, keeps_users, password_of, user_of
 from tests.redis_fixtures import logged_in
 from tests.store import drive
@@ -26,7 +26,7 @@ def asked(**fields: object) -> Settings:
 
 def test_one_user_for_all_leaves_the_settings_as_they_are() -> None:
     settings = asked(redis_users="single")
-    assert all(as_role(settings, role, "acme" if role == "worker" else "") is settings for role in ROLES)
+    assert all(as_role(settings, role, "acme" if role in TENANTS else "") is settings for role in ROLES)
 
 
 def test_a_roles_login_stands_in_the_url_in_place_of_the_operators() -> None:
@@ -69,9 +69,9 @@ def test_a_short_master_secret_is_refused_and_not_shown() -> None:
     assert "too short" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("role", "tenant"), [("worker", ""), ("judge", "acme")])
-def test_only_a_worker_is_one_tenants(role: str, tenant: str) -> None:
-    with pytest.raises(ValueError, match="a worker is one tenant's"):
+@pytest.mark.parametrize(("role", "tenant"), [("worker", ""), ("spoke", ""), ("judge", "acme")])
+def test_only_workers_and_spokes_are_one_tenants(role: str, tenant: str) -> None:
+    with pytest.raises(ValueError, match="one tenant's"):
         as_role(asked(redis_users="roles"), role, tenant)  # type: ignore[arg-type]
 
 

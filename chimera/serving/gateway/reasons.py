@@ -9,6 +9,7 @@ from chimera.core.waiting import why
 from chimera.errors import NotFound
 from chimera.runtime.base import Base
 from chimera.serving.gateway.render import over, why_view
+from chimera.store.damage import apart
 from chimera.store.readings import Reading
 
 
@@ -16,7 +17,9 @@ async def reasons(base: Base, tenant: str, reading: Reading) -> Callable[[str], 
     """What says of a mission's tasks what holds them. What is the same of all of them is read once, here."""
     stores = base.of(tenant)
     record = await base.tenants.record(tenant)
-    tenants = await base.tenants.names()
+    # Whose quota cannot be read counts: its workers stay as they are.
+    found, damaged = await apart(await base.tenants.names(), base.tenants.records)
+    tenants = [*damaged, *(name for name, one in found.items() if not one.quota.spoke)]
 
     async def reason(task_id: str) -> WhyView:
         try:

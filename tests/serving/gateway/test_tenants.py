@@ -59,8 +59,8 @@ async def test_a_tenants_whole_life_over_http_leaves_one_entry_for_each_act(
     assert set(made.json()["key"]["scopes"]) == {"submit", "read", "operate", "admin"}
     again = await fleets.post("/v1/tenants", json={"name": name})
     assert (again.status_code, again.json()["made"], again.json()["key"]) == (200, False, None)
-    changed = await fleets.patch(f"/v1/tenants/{name}", json={"weight": 3, "reason": "grew"})
-    assert changed.json()["weight"] == 3
+    changed = await fleets.patch(f"/v1/tenants/{name}", json={"weight": 3, "spoke": True, "reason": "grew"})
+    assert (changed.json()["weight"], changed.json()["spoke"]) == (3, True)
     for _ in range(2):
         held = await fleets.post(
             f"/v1/tenants/{name}/suspend", json={"reason": "unpaid"}, headers={"Idempotency-Key": "s"}

@@ -17,6 +17,7 @@ from chimera.core.verdict import Decision
 from chimera.core.waiting import Cause
 from chimera.runtime.base import Base
 from chimera.store.ledger import Reservation
+from chimera.store.spokes import SwarmElection
 from chimera.store.tasks import Ended
 from tests.store import clock, drive
 from tests.store.test_quotas import allow
@@ -80,8 +81,17 @@ async def test_capacity_is_a_start_a_place_a_turn_or_the_quota(
     found = await ask(http, "m1.1")
     assert found["figures"]["by"] == "places"
     assert "all 2 worker places of the fleet are taken" in found["detail"]
+    await allow(base, f"{tenant}-o1", spoke=True)
+    assert (await ask(http, "m1.1"))["figures"]["by"] == "starting", "what a spoke keeps takes none of them"
     for other in ("o1", "o2"):
         await base.tenants.remove(f"{tenant}-{other}")
+    await allow(base, tenant, spoke=True)
+    found = await ask(http, "m1.1")
+    assert (found["cause"], found["figures"]["spoke"]) == (Cause.SPOKE, "away")
+    assert await SwarmElection(base.redis, tenant).lead("s1", ttl_s=60) == 1
+    found = await ask(http, "m1.1")
+    assert (found["cause"], found["figures"]["by"]) == (Cause.CAPACITY, "starting")
+    await allow(base, tenant, spoke=False)
     await live(base, tenant)
     found = await ask(http, "m1.1")
     assert found["figures"]["by"] == "turn"

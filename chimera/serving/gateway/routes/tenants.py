@@ -55,6 +55,7 @@ class Bounds(Counted):
     requests_per_s: float | None = Field(None, ge=0, le=1_000_000)
     burst: int | None = Field(None, ge=0, le=1_000_000)
     weight: int | None = Field(None, ge=1, le=1_000)
+    spoke: bool | None = Field(None, description="Its workers are kept by its spoke, not by the hub.")
     reason: str = Field("", max_length=MAX_REASON, description="Why, in words; kept with the act.")
 
 

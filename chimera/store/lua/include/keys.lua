@@ -10,7 +10,7 @@ local PLAIN_KEYS = {
   limits = "g:limits", stated = "g:stated", ledger = "g:ledger",
   holds = "g:holds", subjects = "g:subjects", purse = "g:purse", draws = "g:draws",
   brake = "g:brake", burn = "g:burn", notices = "g:notices", moves = "g:moves", flags = "g:flags",
-  wanted = "h:wanted", scaled = "h:scaled", series = "h:series",
+  wanted = "h:wanted", scaled = "h:scaled", series = "h:series", spoke = "h:spoke",
   sequence = "r:seq", tally = "r:tally", log = "r:log", sinks = "r:sinks", epochs = "r:epochs",
   dead = "r:dead", again = "r:again",
 }
