@@ -27,21 +27,26 @@ TOKEN = re.compile(
     |(?P<word>(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|>&\d|[^\s;|&()'"\\])+)""",
     re.VERBOSE,
 )
-ASSIGNED = re.compile(r"[A-Z_]+=")
-WRAPPERS = {"exec", "sudo"}
-SHELL = {"export", "echo", "cat", "cd"}
-"""What any shell does: nothing of ours."""
+ASSIGNED = re.compile(r"[A-Za-z_]+=")
+HERE = re.compile(r"(?P<line>[^\n]*<<-?'?(?P<word>\w+)'?[^\n]*\n).*?^(?P=word)$", re.MULTILINE | re.DOTALL)
+FUNCTION = re.compile(r"^(\w+)\(\)", re.MULTILINE)
+WRAPPERS = {"exec", "sudo", "{"}
+SHELL = {"export", "echo", "printf", "cat", "cd", "cp", "mv", "cut", "openssl", "sha256sum", "}"}
+"""What any shell and system does: nothing of ours."""
 
 CLI, ACCEPTANCE = "tests/cli", "tests/acceptance"
 LIFE = (
     f"{ACCEPTANCE}/test_first_agent.py::"
     "test_a_newcomers_agent_runs_alone_and_on_the_fleet_as_the_document_says"
 )
+CHANGED = f"{CLI}/test_missions.py::test_a_running_mission_is_changed_and_cancelled"
 TOLD = f"{CLI}/test_missions.py::test_a_mission_is_listed_shown_recorded_and_read"
+DRAINED = f"{CLI}/test_draining.py::test_a_drained_worker_hands_back_and_another_takes_over"
 ACTIONS = f"{CLI}/test_actions.py::test_failed_actions_are_found_by_host_and_retried_when_confirmed"
 BRAKES = f"{CLI}/test_governor.py::test_one_tenant_is_frozen_shown_and_thawed"
 KEYS = f"{CLI}/test_tenants.py::test_a_key_is_made_listed_rotated_and_revoked"
 LETTERS = f"{CLI}/test_sinks.py::test_dead_letters_are_listed_retried_and_dropped"
+REDRIVEN = f"{CLI}/test_missions.py::test_failed_tasks_are_found_by_reason_and_redriven_when_confirmed"
 TENANTS = f"{CLI}/test_tenants.py::test_a_tenant_is_suspended_resumed_and_removed_for_the_record"
 
 TO_THE_LETTER: dict[str, str] = {"docs/first-agent.md": LIFE}
@@ -54,7 +59,12 @@ PROVED: dict[str, str] = {
     "chimera agent run": f"{CLI}/test_commands.py::test_a_new_agent_runs_at_once_and_is_judged",
     "chimera chaos faults": f"{CLI}/test_commands.py::test_every_fault_of_the_drill_is_told",
     "chimera chaos run": "make chaos-ci",
+    "chimera doctor": f"{CLI}/test_missions.py::test_doctor_ends_with_the_code_of_what_is_wrong",
     "chimera down": LIFE,
+    "chimera fleet drain": DRAINED,
+    "chimera fleet limits": f"{CLI}/test_tenants.py::"
+    "test_limits_over_all_tenants_are_set_and_raised_with_a_reason_only",
+    "chimera fleet workers": DRAINED,
     "chimera governor freeze": BRAKES,
     "chimera governor override": f"{CLI}/test_governor.py::test_an_override_says_when_it_ends",
     "chimera governor status": BRAKES,
@@ -65,7 +75,10 @@ PROVED: dict[str, str] = {
     "chimera key rotate": KEYS,
     "chimera logs": f"{ACCEPTANCE}/test_log.py::test_logs_shows_what_is_asked_for_and_goes_on",
     "chimera mission estimate": f"{CLI}/test_spend.py::test_a_mission_is_estimated_before_it_runs",
+    "chimera mission cancel": CHANGED,
+    "chimera mission get": TOLD,
     "chimera mission list": TOLD,
+    "chimera mission pause": f"{CLI}/test_missions.py::test_a_running_mission_is_paused_and_goes_on",
     "chimera mission results": TOLD,
     "chimera recorder dead drop": LETTERS,
     "chimera recorder dead list": LETTERS,
@@ -73,6 +86,7 @@ PROVED: dict[str, str] = {
     "chimera recorder show": TOLD,
     "chimera recorder sinks": f"{CLI}/test_sinks.py::"
     "test_sinks_say_how_far_each_is_and_why_it_does_not_go_on",
+    "chimera recorder verify": f"{CLI}/test_recorder.py::test_verify_names_what_is_wrong_and_exits_1",
     "chimera review list": f"{CLI}/test_missions.py::test_what_waits_for_a_human_exits_5_and_is_answered",
     "chimera run": f"{ACCEPTANCE}/test_missions.py::test_run_prints_documents_that_parse_and_exits_0",
     "chimera spend": f"{CLI}/test_spend.py::test_spend_writes_json_and_csv",
@@ -81,6 +95,9 @@ PROVED: dict[str, str] = {
     "chimera spend flags": f"{CLI}/test_spend.py::test_flags_stand_in_reviews_too_until_acknowledged",
     "chimera status": f"{ACCEPTANCE}/test_missions.py::test_status_and_doctor_find_the_fleet_well",
     "chimera task get": TOLD,
+    "chimera task list": REDRIVEN,
+    "chimera task redrive": REDRIVEN,
+    "chimera task why": f"{CLI}/test_why.py::test_a_paused_task_says_what_holds_it_and_what_to_do",
     "chimera tenant add": f"{CLI}/test_tenants.py::test_a_tenant_is_made_once_with_a_key_that_acts_for_it",
     "chimera tenant audit": TENANTS,
     "chimera tenant get": f"{CLI}/test_tenants.py::test_a_quota_is_changed_shown_and_reset",
@@ -126,8 +143,9 @@ def documents() -> list[Path]:
 def commands(path: Path) -> Iterator[Documented]:
     """Every command in the fenced blocks of a document."""
     for script in scripts(path):
+        own = set(FUNCTION.findall(script))
         for words in split(script):
-            if name := named(words):
+            if (name := named(words)) and name not in own:
                 yield Documented(path, name, tuple(words))
 
 
@@ -141,7 +159,7 @@ def scripts(path: Path) -> Iterator[str]:
 def split(code: str) -> Iterator[list[str]]:
     """The simple commands of a script, as words."""
     words: list[str] = []
-    for token in TOKEN.finditer(code):
+    for token in TOKEN.finditer(HERE.sub(r"\g<line>", code)):
         if token["word"]:
             words += shlex.split(token["word"]) or [""]
         elif token["end"] and words:
@@ -164,6 +182,8 @@ def named(words: list[str]) -> str:
         return " ".join(["chimera", *subcommands(arguments)])
     if program == "python" and arguments[:1] == ["-m"]:
         return f"python -m {arguments[1]}"
+    if program == "kubectl" and arguments[0] == "-n":
+        arguments = arguments[2:]
     known = [word for word in arguments if re.fullmatch(r"[a-z][a-z-]*", word)]
     return " ".join([program, *known[: DEPTH.get(program, 1)]])
 
