@@ -116,10 +116,19 @@ PROVED: dict[str, str] = {
 }
 """Command → the test that runs it, as pytest names it; or the target of `.ci/run` that does."""
 
+CLUSTER = "needs a Kubernetes, and tests have none: the objects that it names are checked by tests/kuberay"
+
 NOT_RUN: dict[str, str] = {
     "chimera chaos check": "needs what a drill kept: the drill itself runs that checker at its end "
     "(make chaos-ci), and tests/chaos/test_checker.py holds it to histories that are wrong",
     "curl": "no test needs that program: tests/serving/gateway/test_lines.py sends the same request",
+    "kubectl apply": CLUSTER,
+    "kubectl create": "needs an API server; those that make secrets are run as a client's dry run "
+    "(tests/kuberay/test_installing.py), the example of a job is held to its schema (tests/kuberay/test_manifests.py)",
+    "kubectl describe": CLUSTER,
+    "kubectl exec": f"{CLUSTER}; the scripts that it calls there are run by tests/kuberay/test_backup.py",
+    "kubectl get": CLUSTER,
+    "kubectl logs": CLUSTER,
     "ray start": "an excerpt of somebody's own start of a cluster; ours is what `chimera up` does",
 }
 """Command → why no test runs it."""
