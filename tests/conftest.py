@@ -8,9 +8,16 @@ import hypothesis
 import structlog
 
 from tests.leftovers import closing, pytest_collection_finish, pytest_configure
+from tests.measuring import pytest_runtest_call
 from tests.sharing import pytest_xdist_make_scheduler
 
-__all__ = ["closing", "pytest_collection_finish", "pytest_configure", "pytest_xdist_make_scheduler"]
+__all__ = [
+    "closing",
+    "pytest_collection_finish",
+    "pytest_configure",
+    "pytest_runtest_call",
+    "pytest_xdist_make_scheduler",
+]
 
 # A developer's own fleet and settings must change no test, nor a test change them.
 for _name in [name for name in os.environ if name.startswith("CHIMERA_") or name == "RAY_ADDRESS"]:

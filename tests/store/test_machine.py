@@ -190,6 +190,7 @@ class Fleet(People, Hub, Workers, Judges, Clock):
             assert repr(self.idle(call)) == answer
 
 
+@pytest.mark.unmeasured
 @pytest.mark.timeout(7_200)  # a failure is made small before it is shown, and the long profile is long
 def test_every_order_of_calls_keeps_to_the_model(settings: Settings) -> None:
     with asyncio.Runner() as runner:
