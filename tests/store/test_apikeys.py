@@ -269,7 +269,9 @@ async def test_a_key_that_another_was_rotated_to_stays_what_it_is_when_the_envir
     assert (await base.api_keys.authenticate(new.key)).scopes == {Scope.READ}
 
 
-async def test_a_damaged_record_of_the_environments_key_is_written_anew(base: Base, tenant: str, key: str) -> None:
+async def test_a_damaged_record_of_the_environments_key_is_written_anew(
+    base: Base, tenant: str, key: str
+) -> None:
     await base.redis.hset(keys.API_KEYS, apikeys.digest(key), "{")
     await base.api_keys.let_in(tenant, key)
     assert (await base.api_keys.authenticate(key)).tenant == tenant
