@@ -122,7 +122,7 @@ NOT_RUN: dict[str, str] = {
     "curl": "no test needs that program: tests/serving/gateway/test_lines.py sends the same request",
     **dict.fromkeys(
         [f"kubectl {verb}" for verb in ("apply", "cp", "delete", "exec", "get", "wait")],
-        "needs an API server, and no gate has one: tests/kuberay checks what is sent, and follows the runbook",
+        "needs an API server, and no gate has one: tests/kuberay checks what is sent and follows the runbook",
     ),
     **dict.fromkeys(
         ["kubectl describe", "kubectl logs"],
