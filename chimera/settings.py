@@ -12,6 +12,7 @@ import difflib
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -48,6 +49,17 @@ def _instant(text: str) -> None:
         raise ValueError("it has no zone: write 2026-11-29T00:00:00Z")
 
 
+def _endpoint(text: str) -> None:
+    host, _, port = text.rpartition(":")
+    if text and not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise ValueError("write host:port, for example chimera-core:6380")
+
+
+def _ip(text: str) -> None:
+    if text:
+        ip_address(text)
+
+
 FORMS: Mapping[str, Callable[[str], object]] = {
     "action_hosts": Allowed.parse,
     "tenant_limits": parse_limits,
@@ -59,6 +71,8 @@ FORMS: Mapping[str, Callable[[str], object]] = {
     "mcp_kinds": Kinds.parse,
     "mcp_since": _instant,
     "mcp_hosts": Allowed.parse,
+    "node_address": _endpoint,
+    "node_ip": _ip,
 }
 """Settings that are written in a form of their own → what reads it, and raises ValueError."""
 
@@ -507,8 +521,18 @@ class Settings(BaseSettings):
     # The local fleet
     http_host: str = Field("127.0.0.1", description="The address the API listens on.")
     http_port: int = Field(8000, ge=1, le=65_535, description="The port of the API.")
-    ray_port: int = Field(0, ge=0, le=65_535, description="Ray's GCS; 0 chooses a free port.")
-    dashboard_port: int = Field(0, ge=0, le=65_535, description="Ray's dashboard; 0 chooses a free port.")
+    ray_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Ray's GCS; 0 chooses a free port, and `chimera node head` 6380.",
+    )
+    dashboard_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Ray's dashboard; 0 chooses a free port, and `chimera node head` 8265.",
+    )
     nodes: int = Field(
         0,
         ge=0,
@@ -525,6 +549,40 @@ class Settings(BaseSettings):
     fsync: Literal["always", "everysec"] = Field(
         "always",
         description="The embedded Redis' appendfsync: `everysec` may lose about 2 s of writes in a crash.",
+    )
+
+    # Nodes of a cluster, each a `chimera node` of its own: a container, or a machine
+    node_address: str = Field(
+        "",
+        description="Where the head is, for `chimera node worker` and `judge`: host:port of its "
+        "CHIMERA_RAY_PORT, for example chimera-core:6380.",
+    )
+    node_token: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="What nodes of one cluster let each other in by, the same on all: Ray's token, at least "
+        "32 random characters, for example what `openssl rand -hex 32` prints.",
+    )
+    node_ip: str = Field(
+        "",
+        description="The address by which other nodes reach this one. Empty: that from which it reaches the "
+        "head; for the head, that from which it reaches Redis.",
+    )
+    node_agent_port: int = Field(
+        52_365,
+        ge=0,
+        le=65_535,
+        description="Where a node tells how it is: `/api/local_raylet_healthz`. 0 chooses a free port.",
+    )
+    node_metrics_port: int = Field(
+        8080, ge=0, le=65_535, description="Where a node has Ray's metrics. 0 chooses a free port."
+    )
+    judge_resource: str = Field(
+        "",
+        max_length=64,
+        pattern="^[A-Za-z0-9_-]*$",
+        description="The Ray resource of nodes that judge: the judge runs there and nowhere else, for "
+        "example `judge`, which `chimera node judge` offers. Empty: wherever there is room.",
     )
 
     # Isolation

@@ -47,6 +47,7 @@ ACTIONS = f"{CLI}/test_actions.py::test_failed_actions_are_found_by_host_and_ret
 BRAKES = f"{CLI}/test_governor.py::test_one_tenant_is_frozen_shown_and_thawed"
 KEYS = f"{CLI}/test_tenants.py::test_a_key_is_made_listed_rotated_and_revoked"
 LETTERS = f"{CLI}/test_sinks.py::test_dead_letters_are_listed_retried_and_dropped"
+NODES = "tests/serving/node/test_cluster.py"
 TENANTS = f"{CLI}/test_tenants.py::test_a_tenant_is_suspended_resumed_and_removed_for_the_record"
 
 TO_THE_LETTER: dict[str, str] = {"docs/first-agent.md": LIFE}
@@ -79,6 +80,10 @@ PROVED: dict[str, str] = {
     "chimera mission list": TOLD,
     "chimera mission pause": f"{CLI}/test_missions.py::test_a_running_mission_is_paused_and_goes_on",
     "chimera mission results": TOLD,
+    "chimera node head": f"{NODES}::test_a_mission_from_outside_is_worked_on_and_judged",
+    "chimera node judge": f"{NODES}::"
+    "test_while_the_judge_s_node_is_away_nothing_is_accepted_and_nothing_lost",
+    "chimera node worker": f"{NODES}::test_a_worker_s_node_that_dies_takes_no_result_with_it",
     "chimera recorder dead drop": LETTERS,
     "chimera recorder dead list": LETTERS,
     "chimera recorder dead retry": LETTERS,
@@ -100,6 +105,8 @@ PROVED: dict[str, str] = {
     "chimera tenant add": f"{CLI}/test_tenants.py::test_a_tenant_is_made_once_with_a_key_that_acts_for_it",
     "chimera tenant audit": TENANTS,
     "chimera tenant get": f"{CLI}/test_tenants.py::test_a_quota_is_changed_shown_and_reset",
+    "chimera tenant render": f"{CLI}/test_render.py::"
+    "test_a_bundle_is_yaml_on_stdout_and_its_size_is_told_beside",
     "chimera tenant resume": TENANTS,
     "chimera tenant set": f"{CLI}/test_tenants.py::test_limits_are_set_lowered_and_raised_only_with_a_reason",
     "chimera tenant suspend": TENANTS,
@@ -122,7 +129,7 @@ NOT_RUN: dict[str, str] = {
     "curl": "no test needs that program: tests/serving/gateway/test_lines.py sends the same request",
     **dict.fromkeys(
         [f"kubectl {verb}" for verb in ("apply", "cp", "delete", "exec", "get", "wait")],
-        "needs an API server, and no gate has one: tests/kuberay checks what is sent and follows the runbook",
+        "needs an API server, which no gate has: tests/kuberay checks what is sent, and follows the runbook",
     ),
     **dict.fromkeys(
         ["kubectl describe", "kubectl logs"],

@@ -71,7 +71,7 @@ def test_what_a_document_exports_is_taken_by_the_settings(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret"
-    secret.write_text('{"Authorization": "Bearer x"}', encoding="utf-8")
+    secret.write_text('{"Authorization": "Bearer of-whoever-reads-this"}', encoding="utf-8")
     for script in scripts(path):
         exported = [word for words in split(script) if words[0] == "export" for word in words[1:]]
         with monkeypatch.context() as patch:

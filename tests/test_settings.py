@@ -113,7 +113,15 @@ def test_every_setting_has_a_meaning_and_a_variable() -> None:
         assert field.description, name
         assert f"{PREFIX}{name.upper()}".isidentifier()
     secrets = {name for name, field in Settings.model_fields.items() if is_secret(field)}
-    named = {"api_key", "redis_url", "redis_password", "redis_secret", "model_api_key", "mcp_headers"}
+    named = {
+        "api_key",
+        "redis_url",
+        "redis_password",
+        "redis_secret",
+        "model_api_key",
+        "mcp_headers",
+        "node_token",
+    }
     assert secrets == named
 
 

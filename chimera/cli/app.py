@@ -20,8 +20,10 @@ from chimera.cli import (
     logs,
     mission,
     model,
+    node,
     output,
     recorder,
+    render,
     review,
     run,
     spend,
@@ -79,6 +81,8 @@ app.command("dashboard")(dashboard.dashboard)
 app.command("logs")(logs.logs)
 app.command("demo")(demo.demo)
 app.add_typer(fleet.app)
+tenant.app.command("render")(render.render)
+app.add_typer(node.app)
 app.add_typer(tenant.app)
 app.add_typer(key.app)
 app.add_typer(governor.app)

@@ -31,7 +31,7 @@ def stay(settings: Settings, agents: Sequence[Path], output_format: Format) -> E
     if (running := state.read()) is not None and running.supervisor.is_alive():
         raise Conflict(f"a fleet runs here already, at {running.url}: `chimera down`, and this again")
     ending = _asked_to_end()
-    with _shown(state, output_format):
+    with shown(state, output_format):
         try:
             started = fleet.up(settings, agents=agents)
             while not ending.is_set():
@@ -60,8 +60,8 @@ def _asked_to_end() -> threading.Event:
 
 
 @contextmanager
-def _shown(state: StateDir, output_format: Format) -> Iterator[None]:
-    """What the fleet of this directory says from now on goes to stdout, to the last line."""
+def shown(state: StateDir, output_format: Format) -> Iterator[None]:
+    """What the fleet, or node, of this directory says from now on goes to stdout, to the last line."""
     files, write, over = logfiles.LogFiles(logfiles.of_fleet(state)), writer(output_format), threading.Event()
     files.skip()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chimera.store.tenants import TenantRecord
 
 app = output.group(
-    "tenant", "Tenants, for the operator: list, add, get, set, suspend, resume, remove, audit."
+    "tenant", "Tenants, for the operator: list, add, get, set, suspend, resume, remove, audit, render."
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]

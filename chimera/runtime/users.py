@@ -6,12 +6,15 @@ replica of the orchestrator that was given the operator's login.
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import structlog
 
-from chimera.runtime.base import Base
+from chimera.runtime.base import Base, base_of
 from chimera.runtime.service import Service
+from chimera.settings import Settings
+from chimera.store import keys
 from chimera.store.signals import Wakeups
 from chimera.store.users import Changes, UserStore
 
@@ -53,6 +56,25 @@ class UserKeeper(Service):
         self._read_at = time.monotonic()
         if changes:
             told(changes)
+
+
+async def keep_users(settings: Settings) -> None:
+    """Run the keeper until this is cancelled.
+
+    Args:
+        settings: with the operator's login, and the master secret.
+    """
+    base = base_of(settings)
+    try:
+        async with Wakeups(base.blocking, keys.USERS) as wakeups:
+            keeper = UserKeeper(base, wakeups)
+            keeper.start()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await keeper.stop()
+    finally:
+        await base.close()
 
 
 async def reconcile(base: Base) -> Changes:

@@ -10,7 +10,8 @@ from typing import Any
 
 import ray
 import structlog
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnschedulableError, RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from chimera.errors import BackendError, ConfigurationError
 from chimera.runtime.base import Base
@@ -45,7 +46,7 @@ class GovernorKeeper(Service):
         who = governor._actor_id.hex()
         try:
             answers = await asyncio.wait_for(governor.ping.remote(), PING_S)
-        except RayActorError as exc:
+        except (RayActorError, ActorUnschedulableError) as exc:
             # It is dead: the next pass makes another, under the same name.
             log.warning("governor.dead", error=str(exc).splitlines()[0])
             self._silent = 0
@@ -68,6 +69,9 @@ class GovernorKeeper(Service):
 
 
 def _governor() -> Any:
+    # Where this replica runs, which is of the hub: a node of workers has no business with money. A node that
+    # has gone by then is a failure, and the next pass is another replica's, or on another node.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return (
         ray.remote(GovernorActor)
         .options(
@@ -77,6 +81,7 @@ def _governor() -> Any:
             get_if_exists=True,
             max_restarts=0,
             num_cpus=0,
+            scheduling_strategy=here,
         )
         .remote()
     )

@@ -50,7 +50,7 @@ def test_every_command_of_the_manual_is_there() -> None:
         *(f"action {verb}" for verb in ("list", "retry")),
         *(f"agent {verb}" for verb in ("new", "list", "run")),
         *(f"tenant {verb}" for verb in ("list", "add", "get", "set")),
-        *(f"tenant {verb}" for verb in ("suspend", "resume", "remove", "audit")),
+        *(f"tenant {verb}" for verb in ("suspend", "resume", "remove", "audit", "render")),
         *(f"key {verb}" for verb in ("create", "list", "rotate", "revoke")),
     }
 

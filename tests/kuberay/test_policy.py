@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.kuberay import spokes
 from tests.kuberay.manifests import BUILT, ROOT, Document, all_pods, built, pods, restoring
 
 TOOLS = ROOT / ".venv-policy/bin"
@@ -115,6 +116,13 @@ def everything() -> list[Document]:
 
 def test_checkov_finds_nothing_in_any_build(tmp_path: Path) -> None:
     assert findings(everything(), tmp_path) == MEANT
+
+
+def test_checkov_finds_nothing_in_a_tenants_bundle(tmp_path: Path) -> None:
+    documents = spokes.rendered()
+    made = [*plain(documents), *as_pods(documents)]
+    assert len([one for one in made if one["kind"] == "Pod"]) == 2
+    assert findings(made, tmp_path) == set()
 
 
 def _run_as_root(pod: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The environment of a local fleet's processes.
+"""The environment of the processes of a local fleet, or of a node.
 
 Ray hands the head's environment to every worker, replica and job driver, and whoever holds Ray's
 token can read it. So the hub's settings travel in it as they are, its secrets only as names of
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from chimera.serving.local.ports import LOOPBACK
 from chimera.serving.local.remains import MARKER
 from chimera.serving.local.state import StateDir
 from chimera.settings import PREFIX, Settings, is_secret
@@ -23,11 +24,13 @@ from chimera.store.users import without_login
 SENSITIVE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 NAMES_A_FILE = re.compile(r"_(FILE|PATH|DIR)$", re.IGNORECASE)
 
+STAYS_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
 RAY = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Off, Ray keeps 127.0.0.1 as it is instead of listening on the machine's outer address.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    STAYS_ON_LOOPBACK: "0",
     "RAY_worker_niceness": "0",
     # The hub's services run in the replica's own loop, which is uvloop's; in a thread beside it they would
     # run in asyncio's, and each call of Serve would cross over.
@@ -42,6 +45,10 @@ RAY = {
     # Ray cannot run without a port for ray://, which nobody here uses: the hook takes it away.
     "RAY_START_HOOK": "chimera.serving.local.ray_hook.prepare",
 }
+
+PATIENT = {"RAY_health_check_timeout_ms": "10000", "RAY_health_check_failure_threshold": "5"}
+"""Among nodes that share a busy machine, or a network, silence is less of a sign. Work does not wait for it:
+leases run out meanwhile."""
 
 
 def of_supervisor(settings: Settings, state: StateDir) -> dict[str, str]:
@@ -74,8 +81,6 @@ def of_hub(
         model_url: the embedded model's endpoint, or "" to leave the settings as they are.
         model_api_key: the key for the model endpoint, or ""; written to a file.
     """
-    secret = {name for name, field in Settings.model_fields.items() if is_secret(field)}
-    values = {name: value for name, value in _chosen(settings) if name not in secret}
     roles = settings.redis_users == "roles"
     address = without_login(redis_url) if roles else redis_url
     files = {"api_key": state.api_key, "redis_url": state.secret("redis_url", address)}
@@ -85,14 +90,37 @@ def of_hub(
     if model_api_key:
         files["model_api_key"] = state.secret("model_api_key", model_api_key)
     return {
+        **_of_ray(settings, state, files),
+        **({f"{PREFIX}MODEL_URL": model_url} if model_url else {}),
+        f"{PREFIX}DOOR": str(state.door),
+        f"{PREFIX}URL": f"http://{settings.http_host}:{settings.http_port}",
+    }
+
+
+def of_node(settings: Settings, state: StateDir, *, host: str, secrets: Iterable[str] = ()) -> dict[str, str]:
+    """What a node of a cluster, and all that Ray starts there, sees.
+
+    Args:
+        host: the node's own address; unless it is loopback the cluster is on a network.
+        secrets: the settings that it needs of those that are secret: each is written to a file.
+    """
+    held = {name: getattr(settings, name) for name in secrets}
+    files = {name: state.secret(name, _plain(value)) for name, value in held.items() if value is not None}
+    found = {**_of_ray(settings, state, files), **PATIENT}
+    if host != LOOPBACK:
+        del found[STAYS_ON_LOOPBACK]
+    return found
+
+
+def _of_ray(settings: Settings, state: StateDir, files: Mapping[str, Path]) -> dict[str, str]:
+    secret = {name for name, field in Settings.model_fields.items() if is_secret(field)}
+    values = {name: value for name, value in _chosen(settings) if name not in secret}
+    return {
         **_harmless(os.environ),
         **{f"{PREFIX}{name.upper()}": _plain(value) for name, value in values.items()},
-        **({f"{PREFIX}MODEL_URL": model_url} if model_url else {}),
         **{f"{PREFIX}{name.upper()}_FILE": str(path) for name, path in files.items()},
         f"{PREFIX}STATE_DIR": str(state.path),
-        f"{PREFIX}DOOR": str(state.door),
         f"{PREFIX}CELLS": str(state.cells),
-        f"{PREFIX}URL": f"http://{settings.http_host}:{settings.http_port}",
         **RAY,
         "RAY_AUTH_TOKEN_PATH": str(state.ray_token),
         "NO_PROXY": _without_proxy(os.environ),

@@ -32,6 +32,12 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+def chosen(*ports: int) -> list[int]:
+    """These ports; in place of each 0 a free one."""
+    free = iter(free_ports(ports.count(0)))
+    return [port or next(free) for port in ports]
+
+
 def is_free(host: str, port: int) -> bool:
     """Whether a server could listen there now."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:

@@ -138,8 +138,8 @@ class StateDir:
         Raises:
             ConfigurationError: a directory cannot be made, or belongs to somebody else.
         """
-        for directory in (self.path, self.redis, self.logs, self.blobs, self.secrets, self.short):
-            _private_directory(directory)
+        self.make_directories()
+        _private_directory(self.redis)
         for key in (self.api_key, self.admin_key):
             if not key.exists():
                 write_private(key, f"chi_{secrets.token_urlsafe(32)}")
@@ -147,6 +147,15 @@ class StateDir:
             write_private(self.ray_token, secrets.token_hex(32))
         if not self.redis_secret.exists():
             write_private(self.redis_secret, secrets.token_hex(32))
+
+    def make_directories(self) -> None:
+        """Make those that every node has, readable by their owner alone.
+
+        Raises:
+            ConfigurationError: one cannot be made, or belongs to somebody else.
+        """
+        for directory in (self.path, self.logs, self.blobs, self.secrets, self.short):
+            _private_directory(directory)
 
     def secret(self, name: str, value: str) -> Path:
         """Keep a secret in a file of its own, for ``CHIMERA_<NAME>_FILE``."""

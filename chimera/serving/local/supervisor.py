@@ -16,18 +16,16 @@ import secrets
 import signal
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pydantic import SecretStr
 
 from chimera.core.scope import ALL, FLEET
 from chimera.errors import BackendError, ChimeraError, ConfigurationError, StoreUnavailable
-from chimera.runtime.base import base_of
-from chimera.runtime.users import UserKeeper
+from chimera.runtime.users import keep_users
 from chimera.serving.local import autoscaling, child, environment, remains
 from chimera.serving.local.handback import give_back
 from chimera.serving.local.listener import Listener
@@ -39,10 +37,10 @@ from chimera.serving.local.ray_node import RayNode
 from chimera.serving.local.redis_server import RedisServer
 from chimera.serving.local.stages import Stage, StageEvent, StageLog, Status
 from chimera.serving.local.state import TENANT, Fleet, StateDir
+from chimera.serving.local.together import together
 from chimera.settings import Settings
-from chimera.store import connection, keys
+from chimera.store import connection
 from chimera.store.apikeys import ApiKeys
-from chimera.store.signals import Wakeups
 from chimera.store.tenants import TenantStore
 from chimera.store.users import UserStore, without_login
 from chimera.version import __version__
@@ -155,7 +153,7 @@ class Supervisor:
             self._record()
             await self._stage(Stage.REDIS, self._start_redis)
             model = [self._stage(Stage.MODEL, self._start_model)] if self._model else []
-            await _together(self._start_hub(), *model)
+            await together(self._start_hub(), *model)
             self._missing.discard(Stage.FLEET)
             self._record()
             note.detail = self._url
@@ -170,7 +168,7 @@ class Supervisor:
             self._guard(Stage.NODE, partial(self._node_ended, node), partial(self._start_node, node))
             for node in self._nodes
         ]
-        await _together(*guards)
+        await together(*guards)
 
     async def _stage(self, stage: Stage, start: Callable[[], Awaitable[str]]) -> None:
         async with self._log.stage(stage) as note:
@@ -208,17 +206,7 @@ class Supervisor:
 
     async def _keep_users(self) -> None:
         """It alone has the operator's login: users that a restart of Redis took are made again."""
-        base = base_of(self._settings.model_copy(update={"redis_url": SecretStr(self._redis_url)}))
-        try:
-            async with Wakeups(base.blocking, keys.USERS) as wakeups:
-                keeper = UserKeeper(base, wakeups)
-                keeper.start()
-                try:
-                    await asyncio.Event().wait()
-                finally:
-                    await keeper.stop()
-        finally:
-            await base.close()
+        await keep_users(self._settings.model_copy(update={"redis_url": SecretStr(self._redis_url)}))
 
     async def _start_model(self) -> str:
         if self._model is None:
@@ -230,7 +218,7 @@ class Supervisor:
         await self._ray.prepare_deploy(self._app)
         await self._stage(Stage.RAY, self._start_ray)
         nodes = [self._stage(Stage.NODE, partial(self._start_node, node)) for node in self._nodes]
-        await _together(self._stage(Stage.SERVE, self._start_serve), *nodes)
+        await together(self._stage(Stage.SERVE, self._start_serve), *nodes)
 
     async def _start_ray(self) -> str:
         await self._ray.start()
@@ -357,9 +345,9 @@ class Supervisor:
         return [
             RayNode(
                 self._state,
-                number,
+                f"node-{number}",
                 address=self._ray.address,
-                places=places,
+                resources={"swarm": places},
                 env=self._hub_env,
                 drain_s=self._settings.preempt_s + NODE_GOES_S,
             )
@@ -401,16 +389,6 @@ class Supervisor:
 
 def _read(key: Path) -> str:
     return key.read_text(encoding="utf-8").strip()
-
-
-async def _together(*work: Coroutine[Any, Any, None]) -> None:
-    """Do all at once; the first failure ends the others and is raised as it is."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for one in work:
-                group.create_task(one)
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
 
 
 def check_ports(settings: Settings) -> None:

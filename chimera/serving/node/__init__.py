@@ -1,0 +1,1 @@
+"""Nodes of a cluster, a process each that stays in the foreground: `chimera node head`, `worker`, `judge`."""
