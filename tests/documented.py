@@ -31,7 +31,7 @@ HERE = re.compile(r"^(?P<line>[^\n]*<<[-]?'?(?P<end>\w+)'?[^\n]*\n).*?^(?P=end)$
 """A document in a script: text, no commands."""
 ASSIGNED = re.compile(r"[A-Za-z_]+=")
 WRAPPERS = {"exec", "sudo", "{"}
-SHELL = {"export", "echo", "cat", "cd", "}", "printf", "cut", "sha256sum", "openssl", "digest"}
+SHELL = {"export", "echo", "cat", "cd", "}", "printf", "cp", "mv", "cut", "sha256sum", "openssl", "digest"}
 """What any shell does, or a function of the script itself: nothing of ours."""
 
 CLI, ACCEPTANCE = "tests/cli", "tests/acceptance"
@@ -40,6 +40,9 @@ LIFE = (
     "test_a_newcomers_agent_runs_alone_and_on_the_fleet_as_the_document_says"
 )
 TOLD = f"{CLI}/test_missions.py::test_a_mission_is_listed_shown_recorded_and_read"
+DRAINED = f"{CLI}/test_draining.py::test_a_drained_worker_hands_back_and_another_takes_over"
+CHANGED = f"{CLI}/test_missions.py::test_a_running_mission_is_changed_and_cancelled"
+REDRIVEN = f"{CLI}/test_missions.py::test_failed_tasks_are_found_by_reason_and_redriven_when_confirmed"
 ACTIONS = f"{CLI}/test_actions.py::test_failed_actions_are_found_by_host_and_retried_when_confirmed"
 BRAKES = f"{CLI}/test_governor.py::test_one_tenant_is_frozen_shown_and_thawed"
 KEYS = f"{CLI}/test_tenants.py::test_a_key_is_made_listed_rotated_and_revoked"
@@ -57,7 +60,12 @@ PROVED: dict[str, str] = {
     "chimera agent run": f"{CLI}/test_commands.py::test_a_new_agent_runs_at_once_and_is_judged",
     "chimera chaos faults": f"{CLI}/test_commands.py::test_every_fault_of_the_drill_is_told",
     "chimera chaos run": "make chaos-ci",
+    "chimera doctor": f"{CLI}/test_missions.py::test_doctor_ends_with_the_code_of_what_is_wrong",
     "chimera down": LIFE,
+    "chimera fleet drain": DRAINED,
+    "chimera fleet limits": f"{CLI}/test_tenants.py::"
+    "test_limits_over_all_tenants_are_set_and_raised_with_a_reason_only",
+    "chimera fleet workers": DRAINED,
     "chimera governor freeze": BRAKES,
     "chimera governor override": f"{CLI}/test_governor.py::test_an_override_says_when_it_ends",
     "chimera governor status": BRAKES,
@@ -68,7 +76,9 @@ PROVED: dict[str, str] = {
     "chimera key rotate": KEYS,
     "chimera logs": f"{ACCEPTANCE}/test_log.py::test_logs_shows_what_is_asked_for_and_goes_on",
     "chimera mission estimate": f"{CLI}/test_spend.py::test_a_mission_is_estimated_before_it_runs",
+    "chimera mission cancel": CHANGED,
     "chimera mission list": TOLD,
+    "chimera mission pause": f"{CLI}/test_missions.py::test_a_running_mission_is_paused_and_goes_on",
     "chimera mission results": TOLD,
     "chimera node head": f"{NODES}::test_a_mission_from_outside_is_worked_on_and_judged",
     "chimera node judge": f"{NODES}::"
@@ -89,6 +99,9 @@ PROVED: dict[str, str] = {
     "chimera spend flags": f"{CLI}/test_spend.py::test_flags_stand_in_reviews_too_until_acknowledged",
     "chimera status": f"{ACCEPTANCE}/test_missions.py::test_status_and_doctor_find_the_fleet_well",
     "chimera task get": TOLD,
+    "chimera task list": REDRIVEN,
+    "chimera task redrive": REDRIVEN,
+    "chimera task why": f"{CLI}/test_why.py::test_a_paused_task_says_what_holds_it_and_what_to_do",
     "chimera tenant add": f"{CLI}/test_tenants.py::test_a_tenant_is_made_once_with_a_key_that_acts_for_it",
     "chimera tenant audit": TENANTS,
     "chimera tenant get": f"{CLI}/test_tenants.py::test_a_quota_is_changed_shown_and_reset",
@@ -124,6 +137,10 @@ NOT_RUN: dict[str, str] = {
     **dict.fromkeys(
         [f"kubectl {verb}" for verb in ("apply", "cp", "delete", "exec", "get", "wait")],
         "needs an API server, which no gate has: tests/kuberay checks what is sent, and follows the runbook",
+    ),
+    **dict.fromkeys(
+        ["kubectl describe", "kubectl logs"],
+        "needs a Kubernetes, and no gate has one: they show what there is, and change nothing",
     ),
     "ray start": "an excerpt of somebody's own start of a cluster; ours is what `chimera up` does",
 }

@@ -93,6 +93,9 @@ def test_what_a_document_exports_is_taken_by_the_settings(
         ("(echo 'a; b'; cat x) |\n  curl -T - -H \"a: $(cat k)\" http://h/v1\n", ["curl"]),
         ("export A='{\n \"a\": 1}'\nchimera up\n", ["chimera up"]),
         ("docker compose up --detach\nkubectl apply -k kuberay\n", ["docker compose up", "kubectl apply"]),
+        ("kubectl -n chimera-system get rayservice chimera\n", ["kubectl get"]),
+        ("kubectl create -f - <<END\nchimera: fly\nEND\nchimera down\n", ["kubectl create", "chimera down"]),
+        ('key=$(openssl rand -hex 32)\ndigest() { printf %s "$1"; }\nchimera up\n', ["chimera up"]),
     ],
 )
 def test_a_script_is_read_as_a_shell_would(script: str, names: list[str]) -> None:

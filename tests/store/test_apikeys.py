@@ -258,6 +258,25 @@ async def test_a_key_that_the_environment_names_stays_rotated(base: Base, tenant
         await base.api_keys.authenticate(key)
 
 
+async def test_a_key_that_another_was_rotated_to_stays_what_it_is_when_the_environment_names_it(
+    base: Base, tenant: str
+) -> None:
+    old = await base.api_keys.create(tenant, "a", by="o", scopes=[Scope.READ], name="ci", lives_s=900)
+    new = await base.api_keys.rotate(tenant, old.record.key_id, "b", by="o", overlap_s=0)
+    before = await base.api_keys.list(tenant)
+    await base.api_keys.let_in(tenant, new.key)
+    assert await base.api_keys.list(tenant) == before
+    assert (await base.api_keys.authenticate(new.key)).scopes == {Scope.READ}
+
+
+async def test_a_damaged_record_of_the_environments_key_is_written_anew(
+    base: Base, tenant: str, key: str
+) -> None:
+    await base.redis.hset(keys.API_KEYS, apikeys.digest(key), "{")
+    await base.api_keys.let_in(tenant, key)
+    assert (await base.api_keys.authenticate(key)).tenant == tenant
+
+
 async def test_acts_on_the_fleets_keys_are_kept_apart_and_paged(base: Base) -> None:
     before, _ = await base.audit.of_fleet(most=1_000)
     names = [uuid.uuid4().hex for _ in range(3)]
