@@ -244,6 +244,7 @@ async def test_a_worker_that_is_gone_has_its_work_given_back_long_before_its_lea
         await told(base, tenant, held.began.is_set)
         held.began.clear()
         (worker,) = there.workers.started
+        await told(base, tenant, lambda: worker in there.controller._mine)  # seen since it was started
         # It dies: it says nothing any more.
         monkeypatch.setattr(there.workers.workers[worker]._tasks, "leave", _gone)
         await there.workers.end(tenant, worker)

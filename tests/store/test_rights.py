@@ -37,11 +37,13 @@ SCRIPTS = sorted(
     for path in (files("chimera.store") / "lua").iterdir()
     if path.name.endswith(".lua")
 )
+HUBS = ("spoke", "scale")
+"""A spoke scales as a spoke, under its own term: not as the hub, whose term it cannot write."""
 OURS: list[Any] = [
     pytest.param(role, one, id=f"{role}-{one.script}-{one.name}")
     for role in ROLES
     for one in CASES
-    if one.script in RIGHTS[role].scripts and one.script != "elect_leader"
+    if one.script in RIGHTS[role].scripts and one.script != "elect_leader" and (role, one.name) != HUBS
 ]
 """Each role with each call of a script that it runs."""
 
@@ -72,7 +74,7 @@ COULD: dict[Role, str] = {
         return_reviews
     """,
     "spare": "",
-    "spoke": "leave_worker",
+    "spoke": "check_block leave_worker",
 }
 """Scripts that a role does not run, and which its rights let through in all of their cases."""
 
@@ -96,6 +98,12 @@ async def test_a_role_runs_its_scripts_as_the_operator_would(
     expected = await outcome(call, base, f"{tenant}-o")
     _, answer = await called(one, base, role, f"{tenant}-r")
     assert answer == plain(expected, f"{tenant}-o")
+
+
+async def test_a_spoke_cannot_scale_as_the_hub_does(base: Base, tenant: str) -> None:
+    (one,) = [case for case in CASES if case.name == "scale"]
+    answer, _ = await called(one, base, "spoke", f"{tenant}-r")
+    assert "forbids" in str(answer)
 
 
 @pytest.mark.parametrize("role", ["orchestrator", "judge", "governor"])
