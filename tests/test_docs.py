@@ -117,7 +117,11 @@ def test_every_variable_is_a_setting(path: Path) -> None:
 @cache
 def variables() -> set[str]:
     names = {f"{PREFIX}{name.upper()}": field for name, field in Settings.model_fields.items()}
-    return set(names) | {f"{name}_FILE" for name, field in names.items() if is_secret(field)}
+    # What docker/compose.yaml asks its own environment for is the stack's, and no process' setting.
+    composed = set(
+        re.findall(rf"\$\{{({PREFIX}\w+)", (ROOT / "docker/compose.yaml").read_text(encoding="utf-8"))
+    )
+    return set(names) | {f"{name}_FILE" for name, field in names.items() if is_secret(field)} | composed
 
 
 @each_document
