@@ -166,7 +166,7 @@ def running(engine: Engine, image: str, directory: Path) -> Iterator[Stack]:
         {
             **secrets,
             "CHIMERA_IMAGE": image,
-            "CHIMERA_PUBLISH": f"{LOOPBACK}:{port}",
+            "PUBLISH": f"{LOOPBACK}:{port}",
             "AGENTS_FILE": str(ROOT / "tests/deploy/agents.py"),
         },
         Shell(

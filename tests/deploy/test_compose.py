@@ -46,7 +46,7 @@ def test_docker_asks_every_service_how_it_is(name: str) -> None:
 
 def test_the_api_alone_is_published_and_unless_told_otherwise_to_the_host_alone() -> None:
     assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
-        "chimera-core": ["${CHIMERA_PUBLISH:-127.0.0.1:8000}:8000"]
+        "chimera-core": ["${PUBLISH:-127.0.0.1:8000}:8000"]
     }
 
 
