@@ -76,3 +76,15 @@ def test_no_value_of_a_variable_is_a_secret(name: str) -> None:
     for pod in all_pods(name):
         for container in pod.spec["containers"]:
             assert not {variable["name"] for variable in container.get("env", ())} & secret, pod.owner
+
+
+def test_pods_with_agents_mount_no_volume_of_the_fleet() -> None:
+    """What is stored there is of all tenants; workers read and write Redis."""
+    mounts = {
+        pod.group["groupName"]: [
+            volume for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume
+        ]
+        for pod in all_pods("overlays/shared")
+        if pod.group.get("groupName") in {"workers", "spares"}
+    }
+    assert mounts == {"workers": [], "spares": []}
