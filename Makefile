@@ -37,7 +37,7 @@ workflows: setup ## Of it: the workflows of .github, by their schema and for saf
 	@bin/gate workflows
 
 tests: setup ## The other part of the gate: the tests, and their coverage
-	@bin/gate browser policy ray-tests tests coverage
+	@bin/gate browser policy tests ray-tests coverage
 
 manifests: setup $(if $(KUBERAY_CRDS),,crds) ## Of the tests, those of kuberay/ alone
 	@KUBERAY_CRDS="$${KUBERAY_CRDS:-$$PWD/build/crds}" bin/gate policy manifests

@@ -127,10 +127,10 @@ def test_a_failing_test_is_noticed(tmp_path: Path) -> None:
     assert (outcome.code, outcome.failed) == (1, ["tests"]), outcome.said
 
 
-def test_a_failing_test_of_clusters_is_noticed_though_it_runs_beside_the_others(tmp_path: Path) -> None:
+def test_a_failing_test_of_clusters_is_noticed(tmp_path: Path) -> None:
     tree = Seedling(tmp_path / "tree", harness=True)
     tree.write("tests/test_cluster.py", CLUSTER)
-    outcome = tree.gate("ray-tests", "tests", "coverage")
+    outcome = tree.gate("tests", "ray-tests", "coverage")
     assert (outcome.code, outcome.failed) == (1, ["ray-tests"]), outcome.said
     assert "assert 1 == 2" in outcome.said
 
