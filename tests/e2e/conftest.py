@@ -79,6 +79,7 @@ class Site:
         await page.get_by_label("API key").fill(self.keys[who])
         await page.get_by_role("button", name="Log in").click()
         await page.get_by_role("button", name="Log out").wait_for()
+        await page.wait_for_load_state()  # before that no script hears a key
 
 
 class Parts(dict[str, Health]):

@@ -18,7 +18,7 @@ from chimera.runtime.users import reconcile
 from chimera.serving.local.redis_server import RedisServer
 from chimera.settings import Settings, load
 from chimera.store.connection import connect, translated
-from chimera.store.rights import ROLES
+from chimera.store.rights import ROLES, TENANTS
 from chimera.store.users import as_role
 from tests.kuberay.manifests import KUBERAY, examples
 from tests.relay import Relay
@@ -69,9 +69,9 @@ async def test_the_hub_logs_in_as_the_operator_and_makes_the_users_of_its_parts(
         await base.tenants.add(TENANT)
         await reconcile(base)
         for role in ROLES:
-            given = connect(as_role(settings, role, TENANT if role == "worker" else ""))
+            given = connect(as_role(settings, role, TENANT if role in TENANTS else ""))
             try:
-                user = f"chimera.{role}.{TENANT}" if role == "worker" else f"chimera.{role}"
+                user = f"chimera.{role}.{TENANT}" if role in TENANTS else f"chimera.{role}"
                 assert await given.execute_command("PING") in {True, b"PONG"}, user
             finally:
                 await given.aclose()
@@ -136,7 +136,7 @@ async def test_every_part_logs_in_over_tls_and_checks_the_server(
             await base.tenants.add(TENANT)
             await reconcile(base)
             for role in ROLES:
-                tenant = TENANT if role == "worker" else ""
+                tenant = TENANT if role in TENANTS else ""
                 for given, trusting in ((encrypted, True), (settings, False)):
                     url = given if trusting else given.model_copy(update={"redis_url": SecretStr(address)})
                     client = connect(as_role(url, role, tenant))
