@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ import pytest
 
 MARK = "PYTEST_RUN_MARK"
 GRACE_S = 15.0
+FRESH_S, LOOK_S = 2.0, 0.01
+"""A process that has just become another program has no environment yet, for a moment or for longer."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,19 @@ class Leftovers:
         try:
             return (
                 process.pid != os.getpid()
-                and self.mark in process.environ().get(MARK, "").split()
+                and self.mark in _environment(process).get(MARK, "").split()
                 and process.status() != psutil.STATUS_ZOMBIE
             )
         except psutil.Error:
             return False  # it has ended, or is another user's
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    while True:
+        found: dict[str, str] = process.environ()
+        if found or time.time() - process.create_time() > FRESH_S:
+            return found
+        time.sleep(LOOK_S)  # nothing tells when it is there
 
 
 def _command(process: psutil.Process) -> str:
