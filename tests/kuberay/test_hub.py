@@ -174,3 +174,12 @@ def test_in_production_redis_speaks_tls_alone_and_all_check_it(name: str) -> Non
     assert service["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]["redisAddress"].startswith(
         "rediss://"
     )
+
+
+def test_the_hub_asks_for_as_many_workers_as_their_group_may_have_pods() -> None:
+    """Fewer, and a thousand agents would never have places, whatever the group allows."""
+    name = "overlays/shared"
+    (told,) = [one["data"] for one in of(built(name), "ConfigMap") if "CHIMERA_REDIS_URL" in one["data"]]
+    (most,) = [pod.group["maxReplicas"] for pod in all_pods(name) if pod.group.get("groupName") == "workers"]
+    assert int(told["CHIMERA_MAX_WORKERS"]) == most
+    assert most * Settings.model_fields["slots"].default >= 1_000
