@@ -6,6 +6,7 @@ fenced block of shell. `tests/test_documented.py` holds documents and table toge
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -48,6 +49,11 @@ BRAKES = f"{CLI}/test_governor.py::test_one_tenant_is_frozen_shown_and_thawed"
 KEYS = f"{CLI}/test_tenants.py::test_a_key_is_made_listed_rotated_and_revoked"
 LETTERS = f"{CLI}/test_sinks.py::test_dead_letters_are_listed_retried_and_dropped"
 NODES = "tests/serving/node/test_cluster.py"
+STACK = "tests/deploy/test_stack.py"
+ALONE = (
+    "tests/deploy/test_alone.py::"
+    "test_a_mission_with_a_model_runs_in_it_it_ends_when_it_is_asked_to_and_its_volume_keeps_all"
+)
 TENANTS = f"{CLI}/test_tenants.py::test_a_tenant_is_suspended_resumed_and_removed_for_the_record"
 
 TO_THE_LETTER: dict[str, str] = {"docs/first-agent.md": LIFE}
@@ -111,14 +117,17 @@ PROVED: dict[str, str] = {
     "chimera tenant set": f"{CLI}/test_tenants.py::test_limits_are_set_lowered_and_raised_only_with_a_reason",
     "chimera tenant suspend": TENANTS,
     "chimera up": LIFE,
-    **dict.fromkeys(
-        (
-            *("docker build", "docker compose down", "docker compose exec", "docker compose up"),
-            *("docker run", "docker/secrets"),
-        ),
-        "make test-deploy",
-    ),
-    "make check": "make test",
+    "docker build": "tests/deploy/test_image.py::"
+    "test_docker_build_makes_what_runs_as_a_numbered_user_behind_an_init",
+    "docker compose down": f"{STACK}::"
+    "test_what_down_leaves_is_there_after_up_and_the_operators_login_may_be_another_one",
+    "docker compose exec": f"{STACK}::test_the_operators_commands_run_in_the_hubs_container",
+    "docker compose up": f"{STACK}::test_more_workers_are_used_and_those_that_go_hand_back_what_they_have",
+    "docker exec": ALONE,
+    "docker run": ALONE,
+    "docker stop": ALONE,
+    "docker/secrets": "tests/deploy/test_secrets.py::test_the_file_is_its_owners_alone_from_the_start",
+    "make check": "tests/ci/test_gates.py::test_the_tree_as_it_is_passes_every_static_gate",
     "make demo": f"{ACCEPTANCE}/test_demo.py::"
     "test_the_demo_shows_work_refusal_and_recovery_and_leaves_nothing",
     "make setup": "make test",
@@ -128,7 +137,7 @@ PROVED: dict[str, str] = {
     "serve deploy": f"{ACCEPTANCE}/test_serve_config.py::"
     "test_serve_deploy_brings_up_the_files_shape_and_the_hub_works_on",
 }
-"""Command → the test that runs it, as pytest names it; or the target of `.ci/run` that does."""
+"""Command → the test that runs it, as pytest names it; or the target of `.ci/run` whose rule says it."""
 
 NOT_RUN: dict[str, str] = {
     "chimera chaos check": "needs what a drill kept: the drill itself runs that checker at its end "
@@ -206,11 +215,34 @@ def named(words: list[str]) -> str:
     if program == "kubectl" and arguments[:1] == ["-n"]:
         arguments = arguments[2:]
     known = [word for word in arguments if re.fullmatch(r"[a-z][a-z-]*", word)]
-    return " ".join([program, *known[: DEPTH.get(program, 1)]])
+    depth = 2 if known[:1] == ["compose"] else DEPTH.get(program, 1)
+    return " ".join([program, *known[:depth]])
 
 
-DEPTH = {"curl": 0, "ray": 2, "docker": 2, "kubectl": 1}
+DEPTH = {"curl": 0, "ray": 2}
 """How many words after a program say what it does; one, unless they are more or none."""
+
+
+def unsaid(name: str, proof: str) -> list[str]:
+    """The words of a command that its proof does not have: it was rewritten, or never ran it.
+
+    Looked at are the file of a test, of one with containers the test itself, and of a make target its rule.
+    """
+    file, _, test = proof.partition("::")
+    if target := re.fullmatch(r"make ([a-z-]+)", proof):
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        (rule,) = re.findall(rf"^{target[1]}:[^\n]*\n(?:\t[^\n]*\n)*", makefile, re.MULTILINE)
+        said = re.sub(r"##[^\n]*", "", rule)
+    else:
+        said = (ROOT / file).read_text(encoding="utf-8")
+        if file.startswith("tests/deploy/test_"):
+            (said,) = (
+                ast.get_source_segment(said, node) or ""
+                for node in ast.parse(said).body
+                if isinstance(node, ast.FunctionDef) and node.name == test
+            )
+    words = name.removeprefix("chimera ").removeprefix("make ").split()
+    return [word for word in words if not re.search(rf"\b{word}\b", said)]
 
 
 def subcommands(arguments: list[str]) -> Iterator[str]:

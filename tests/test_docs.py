@@ -117,11 +117,13 @@ def test_every_variable_is_a_setting(path: Path) -> None:
 @cache
 def variables() -> set[str]:
     names = {f"{PREFIX}{name.upper()}": field for name, field in Settings.model_fields.items()}
-    # What docker/compose.yaml asks its own environment for is the stack's, and no process' setting.
-    composed = set(
-        re.findall(rf"\$\{{({PREFIX}\w+)", (ROOT / "docker/compose.yaml").read_text(encoding="utf-8"))
-    )
-    return set(names) | {f"{name}_FILE" for name, field in names.items() if is_secret(field)} | composed
+    return set(names) | {f"{name}_FILE" for name, field in names.items() if is_secret(field)}
+
+
+@each_document
+def test_every_variable_of_the_stack_is_one_that_it_asks_for(path: Path) -> None:
+    asked = re.findall(r"\$\{(STACK_\w+)", (ROOT / "docker/compose.yaml").read_text(encoding="utf-8"))
+    assert set(re.findall(r"\bSTACK_\w+", path.read_text(encoding="utf-8"))) <= set(asked)
 
 
 @each_document

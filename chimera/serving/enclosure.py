@@ -64,6 +64,7 @@ SYSTEM = (
 )
 """What programs need of a system: code, certificates, names, a few figures. No home, no /etc as a whole."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
+NO_LANDLOCK = "this kernel has no Landlock: 5.13 or newer has, if it is switched on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,20 @@ def enclose(mode: Mode, *, read: Iterable[str | Path], write: Iterable[str | Pat
     if found:
         _landlock(found, [*SYSTEM, *read], [*DEVICES, *write])
     else:
-        _see_that_it_may_lack(mode, "this kernel has no Landlock: 5.13 or newer has, if it is switched on")
+        _see_that_it_may_lack(mode, NO_LANDLOCK)
         # The least that is left: other processes of this user cannot read this one's memory or environment.
         _call("prctl", _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
     return Enclosed(found, _seccomp(mode))
+
+
+def see_that_it_can(mode: Mode) -> None:
+    """Say before anything is started that no agent could be here.
+
+    Raises:
+        ConfigurationError: "require", and this kernel has no Landlock.
+    """
+    if not version():
+        _see_that_it_may_lack(mode, NO_LANDLOCK)
 
 
 def around(root: Path, apart: Sequence[Path]) -> Iterator[Path]:
@@ -297,7 +308,7 @@ def _see_that_it_may_lack(mode: Mode, why: str) -> None:
     if mode == "require":
         raise ConfigurationError(
             f"agents cannot be enclosed, which CHIMERA_ENCLOSURE=require asks for: {why}; "
-            "run workers on another kernel, or set CHIMERA_ENCLOSURE=auto"
+            "run workers on another kernel, or set CHIMERA_ENCLOSURE=auto (in Compose STACK_ENCLOSURE=auto)"
         )
 
 

@@ -30,10 +30,12 @@ class Engine:
     Attributes:
         host: what DOCKER_HOST is set to.
         client: its `docker`; another one on PATH may not go with Debian's engine.
+        ours: it was started for these tests, and has nobody else's images.
     """
 
     host: str
     client: str
+    ours: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(
@@ -77,7 +79,7 @@ class Engine:
 @contextmanager
 def running() -> Iterator[Engine]:
     """An engine. One that was started for this is ended, and its data removed; unless ENGINE_DIR names a
-    place for that, where both stay for the next run.
+    place for that, where both stay for the next run. One that answered already is left as it is.
 
     Raises:
         AssertionError: there is none, and none can be started.
@@ -101,16 +103,19 @@ def running() -> Iterator[Engine]:
         return done.stdout.strip().rpartition("\n")[2]
 
     say("an engine")
+    ours = True  # until another's answers: a start that failed may have left something too
     try:
         host = script("start")
-        started = host == f"unix://{directory}/docker.sock"
+        ours = host == f"unix://{directory}/docker.sock"
         # Debian's client for Debian's engine.
-        client = shutil.which("docker", path="/usr/bin") if started else shutil.which("docker")
+        client = shutil.which("docker", path="/usr/bin") if ours else shutil.which("docker")
         assert client, "an engine answers, but there is no `docker` to call it by"
         say(f"it is at {host}")
-        yield Engine(host, client)
+        yield Engine(host, client, ours)
     finally:
-        if not kept:
+        if ours and not kept:
             say("the engine goes")
             script("remove")
             say("it is gone")
+        elif not kept:
+            Path(directory).rmdir()

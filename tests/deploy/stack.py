@@ -1,9 +1,14 @@
-"""The compose stack, seen from outside: what its engine says of it, and what its API does."""
+"""The compose stack, seen from outside: what its engine says of it, and what its API does.
+
+It is brought up as docs/containers.md has it: in a folder with `docker/`, whose `.env` is made by
+`docker/secrets`, from the shell that its client has too.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +24,7 @@ from chimera.serving.local.ports import LOOPBACK, free_port
 from tests.acceptance.conftest import Shell, clean, eventually
 from tests.deploy.engine import LOGS, ROOT, Engine, say
 
-FILES = (ROOT / "docker/compose.yaml", ROOT / "tests/deploy/agents.yaml")
+FILES = ("docker/compose.yaml", "docker/agents.yaml")
 OURS = ("chimera-core", "chimera-worker", "chimera-judge", "chimera-model")
 """The services that run the image."""
 
@@ -29,6 +34,7 @@ class Stack:
     """A stack that runs.
 
     Attributes:
+        directory: where `docker/` is.
         shell: commands of `chimera` on this machine, which find it.
         secrets: what docker/secrets made for it.
     """
@@ -36,7 +42,7 @@ class Stack:
     engine: Engine
     image: str
     project: str
-    environment: Mapping[str, str]
+    directory: Path
     shell: Shell
     secrets: Mapping[str, str]
 
@@ -52,7 +58,14 @@ class Stack:
                 *(word for file in FILES for word in ("--file", file)),
                 *words,
             ],
-            env={**self.engine.environ(), **self.environment},
+            cwd=self.directory,
+            # What the client was told by `export` is there, as it is in a reader's shell; of another stack
+            # nothing is.
+            env={
+                name: value
+                for name, value in {**self.engine.environ(), **self.shell.environment}.items()
+                if not name.startswith("STACK_")
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -62,11 +75,23 @@ class Stack:
         assert done.returncode == 0, f"compose {' '.join(words)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def up(self, workers: int = 1) -> None:
-        """Bring it up, or change how many workers it has; until all of it is healthy."""
-        scale = ("--scale", f"chimera-worker={workers}")
-        self.compose("up", "--detach", "--wait", "--wait-timeout", "240", *scale, timeout_s=300)
+    def up(self, *words: str) -> None:
+        """Bring it up, or change it; until all of it is healthy."""
+        self.compose("up", "--detach", "--wait", "--wait-timeout", "240", *words, timeout_s=300)
         assert eventually(self.ready, 60), self.readiness()
+
+    def tell(self, **values: str) -> None:
+        """Write other values into docker/.env."""
+        file = self.directory / "docker/.env"
+        kept = [line for line in file.read_text("utf-8").splitlines() if line.partition("=")[0] not in values]
+        told = [f"{name}={value}" for name, value in values.items()]
+        file.write_text("\n".join([*kept, *told, ""]), encoding="utf-8")
+
+    def keep_log(self) -> None:
+        """Put what its containers have said where it outlives them: in LOGS."""
+        said = self.compose("logs", "--no-color", "--timestamps") + self.compose("ps", "--all")
+        with (LOGS / "stack.log").open("a", encoding="utf-8") as log:
+            log.write(said)
 
     def containers(self, service: str) -> list[str]:
         """Ids of a service's containers, those that have ended too."""
@@ -157,35 +182,30 @@ class Stack:
 def running(engine: Engine, image: str, directory: Path) -> Iterator[Stack]:
     """The stack, under secrets of its own; all of it is removed afterwards, and what it said is in LOGS."""
     port, project = free_port(), f"chimera-test-{os.getpid()}"
-    made = subprocess.run([ROOT / "docker/secrets"], check=True, capture_output=True, text=True, timeout=30)
-    secrets = dict(line.split("=", 1) for line in made.stdout.splitlines())
-    stack = Stack(
-        engine,
-        image,
-        project,
-        {
-            **secrets,
-            "CHIMERA_IMAGE": image,
-            "PUBLISH": f"{LOOPBACK}:{port}",
-            "AGENTS_FILE": str(ROOT / "tests/deploy/agents.py"),
-        },
-        Shell(
-            directory,
-            {
-                **clean(),
-                "CHIMERA_URL": f"http://{LOOPBACK}:{port}",
-                "CHIMERA_API_KEY": secrets["CHIMERA_API_KEY"],
-            },
-        ),
-        secrets,
+    (directory / "docker").mkdir()
+    for file in ("docker/compose.yaml", "docker/secrets", "tests/deploy/agents.yaml"):
+        shutil.copy(ROOT / file, directory / "docker")
+    subprocess.run(["docker/secrets", "docker/.env"], cwd=directory, check=True, timeout=30)
+    secrets = dict(line.split("=", 1) for line in (directory / "docker/.env").read_text("utf-8").splitlines())
+    client = {
+        "CHIMERA_URL": f"http://{LOOPBACK}:{port}",
+        "CHIMERA_API_KEY": secrets["STACK_API_KEY"],
+    }
+    stack = Stack(engine, image, project, directory, Shell(directory, {**clean(), **client}), secrets)
+    stack.tell(
+        STACK_IMAGE=image,
+        STACK_PUBLISH=f"{LOOPBACK}:{port}",
+        AGENTS_FILE=str(ROOT / "tests/deploy/agents.py"),
     )
+    LOGS.mkdir(parents=True, exist_ok=True)
+    (LOGS / "stack.log").unlink(missing_ok=True)
     try:
         say("the stack comes up")
         stack.up()
         say("it is up")
         yield stack
     finally:
-        LOGS.mkdir(parents=True, exist_ok=True)
-        said = stack.compose("logs", "--no-color", "--timestamps") + stack.compose("ps", "--all")
-        (LOGS / "stack.log").write_text(said, encoding="utf-8")
-        stack.compose("down", "--volumes", "--timeout", "5")
+        try:
+            stack.keep_log()
+        finally:
+            stack.compose("down", "--volumes", "--timeout", "5")

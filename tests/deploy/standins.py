@@ -45,9 +45,13 @@ def prepare(engine: Engine) -> list[str]:
 
     Returns:
         The arguments with which `docker build` finds what a public machine finds by itself.
+    Raises:
+        AssertionError: one cannot be pulled, and the engine is somebody's: a stand-in under its name would
+            stay there, and be taken for it.
     """
     for image, make in ((PYTHON, _python), (REDIS, _redis)):
-        if not _there(engine, image):
+        if refusal := _missing(engine, image):
+            assert engine.ours, f"pull failed: {image}: {refusal}"
             say(f"no registry has {image}: a stand-in is made")
             make(engine)
     stands_in = engine("image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', PYTHON)
@@ -60,10 +64,12 @@ def prepare(engine: Engine) -> list[str]:
     return [word for name, value in arguments.items() if value for word in ("--build-arg", f"{name}={value}")]
 
 
-def _there(engine: Engine, image: str) -> bool:
+def _missing(engine: Engine, image: str) -> str:
+    """Why it is not there; "" if it is, or was pulled."""
     if engine.run("image", "inspect", image, check=False).returncode == 0:
-        return True
-    return engine.run("pull", "--quiet", image, check=False, timeout_s=300).returncode == 0
+        return ""
+    pulled = engine.run("pull", "--quiet", image, check=False, timeout_s=300)
+    return "" if pulled.returncode == 0 else pulled.stderr.strip() or f"exit {pulled.returncode}"
 
 
 def _python(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -44,6 +45,18 @@ def test_the_process_is_a_numbered_user_behind_an_init() -> None:
 def test_the_final_stage_installs_an_init_and_no_compiler() -> None:
     (installed,) = re.findall(r"apt-get install --yes --no-install-recommends (.*?) \\", FINAL)
     assert set(installed.split()) == {"ca-certificates", "libgomp1", "tini"}
+
+
+def test_packages_are_compiled_where_they_are_installed() -> None:
+    """On a read-only file system each process would compile them anew."""
+    build = DOCKERFILE[: DOCKERFILE.rindex("\nFROM ")]
+    assert build.index("UV_COMPILE_BYTECODE=1") < build.index("uv pip sync")
+
+
+def test_docker_asks_a_file_that_there_is() -> None:
+    (asked,) = re.findall(r"^ +CMD (\[.*\])$", FINAL, re.MULTILINE)
+    _, path = json.loads(asked)[-1].split("/site-packages/")
+    assert (ROOT / path).is_file()
 
 
 def test_whatever_is_not_named_stays_out_of_the_build() -> None:

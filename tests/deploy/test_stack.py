@@ -43,7 +43,8 @@ def test_the_embedded_model_answers_agents_in_other_containers(stack: Stack) -> 
 
 
 def test_the_operators_commands_run_in_the_hubs_container(stack: Stack) -> None:
-    key = stack.within(stack.the("chimera-core"), "chimera", "tenant", "add", "acme")
+    """By `docker compose exec`; without its terminal, which no test has."""
+    key = stack.compose("exec", "-T", "chimera-core", "chimera", "tenant", "add", "acme").strip()
     assert stack.shell.given(CHIMERA_API_KEY=key)("mission", "list", "-o", "json").ok().document == []
 
 
@@ -114,14 +115,15 @@ def test_the_hub_crashes_and_its_successor_goes_on_where_things_stand(stack: Sta
 
 
 def test_more_workers_are_used_and_those_that_go_hand_back_what_they_have(stack: Stack) -> None:
+    """By `docker compose up --scale`, which the next `docker compose up` forgets."""
     try:
-        stack.up(workers=3)
+        stack.up("--scale", "chimera-worker=3")
         hosts = {one[:12] for one in stack.containers("chimera-worker")}
         assert len(hosts) == 3
         mission_id = stack.submit(240, options={"rest_s": 2})
         assert eventually(lambda: stack.busy() == 3, 90), stack.mission(mission_id)
     finally:
-        stack.up(workers=1)
+        stack.up()
     assert amid(stack.mission(mission_id)), "it was over before any of them left"
     assert len(stack.containers("chimera-worker")) == 1
     mission = stack.ended(mission_id)
@@ -146,6 +148,14 @@ def test_a_process_has_no_rights_it_does_not_need(stack: Stack) -> None:
         # Not even root could write.
         refused = stack.engine.run("exec", "--user", "0", container, "touch", "/opt/chimera/x", check=False)
         assert "Read-only file system" in refused.stderr, service
+
+
+def test_agents_are_enclosed_by_the_kernel(stack: Stack) -> None:
+    """The stack's default asks for it: without, no worker would have started."""
+    said = [LogRecord.model_validate_json(line) for line in stack.log(stack.the("chimera-worker"))]
+    enclosed = [str(one.fields["how"]) for one in said if one.event == "worker.enclosed"]
+    assert enclosed
+    assert all("files by Landlock" in how and "sockets by seccomp" in how for how in enclosed)
 
 
 def test_the_api_alone_is_published_and_only_to_this_host(stack: Stack) -> None:
@@ -192,9 +202,9 @@ def test_redis_knows_nobody_without_a_login(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("service", "holds"),
     [
-        ("chimera-worker", {"CHIMERA_NODE_TOKEN"}),
-        ("chimera-model", {"CHIMERA_MODEL_API_KEY"}),
-        ("chimera-judge", {"CHIMERA_NODE_TOKEN", "CHIMERA_REDIS_SECRET", "CHIMERA_MODEL_API_KEY"}),
+        ("chimera-worker", {"STACK_NODE_TOKEN"}),
+        ("chimera-model", {"STACK_MODEL_API_KEY"}),
+        ("chimera-judge", {"STACK_NODE_TOKEN", "STACK_REDIS_SECRET", "STACK_MODEL_API_KEY"}),
     ],
 )
 def test_a_container_holds_the_secrets_of_its_role_and_no_other(
@@ -215,3 +225,25 @@ def test_every_line_that_our_containers_have_said_is_a_record(stack: Stack) -> N
         assert lines, service
         for line in lines:
             LogRecord.model_validate_json(line)
+
+
+def test_what_down_leaves_is_there_after_up_and_the_operators_login_may_be_another_one(stack: Stack) -> None:
+    """By `docker compose down`, other values in docker/.env, and `docker compose up`.
+
+    The last one: it ends the containers' logs.
+    """
+    mission_id = stack.submit(6)
+    stack.ended(mission_id)
+    stack.keep_log()
+    stack.compose("down")
+    assert stack.containers("chimera-core") == []
+
+    stack.tell(STACK_REDIS_PASSWORD="f" * 64, STACK_WORKERS="2")
+    stack.up()
+    assert len(stack.containers("chimera-worker")) == 2
+    stack.squares(mission_id, 6)
+    later = stack.submit(6)
+    stack.ended(later)
+    stack.squares(later, 6)
+    old = stack.secrets["STACK_REDIS_PASSWORD"]
+    assert "WRONGPASS" in stack.within(stack.the("redis"), "redis-cli", "AUTH", "default", old)

@@ -13,6 +13,7 @@ from chimera.errors import BackendError, ConfigurationError, StoreTimeout, Store
 from chimera.runtime.base import open_base
 from chimera.runtime.users import keep_users, reconcile
 from chimera.serving.door import DOOR
+from chimera.serving.enclosure import see_that_it_can
 from chimera.serving.local import child, environment
 from chimera.serving.local.listener import Listener
 from chimera.serving.local.ports import require_free
@@ -42,10 +43,12 @@ class Head:
         place: the node's own.
         app: ``module:function`` that builds the Serve application.
     Raises:
-        ConfigurationError: no Redis is named, or there is no master secret.
+        ConfigurationError: no Redis is named, there is no master secret, or agents must be enclosed, which
+            this kernel cannot: the head looks at their modules as enclosed as they run.
     """
 
     def __init__(self, settings: Settings, place: Place, *, app: str = HUB) -> None:
+        see_that_it_can(settings.enclosure)
         self._settings, self._place, self._app = settings, place, app
         self._given, self._login = without_operator(settings)
         self._log = StageLog(place.state.progress)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from chimera.errors import Conflict
+from chimera.errors import ConfigurationError, Conflict
+from chimera.serving import enclosure
 from chimera.serving.local.process import ProcessId
 from chimera.serving.local.state import StateDir
-from chimera.serving.node.place import take
+from chimera.serving.node.head import Head
+from chimera.serving.node.place import Place, take
 from chimera.settings import load
 from chimera.telemetry.logs import parse
 from tests.serving.node.node import Node
@@ -50,6 +52,17 @@ def test_a_wrong_environment_is_one_record_that_says_what_to_set(
         assert "t" * 32 not in "".join(node.lines())
     finally:
         node.clean()
+
+
+def test_a_head_that_cannot_enclose_agents_as_it_must_says_so_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enclosure, "version", lambda: 0)
+    settings = load(state_dir=tmp_path, redis_url=REDIS["CHIMERA_REDIS_URL"], enclosure="require")
+    place = Place(StateDir(settings.state_dir), frozenset())
+    with pytest.raises(ConfigurationError, match=r"no Landlock.*STACK_ENCLOSURE=auto"):
+        Head(settings, place)
+    Head(settings.model_copy(update={"enclosure": "auto"}), place)
 
 
 def test_two_nodes_never_share_a_directory(tmp_path: Path) -> None:
