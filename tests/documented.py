@@ -54,6 +54,7 @@ ALONE = (
     "tests/deploy/test_alone.py::"
     "test_a_mission_with_a_model_runs_in_it_it_ends_when_it_is_asked_to_and_its_volume_keeps_all"
 )
+WRITTEN = "tests/deploy/test_secrets.py::test_the_file_is_its_owners_alone_from_the_start"
 TENANTS = f"{CLI}/test_tenants.py::test_a_tenant_is_suspended_resumed_and_removed_for_the_record"
 
 TO_THE_LETTER: dict[str, str] = {"docs/first-agent.md": LIFE}
@@ -126,7 +127,7 @@ PROVED: dict[str, str] = {
     "docker exec": ALONE,
     "docker run": ALONE,
     "docker stop": ALONE,
-    "docker/secrets": "tests/deploy/test_secrets.py::test_the_file_is_its_owners_alone_from_the_start",
+    "docker/secrets": WRITTEN,
     "make check": "tests/ci/test_gates.py::test_the_tree_as_it_is_passes_every_static_gate",
     "make demo": f"{ACCEPTANCE}/test_demo.py::"
     "test_the_demo_shows_work_refusal_and_recovery_and_leaves_nothing",

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.leftovers import MARK
+
 ROOT = Path(__file__).parents[2]
 LOGS = ROOT / "build/deploy"
 """What engine and containers said, for after a failure."""
@@ -88,6 +90,8 @@ def running() -> Iterator[Engine]:
     # Sockets' paths are short, and images are large: not beside the tests' other files.
     directory = kept or tempfile.mkdtemp(prefix="chimera-engine-", dir="/var/tmp")
     environ = {**os.environ, "ENGINE_DIR": directory}
+    if kept:
+        environ.pop(MARK, None)  # it outlives the run, which would end it otherwise, and fail
 
     def script(verb: str) -> str:
         done = subprocess.run(

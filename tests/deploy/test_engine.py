@@ -17,6 +17,7 @@ import pytest
 
 from tests.deploy import engine as engines
 from tests.deploy.engine import ROOT
+from tests.leftovers import MARK
 
 PROGRAMS = {
     # An engine answers where its socket is.
@@ -155,18 +156,13 @@ def test_nothing_is_taken_from_an_engine_that_was_there_already(machine: Machine
     assert machine.bridge.exists()
 
 
-@pytest.mark.parametrize(
-    ("socket", "verbs"),
-    [("$ENGINE_DIR/docker.sock", ["start", "remove"]), ("/var/run/docker.sock", ["start"])],
-    ids=["ours", "somebody's"],
-)
-def test_the_tests_remove_an_engine_only_if_they_started_it(
-    socket: str, verbs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of `bin/engine` a script; here it writes what it is called with, and whether by a marked run."""
     script, called = tmp_path / "bin/engine", tmp_path / "called"
     script.parent.mkdir()
     script.write_text(
-        f'#!/bin/sh\necho "$1" >>"{called}"\necho "unix://{socket}"\n'
+        f'#!/bin/sh\necho "$1 ${{{MARK}:+marked}}" >>"{called}"\neval "echo unix://$SOCKET"\n'
         'if [ "$1" = remove ]; then rmdir "$ENGINE_DIR"; fi\n',
         encoding="utf-8",
     )
@@ -174,6 +170,29 @@ def test_the_tests_remove_an_engine_only_if_they_started_it(
     monkeypatch.setattr(engines, "ROOT", tmp_path)
     monkeypatch.setattr(shutil, "which", lambda name, **_: f"/somewhere/{name}")
     monkeypatch.delenv("ENGINE_DIR", raising=False)
+    monkeypatch.setenv("SOCKET", "$ENGINE_DIR/docker.sock")
+    return called
+
+
+def test_the_tests_remove_the_engine_that_they_started(called: Path) -> None:
     with engines.running() as found:
-        assert found.ours == ("remove" in verbs)
-    assert called.read_text("utf-8").split() == verbs
+        assert found.ours
+    assert called.read_text("utf-8").splitlines() == ["start marked", "remove marked"]
+
+
+def test_the_tests_leave_an_engine_that_answered_already(
+    called: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOCKET", "/var/run/docker.sock")
+    with engines.running() as found:
+        assert not found.ours
+    assert called.read_text("utf-8").split() == ["start", "marked"]
+
+
+def test_an_engine_that_is_to_be_kept_is_not_ended_with_the_run(
+    called: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ENGINE_DIR", str(tmp_path))
+    with engines.running() as found:
+        assert found.ours
+    assert called.read_text("utf-8").split() == ["start"]
