@@ -158,7 +158,7 @@ def test_nothing_is_taken_from_an_engine_that_was_there_already(machine: Machine
 
 @pytest.fixture
 def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In place of `bin/engine` a script; here it writes what it is called with, and whether by a marked run."""
+    """In place of `bin/engine` a script: here is what it was called with, and whether by a marked run."""
     script, called = tmp_path / "bin/engine", tmp_path / "called"
     script.parent.mkdir()
     script.write_text(
