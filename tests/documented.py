@@ -135,7 +135,7 @@ NOT_RUN: dict[str, str] = {
     "(make chaos-ci), and tests/chaos/test_checker.py holds it to histories that are wrong",
     "curl": "no test needs that program: tests/serving/gateway/test_lines.py sends the same request",
     **dict.fromkeys(
-        [f"kubectl {verb}" for verb in ("apply", "cp", "delete", "exec", "get", "wait")],
+        [f"kubectl {verb}" for verb in ("apply", "cp", "delete", "exec", "get", "scale", "wait")],
         "needs an API server, which no gate has: tests/kuberay checks what is sent, and follows the runbook",
     ),
     **dict.fromkeys(

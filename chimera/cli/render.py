@@ -130,7 +130,7 @@ def chosen(given: Sequence[str], *, slots: int) -> dict[str, str]:
     """
     from pydantic import ValidationError
 
-    from chimera.core.kube.spoke import DECIDED
+    from chimera.core.kube.spoke import DECIDED, GRACE_S, SPOKE_GRACE_S
     from chimera.errors import ConfigurationError
     from chimera.settings import PREFIX, GivenSettings, Settings, is_secret
 
@@ -149,6 +149,7 @@ def chosen(given: Sequence[str], *, slots: int) -> dict[str, str]:
                 f"--set {variable} is or has a secret: the bundle has none; docs/spokes.md says where they go"
             )
         found[variable] = value
+    grace_s = found.get("CHIMERA_SPOKE_GRACE_S")
     fields: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in found.items()}
     try:
         GivenSettings(**fields, slots=slots)
@@ -156,6 +157,11 @@ def chosen(given: Sequence[str], *, slots: int) -> dict[str, str]:
         said = exc.errors()[0]
         where = "".join(f"--set {PREFIX}{str(name).upper()}: " for name in said["loc"][:1])
         raise ConfigurationError(where + said["msg"].removeprefix("Value error, ")) from exc
+    if grace_s is not None and float(grace_s) > SPOKE_GRACE_S:
+        raise ConfigurationError(
+            f"--set CHIMERA_SPOKE_GRACE_S={grace_s}: the head's pod is ended {GRACE_S} s after it is told "
+            f"to end; give at most {SPOKE_GRACE_S}"
+        )
     return dict(sorted(found.items()))
 
 

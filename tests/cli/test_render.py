@@ -119,6 +119,9 @@ async def test_suspended_it_says_that_nothing_runs(shell: Shell) -> None:
         (("--namespace", "Acme"), "--namespace 'Acme' is no name"),
         (("--hub-namespace", "hub_"), "--hub-namespace 'hub_' is no name"),
         (("--image", "chi mera"), "is no name of an image"),
+        (("--namespace", "chimera-system"), "is the hub's"),
+        (("--namespace", "hub", "--hub-namespace", "hub"), "is the hub's"),
+        (("--set", "CHIMERA_SPOKE_GRACE_S=46"), "give at most 45"),
     ],
 )
 async def test_what_cannot_be_is_refused_in_a_sentence_and_nothing_is_written(

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from chimera.core.kube.quantity import MI
+from chimera.core.kube.sizing import NODE_BYTES
 from chimera.settings import PREFIX, load
 from tests.deploy import standins
 
@@ -36,6 +38,12 @@ def test_a_container_has_no_rights_and_bounds(service: dict[str, Any]) -> None:
     assert {"cpus", "mem_limit", "pids_limit", "stop_grace_period"} <= service.keys()
     assert service["restart"] == "unless-stopped"
     assert service["networks"] == ["fleet"]
+
+
+def test_an_agent_meets_its_own_limit_of_memory_before_the_kernel_meets_the_containers() -> None:
+    """The kernel ends the whole container, with everybody's attempts. The hub hands workers the limit."""
+    told = int(SERVICES["chimera-core"]["environment"]["CHIMERA_WORKER_MEMORY_MB"])
+    assert SERVICES["chimera-worker"]["mem_limit"] == f"{told + NODE_BYTES // MI}m"
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name != "chimera-core"])
