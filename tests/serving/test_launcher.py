@@ -100,7 +100,7 @@ def test_the_heads_port_is_not_that_of_redis_and_workers_know_it(path: Path) -> 
 def test_nothing_of_ray_is_started_without_its_token(path: Path) -> None:
     config = read(path)
     for command in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"]):
-        if command != "ray stop":
+        if "ray start" in command or "serve deploy" in command:
             before = command.partition("set +a;")[0]
             assert "RAY_AUTH_MODE=token; RAY_AUTH_TOKEN_PATH=$HOME/ray-token;" in before
     assert config["file_mounts"]["~/ray-token"] == "ray-token"

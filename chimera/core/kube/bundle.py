@@ -39,8 +39,8 @@ def bundle(request: Request) -> Bundle:
     hub = check_label(request.hub, "--hub-namespace")
     if name == hub:
         raise ConfigurationError(
-            f"--namespace {name!r} is the hub's, and policies have the same names in both: the tenant's would "
-            "take the place of the hub's; leave it out, and it is tenant-NAME"
+            f"--namespace {name!r} is the hub's, and policies have one name in both: the tenant's would "
+            "replace the hub's; leave it out, and it is tenant-NAME"
         )
     sizing = sized(
         quota=request.quota, worker=request.worker, slots=request.slots, max_agents=request.max_agents
