@@ -225,7 +225,7 @@ def _groups(name: str) -> dict[str, Pod]:
 def test_the_key_of_a_model_is_mounted_in_the_hubs_pods_alone() -> None:
     """Agents of other tenants would find it; the hub hands it to those workers that may have it."""
     told = told_of(WITH_MODEL)
-    GivenSettings(**{name: told[f"{PREFIX}{name.upper()}"] for name in ("model", "model_url")})
+    GivenSettings(model=told["CHIMERA_MODEL"], model_url=told["CHIMERA_MODEL_URL"])
     assert told["CHIMERA_MODEL"]
     for pod in all_pods(WITH_MODEL):
         (container,) = pod.spec["containers"]
