@@ -22,7 +22,6 @@ each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path
 BESIDE = {
     "audit": "asks a public service of advisories: it needs the network, the gate does not",
     "manifests": "a part of the tests, for a quick answer",
-    "make crds": "brings what `.ci/run` finds beside the clone",
 }
 
 
@@ -43,12 +42,12 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
 
 def targets(text: str) -> list[str]:
     """The make targets that a script calls."""
-    return re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)
+    return re.findall(r"^\s*make ([a-z-]+)", text, re.MULTILINE)
 
 
 def test_the_workflow_runs_every_gate_that_ci_runs_and_nothing_else_without_a_reason() -> None:
     called = targets((ROOT / ".ci/run").read_text(encoding="utf-8"))
-    assert called == ["test", "test-deploy", "chaos-ci"]
+    assert called == ["crds", "test", "test-deploy", "chaos-ci"]
     local = {gate for target in called for gate in gates(target)}
     remote = {
         gate
@@ -86,6 +85,16 @@ def test_only_the_job_that_publishes_may_write_to_the_repository() -> None:
     assert [name for name, job in released.items() if job["permissions"]["contents"] == "write"] == [
         "publish"
     ]
+
+
+def test_what_is_published_anywhere_has_a_checked_tag_and_whose_approval_the_repository_asks() -> None:
+    released = jobs(ROOT / ".github/workflows/release.yml")
+    publishing = {name for name, job in released.items() if "write" in job["permissions"].values()}
+    assert publishing == {"image", "publish"}
+    for name in publishing:
+        assert released[name]["environment"] == "release", name
+        assert "packages" in before(name, released), name
+    assert "make release-check" in str(released["packages"]["steps"])
 
 
 @each_workflow
