@@ -83,7 +83,8 @@ async def test_no_route_answers_500(
         def run(case: Any) -> None:
             if real:
                 case.path_parameters = {**(case.path_parameters or {}), **needed(operation.path)}
-            response = asyncio.run_coroutine_threadsafe(send(case, key), loop).result()
+            # In time: should the loop be gone, this thread would wait for ever, and whoever joins it.
+            response = asyncio.run_coroutine_threadsafe(send(case, key), loop).result(2 * SEND_S)
             if response.status_code >= 500:
                 failed.setdefault(f"{case.method} {case.path}", f"{response.text} after {case!r}")
             answers[response.status_code] += 1
