@@ -10,13 +10,13 @@ import structlog
 
 from tests import leftovers, overdue
 from tests.leftovers import closing, pytest_collection_finish
-from tests.measuring import pytest_runtest_call
+from tests.measuring import pytest_runtest_protocol
 from tests.sharing import pytest_xdist_make_scheduler
 
 __all__ = [
     "closing",
     "pytest_collection_finish",
-    "pytest_runtest_call",
+    "pytest_runtest_protocol",
     "pytest_xdist_make_scheduler",
 ]
 

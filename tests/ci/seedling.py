@@ -21,7 +21,7 @@ CONFIGURATION = (
     "README.md",
     ".gitignore",
 )
-HARNESS = ("conftest.py", "leftovers.py", "measuring.py", "overdue.py", "sharing.py", "coverage_saver.py")
+HARNESS = ("conftest.py", "leftovers.py", "measuring.py", "overdue.py", "sharing.py")
 HALVED = '''"""Numbers."""
 
 

@@ -37,6 +37,7 @@ async def victim(base: Base, tenant: str) -> AsyncIterator[str]:
     await base.tenants.remove(f"{tenant}-victim")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @pytest.mark.timeout(300)
 async def test_no_route_answers_500(
