@@ -22,6 +22,7 @@ each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path
 BESIDE = {
     "audit": "asks a public service of advisories: it needs the network, the gate does not",
     "manifests": "a part of the tests, for a quick answer",
+    "make crds": "brings into a cache what `make test` fetches by itself",
 }
 
 
@@ -42,12 +43,12 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
 
 def targets(text: str) -> list[str]:
     """The make targets that a script calls."""
-    return re.findall(r"^\s*make ([a-z-]+)", text, re.MULTILINE)
+    return re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)
 
 
 def test_the_workflow_runs_every_gate_that_ci_runs_and_nothing_else_without_a_reason() -> None:
     called = targets((ROOT / ".ci/run").read_text(encoding="utf-8"))
-    assert called == ["crds", "test", "test-deploy", "chaos-ci"]
+    assert called == ["test", "test-deploy", "chaos-ci"]
     local = {gate for target in called for gate in gates(target)}
     remote = {
         gate
