@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from chimera.core.kube.part import Part
 
 KUSTOMIZATION = "kustomization.yaml"
+WRITTEN_ANEW = """\
+# Written by `chimera tenant render --dir`, and anew each time. What you change belongs into a folder beside
+# this one, whose kustomization.yaml names it under `resources`.
+"""
 
 
 def render(
@@ -186,21 +190,21 @@ def _slots() -> int:
 
 
 def _write(made: Bundle, directory: Path) -> None:
-    """A file for each object, and what names them; what else is in the folder stays."""
-    files = {_file(at, one): text([one.manifest()]) for at, one in enumerate(made.objects)}
+    """A file for each object, always the same, and what names them; what else is in the folder stays."""
+    files = {_file(one): text([one.manifest()]) for one in made.objects}
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": list(files),
     }
     directory.mkdir(parents=True, exist_ok=True)
-    for name, content in {**files, KUSTOMIZATION: text([kustomization])}.items():
+    for name, content in {**files, KUSTOMIZATION: WRITTEN_ANEW + text([kustomization])}.items():
         (directory / name).write_text(content, encoding="utf-8")
 
 
-def _file(at: int, one: Part) -> str:
+def _file(one: Part) -> str:
     document = one.manifest()
-    return f"{at:02}-{document['kind'].lower()}-{document['metadata']['name']}.yaml"
+    return f"{document['kind'].lower()}-{document['metadata']['name']}.yaml"
 
 
 def _tell(made: Bundle) -> None:

@@ -42,6 +42,11 @@ def bundle(request: Request) -> Bundle:
             f"--namespace {name!r} is the hub's, and policies have one name in both: the tenant's would "
             "replace the hub's; leave it out, and it is tenant-NAME"
         )
+    if name == "default" or name.startswith("kube-"):
+        raise ConfigurationError(
+            f"--namespace {name!r} is the cluster's own, and the bundle would deny it its network and bound "
+            "it; leave it out, and it is tenant-NAME"
+        )
     sizing = sized(
         quota=request.quota, worker=request.worker, slots=request.slots, max_agents=request.max_agents
     )
