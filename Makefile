@@ -1,6 +1,9 @@
 # Everything a contributor or CI does. `make` alone prints this list.
 .DEFAULT_GOAL := help
 SEED ?= 1
+# KubeRay's resource definitions: in the folder that KUBERAY_CRDS names, else fetched.
+CRDS = $(if $(KUBERAY_CRDS),,crds)
+WITH_CRDS = KUBERAY_CRDS="$${KUBERAY_CRDS:-$$PWD/build/crds}"
 .PHONY: help setup setup-browser demo test check lint types security secrets workflows tests manifests audit crds release-check image test-deploy chaos chaos-long chaos-ci bench format lock third-party build clean
 
 help: ## This list
@@ -15,8 +18,8 @@ setup-browser: ## The Chromium that browser tests drive: from apt when it is mis
 demo: setup ## Start a local fleet and run a judged, costed mission on it
 	@.venv/bin/chimera demo
 
-test: setup ## The whole gate, as CI runs it
-	@bin/gate test
+test: setup $(CRDS) ## The whole gate, as CI runs it
+	@$(WITH_CRDS) bin/gate test
 
 check: setup ## The static part of the gate, in a minute
 	@bin/gate check
@@ -36,11 +39,11 @@ secrets: setup ## Of it: no secret in any file
 workflows: setup ## Of it: the workflows of .github, by their schema and for safety
 	@bin/gate workflows
 
-tests: setup ## The other part of the gate: the tests, and their coverage
-	@bin/gate browser policy tests ray-tests coverage
+tests: setup $(CRDS) ## The other part of the gate: the tests, and their coverage
+	@$(WITH_CRDS) bin/gate browser policy tests ray-tests coverage
 
-manifests: setup $(if $(KUBERAY_CRDS),,crds) ## Of the tests, those of kuberay/ alone
-	@KUBERAY_CRDS="$${KUBERAY_CRDS:-$$PWD/build/crds}" bin/gate policy manifests
+manifests: setup $(CRDS) ## Of the tests, those of kuberay/ alone
+	@$(WITH_CRDS) bin/gate policy manifests
 
 audit: setup ## Ask osv.dev for advisories on what is locked: needs the network, so `make test` does not
 	@bin/gate audit

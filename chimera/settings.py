@@ -814,6 +814,9 @@ def _sentence(error: Mapping[str, Any]) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if not error["loc"]:
         return message
+    if error["type"] == "too_short":  # a secret's: pydantic calls its characters items
+        least, given = error["ctx"]["min_length"], error["ctx"]["actual_length"]
+        message = f"it has {given} of at least {least} characters"
     name = str(error["loc"][0])
     field = Settings.model_fields.get(name)
     shown = "" if field is None or is_secret(field) else f" (it is {error['input']!r})"

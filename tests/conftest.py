@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 
 import hypothesis
+import pytest
 import structlog
 
-from tests.leftovers import closing, pytest_collection_finish, pytest_configure
-from tests.measuring import pytest_runtest_call
+from tests import leftovers, overdue
+from tests.leftovers import closing, pytest_collection_finish
+from tests.measuring import pytest_runtest_protocol
 from tests.sharing import pytest_xdist_make_scheduler
 
 __all__ = [
     "closing",
     "pytest_collection_finish",
-    "pytest_configure",
-    "pytest_runtest_call",
+    "pytest_runtest_protocol",
     "pytest_xdist_make_scheduler",
 ]
 
@@ -46,3 +47,9 @@ hypothesis.settings.register_profile(
     stateful_step_count=60,
     print_blob=True,
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Looks for what a run leaves, and ends what never ends."""
+    leftovers.pytest_configure(config)
+    overdue.pytest_configure(config)

@@ -145,13 +145,14 @@ NOT_RUN: dict[str, str] = {
     "(make chaos-ci), and tests/chaos/test_checker.py holds it to histories that are wrong",
     "curl": "no test needs that program: tests/serving/gateway/test_lines.py sends the same request",
     **dict.fromkeys(
-        [f"kubectl {verb}" for verb in ("apply", "cp", "delete", "exec", "get", "wait")],
+        [f"kubectl {verb}" for verb in ("apply", "cp", "delete", "exec", "get", "scale", "wait")],
         "needs an API server, which no gate has: tests/kuberay checks what is sent, and follows the runbook",
     ),
     **dict.fromkeys(
         ["kubectl describe", "kubectl logs"],
         "needs a Kubernetes, and no gate has one: they show what there is, and change nothing",
     ),
+    "docker push": "needs a registry, which no gate has",
     "ray start": "an excerpt of somebody's own start of a cluster; ours is what `chimera up` does",
 }
 """Command → why no test runs it."""

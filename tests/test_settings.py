@@ -24,6 +24,7 @@ def test_all_errors_come_at_once_and_name_their_variables(monkeypatch: pytest.Mo
     ("values", "message"),
     [
         ({"lease_s": 1, "heartbeat_s": 0.5}, "a third of CHIMERA_LEASE_S"),
+        ({"node_token": "x"}, "CHIMERA_NODE_TOKEN: it has 1 of at least 32 characters"),
         ({"reject_below": 0.95}, "must not be above CHIMERA_ACCEPT_ABOVE"),
         ({"slots": 2, "express_slots": 2}, "below CHIMERA_SLOTS"),
         ({"brake_short_s": 100, "brake_long_s": 199}, "at least twice CHIMERA_BRAKE_SHORT_S"),

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from chimera.core.kube.part import Part
 
 KUSTOMIZATION = "kustomization.yaml"
+WRITTEN_ANEW = """\
+# Written by `chimera tenant render --dir`, and anew each time. What you change belongs into a folder beside
+# this one, whose kustomization.yaml names it under `resources`.
+"""
 
 
 def render(
@@ -130,7 +134,7 @@ def chosen(given: Sequence[str], *, slots: int) -> dict[str, str]:
     """
     from pydantic import ValidationError
 
-    from chimera.core.kube.spoke import DECIDED
+    from chimera.core.kube.spoke import DECIDED, GRACE_S, SPOKE_GRACE_S
     from chimera.errors import ConfigurationError
     from chimera.settings import PREFIX, GivenSettings, Settings, is_secret
 
@@ -149,6 +153,7 @@ def chosen(given: Sequence[str], *, slots: int) -> dict[str, str]:
                 f"--set {variable} is or has a secret: the bundle has none; docs/spokes.md says where they go"
             )
         found[variable] = value
+    grace_s = found.get("CHIMERA_SPOKE_GRACE_S")
     fields: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in found.items()}
     try:
         GivenSettings(**fields, slots=slots)
@@ -156,6 +161,11 @@ def chosen(given: Sequence[str], *, slots: int) -> dict[str, str]:
         said = exc.errors()[0]
         where = "".join(f"--set {PREFIX}{str(name).upper()}: " for name in said["loc"][:1])
         raise ConfigurationError(where + said["msg"].removeprefix("Value error, ")) from exc
+    if grace_s is not None and float(grace_s) > SPOKE_GRACE_S:
+        raise ConfigurationError(
+            f"--set CHIMERA_SPOKE_GRACE_S={grace_s}: the head's pod is ended {GRACE_S} s after it is told "
+            f"to end; give at most {SPOKE_GRACE_S}"
+        )
     return dict(sorted(found.items()))
 
 
@@ -180,21 +190,21 @@ def _slots() -> int:
 
 
 def _write(made: Bundle, directory: Path) -> None:
-    """A file for each object, and what names them; what else is in the folder stays."""
-    files = {_file(at, one): text([one.manifest()]) for at, one in enumerate(made.objects)}
+    """A file for each object, always the same, and what names them; what else is in the folder stays."""
+    files = {_file(one): text([one.manifest()]) for one in made.objects}
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": list(files),
     }
     directory.mkdir(parents=True, exist_ok=True)
-    for name, content in {**files, KUSTOMIZATION: text([kustomization])}.items():
+    for name, content in {**files, KUSTOMIZATION: WRITTEN_ANEW + text([kustomization])}.items():
         (directory / name).write_text(content, encoding="utf-8")
 
 
-def _file(at: int, one: Part) -> str:
+def _file(one: Part) -> str:
     document = one.manifest()
-    return f"{at:02}-{document['kind'].lower()}-{document['metadata']['name']}.yaml"
+    return f"{document['kind'].lower()}-{document['metadata']['name']}.yaml"
 
 
 def _tell(made: Bundle) -> None:

@@ -147,6 +147,7 @@ def set_(
 
     What a quota does not say has the fleet's default: CHIMERA_TENANT_MAX_AGENTS and its neighbours. A lowered
     bound takes nothing back: it binds what comes next. Raising or removing a limit needs a --reason.
+    Who keeps its workers is no bound: --reset leaves that alone.
 
     \b
     Examples:
@@ -164,7 +165,10 @@ def set_(
         "weight": weight,
         "spoke": spoke,
     }
-    changes = {field: value for field, value in given.items() if value is not None or reset}
+    # Whose its workers are is no bound: to hand them over is said by itself.
+    changes = {
+        field: value for field, value in given.items() if value is not None or (reset and field != "spoke")
+    }
     levels = limit_changes(limit or ())
     if not changes and not levels:
         from chimera.errors import ConfigurationError

@@ -278,16 +278,16 @@ def _stopped(exc: ChimeraError) -> Stopped:
 
 
 PARK_S = 60.0
-"""A task that waits for a limit's reset asks at least this often: the limit may be raised meanwhile."""
+"""A task that waits for a limit to be reset or raised asks this often: both may have happened meanwhile."""
 
 
 def _unaffordable(exc: BudgetExceeded) -> Stopped:
-    """Handed back uncounted: an exhausted mission is ended by the hub, the others come round."""
+    """Handed back uncounted: the hub ends a mission whose own budget is exhausted, the others come round."""
     delay_s = {
         RefusalKind.CONTENDED: 1.0,
         RefusalKind.WINDOW: min(PARK_S, max(1.0, exc.retry_after_s)),
-        # A moment, so that the hub ends the mission before it is claimed again.
-        RefusalKind.EXHAUSTED: 5.0,
+        # A moment, so that the hub ends the mission before it is claimed again. Other levels end none.
+        RefusalKind.EXHAUSTED: 5.0 if exc.level == "mission" else PARK_S,
     }[exc.kind]
     return Stopped("return", str(exc), delay_s)
 

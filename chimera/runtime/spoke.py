@@ -21,7 +21,7 @@ from chimera.runtime.base import Base, base_of
 from chimera.runtime.bulkhead import Bulkhead
 from chimera.runtime.elector import Elector
 from chimera.runtime.service import Service, backoff_s
-from chimera.runtime.staffing import Staffing
+from chimera.runtime.staffing import STARTING_S, Staffing
 from chimera.settings import Settings
 from chimera.store.connection import check_layout, url
 from chimera.store.signals import Wakeups
@@ -136,7 +136,8 @@ class SpokeController(Service):
         self._tasks = base.of(tenant).tasks
         self._staffing = Staffing(base, elector, backend, "spoke", Bulkhead(self.name))
         self._mine: set[str] = set()
-        self._sent_away: set[str] = set()
+        self._sent_away: dict[str, float] = {}
+        """Workers that were told to leave, and when."""
 
     async def wait(self) -> None:
         await self._wakeups.wait(self.sweep_s)
@@ -150,6 +151,7 @@ class SpokeController(Service):
             await self._keep(listed)
         else:
             await self._send_away(self._mine, "the hub keeps its tenant's workers")
+            await self._end_deaf(time.monotonic())
 
     async def _list(self) -> dict[str, str]:
         listed = await self._backend.list()
@@ -165,11 +167,25 @@ class SpokeController(Service):
         await self._send_away(elsewhere, "its tenant's workers are kept by a spoke on another cluster")
 
     async def _send_away(self, workers: Collection[str], reason: str) -> None:
-        self._sent_away &= set(workers)
-        for worker in sorted(set(workers) - self._sent_away):
+        self._sent_away = {worker: at for worker, at in self._sent_away.items() if worker in workers}
+        for worker in sorted(set(workers) - self._sent_away.keys()):
             log.info("worker.draining", worker=worker, reason=reason)
             await self._drain(worker, self._base.settings.preempt_s, reason)
-            self._sent_away.add(worker)
+            self._sent_away[worker] = time.monotonic()
+
+    async def _end_deaf(self, now: float) -> None:
+        """End those that were sent away and stay: they never came up, or hang, and hold a pod of the quota.
+
+        One that beats has heard it: it may end what is of high priority, for as long as `drain_s`.
+        """
+        settings, beats = self._base.settings, await self._tasks.workers()
+        for worker in sorted(self._mine):
+            patience_s = (settings.drain_s if worker in beats else settings.preempt_s) + STARTING_S
+            if now - self._sent_away[worker] > patience_s:
+                log.warning("worker.ended_late", worker=worker)
+                await self._backend.end(self.tenant, worker, await self._tasks.process(worker))
+                await self._tasks.release(worker, self._elector.replica, died=False)
+                self._sent_away[worker] = now  # should it be there yet: not with every pass
 
     async def _drain(self, worker: str, within_s: float, reason: str) -> None:
         await self._tasks.drain(worker, within_s=within_s, by=self._elector.replica, reason=reason)

@@ -186,10 +186,12 @@ class TenantStore:
             quota = Quota.model_validate({**self._defaults.model_dump(), **bounds})
             return TenantRecord(tenant, quota, int(since), reason)
         except ValueError as exc:
-            said = exc.errors()[0]["msg"] if isinstance(exc, ValidationError) else str(exc)
+            first = exc.errors()[0] if isinstance(exc, ValidationError) else {"msg": str(exc), "loc": ()}
+            # `--reset` leaves alone who keeps its workers.
+            anew = "--spoke` or `--no-spoke" if first["loc"] == ("spoke",) else "--reset"
             raise CorruptRecord(
-                f"the quota of tenant {tenant!r} cannot be read ({said}): set it anew with "
-                f"`chimera tenant set {tenant} --reset`"
+                f"the quota of tenant {tenant!r} cannot be read ({first['msg']}): set it anew with "
+                f"`chimera tenant set {tenant} {anew}`"
             ) from exc
 
     async def set_quota(

@@ -94,7 +94,7 @@ async def test_a_provider_that_is_down_was_sent_nothing(
 
 def test_a_provider_without_its_key_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(ModelUnavailable, match=r"OPENAI_API_KEY.*CHIMERA_MODEL"):
+    with pytest.raises(ModelUnavailable, match=r"OPENAI_API_KEY.*the key is CHIMERA_MODEL_API_KEY"):
         open_endpoint(MODEL, "", "")
 
 

@@ -15,12 +15,13 @@ from tests.ci.makefile import ROOT
 CONFIGURATION = (
     "pyproject.toml",
     "requirements.lock",
+    "requirements-uv.lock",
     "THIRD_PARTY.md",
     "LICENSE",
     "README.md",
     ".gitignore",
 )
-HARNESS = ("conftest.py", "leftovers.py", "measuring.py", "sharing.py", "coverage_saver.py")
+HARNESS = ("conftest.py", "leftovers.py", "measuring.py", "overdue.py", "sharing.py")
 HALVED = '''"""Numbers."""
 
 

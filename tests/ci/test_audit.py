@@ -26,7 +26,7 @@ ADVISORY = {
     "affected": [{"package": {"name": "numbers", "ecosystem": "PyPI"}, "versions": ["1.0"]}],
 }
 LOCKED = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-LOCK = "".join(f"{name}==1.0 \\\n    --hash=sha256:{'0' * 64}\n" for name in ("letters", "numbers"))
+PINNED = "==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n"
 
 
 class Advisories(ThreadingHTTPServer):
@@ -76,16 +76,18 @@ def advisories() -> Iterator[Advisories]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Seedling:
-    """With two pins alone: to ask for all takes as long as the gate's other steps together."""
+    """With a pin in each lock: to ask for all takes as long as the gate's other steps together."""
     made = Seedling(tmp_path / "tree", harness=False)
-    made.write("requirements.lock", LOCK)
+    made.write("requirements.lock", f"letters{PINNED}")
+    made.write("requirements-uv.lock", f"numbers{PINNED}")
+    made.write("docker/requirements.lock", f"shapes{PINNED}")
     return made
 
 
 def test_every_pin_is_asked_for_and_none_is_known_to_be_bad(tree: Seedling, advisories: Advisories) -> None:
     outcome = tree.gate("audit", OSV_URL=advisories.url)
     assert (outcome.code, outcome.failed) == (0, []), outcome.said
-    assert advisories.asked == {"letters==1.0", "numbers==1.0"}
+    assert advisories.asked == {"letters==1.0", "numbers==1.0", "shapes==1.0"}
 
 
 def test_an_advisory_on_one_of_them_fails(tree: Seedling, advisories: Advisories) -> None:

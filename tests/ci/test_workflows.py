@@ -22,7 +22,7 @@ each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path
 BESIDE = {
     "audit": "asks a public service of advisories: it needs the network, the gate does not",
     "manifests": "a part of the tests, for a quick answer",
-    "make crds": "brings what `.ci/run` finds beside the clone",
+    "make crds": "brings into a cache what `make test` fetches by itself",
 }
 
 
@@ -86,6 +86,16 @@ def test_only_the_job_that_publishes_may_write_to_the_repository() -> None:
     assert [name for name, job in released.items() if job["permissions"]["contents"] == "write"] == [
         "publish"
     ]
+
+
+def test_what_is_published_anywhere_has_a_checked_tag_and_whose_approval_the_repository_asks() -> None:
+    released = jobs(ROOT / ".github/workflows/release.yml")
+    publishing = {name for name, job in released.items() if "write" in job["permissions"].values()}
+    assert publishing == {"image", "publish"}
+    for name in publishing:
+        assert released[name]["environment"] == "release", name
+        assert "packages" in before(name, released), name
+    assert "make release-check" in str(released["packages"]["steps"])
 
 
 @each_workflow

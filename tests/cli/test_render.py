@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Done, Shell
+from tests.kuberay.manifests import kubectl
 
 FITTING = ("--cpu", "16", "--memory", "32Gi", "--max-agents", "200")
 
@@ -60,13 +60,27 @@ async def test_a_folder_builds_with_kustomize_to_the_same_objects(shell: Shell) 
     written = _files(folder)
     await rendered(shell, "--dir", "acme")
     assert _files(folder) == written
+    # Nor does another bundle leave a file of this one behind.
+    await rendered(shell, "--egress", "203.0.113.7/32:443", "--suspend", "--dir", "acme")
+    assert _files(folder).keys() == written.keys()
+
+
+async def test_what_is_patched_in_a_folder_beside_it_outlives_the_next_render(shell: Shell) -> None:
+    own = shell.directory / "own"
+    own.mkdir()
+    patch = '[{"op": "add", "path": "/metadata/labels/team", "value": "red"}]'
+    (own / "kustomization.yaml").write_text(
+        f"resources: [../acme]\npatches: [{{target: {{kind: Namespace}}, patch: '{patch}'}}]\n", "utf-8"
+    )
+    for more in ((), ("--suspend",)):
+        await rendered(shell, *more, "--dir", "acme")
+        (namespace,) = [one for one in _built(own) if one["kind"] == "Namespace"]
+        assert namespace["metadata"]["labels"]["team"] == "red"
 
 
 def _built(folder: Path) -> list[dict[str, Any]]:
-    kubectl = shutil.which("kubectl")
-    assert kubectl, "kubectl is not on PATH: install it"
     done = subprocess.run(
-        [kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False, timeout=60
+        [kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
     return objects(done.stdout)
@@ -119,6 +133,11 @@ async def test_suspended_it_says_that_nothing_runs(shell: Shell) -> None:
         (("--namespace", "Acme"), "--namespace 'Acme' is no name"),
         (("--hub-namespace", "hub_"), "--hub-namespace 'hub_' is no name"),
         (("--image", "chi mera"), "is no name of an image"),
+        (("--namespace", "chimera-system"), "is the hub's"),
+        (("--namespace", "hub", "--hub-namespace", "hub"), "is the hub's"),
+        (("--namespace", "default"), "is the cluster's own"),
+        (("--namespace", "kube-system"), "is the cluster's own"),
+        (("--set", "CHIMERA_SPOKE_GRACE_S=46"), "give at most 45"),
     ],
 )
 async def test_what_cannot_be_is_refused_in_a_sentence_and_nothing_is_written(

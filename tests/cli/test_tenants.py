@@ -92,6 +92,27 @@ async def test_a_tenants_spoke_is_asked_for_shown_and_given_its_login(
     assert (single.code, "CHIMERA_REDIS_USERS=single" in single.err) == (2, True)
 
 
+async def test_a_reset_takes_no_tenant_from_its_spoke(operator: Shell, base: Base, tenant: str) -> None:
+    """The hub would start workers for it, and the spoke send its own away: nobody asked for that."""
+    await operator("tenant", "set", tenant, "--spoke", "--max-agents", "7")
+    done = await operator("tenant", "set", tenant, "--reset")
+    assert done.code == 0, done.err
+    quota = await base.tenants.quota(tenant)
+    assert (quota.max_agents, quota.spoke) == (0, True)
+    await operator("tenant", "set", tenant, "--reset", "--no-spoke")
+    assert not (await base.tenants.quota(tenant)).spoke
+
+
+async def test_a_damaged_word_on_the_spoke_is_mended_as_it_says(
+    operator: Shell, base: Base, tenant: str
+) -> None:
+    await base.redis.hset(base.of(tenant).tasks.keys.quota, "spoke", "perhaps")
+    done = await operator("tenant", "get", tenant)
+    assert f"`chimera tenant set {tenant} --spoke` or `--no-spoke`" in done.err
+    assert (await operator("tenant", "set", tenant, "--spoke")).code == 0
+    assert (await base.tenants.quota(tenant)).spoke
+
+
 async def test_the_fleets_defaults_are_shown_where_a_quota_says_nothing(operator: Shell, tenant: str) -> None:
     shell = replace(operator, environment={**operator.environment, "CHIMERA_TENANT_MAX_AGENTS": "40"})
     assert json.loads((await shell("tenant", "get", tenant, "-o", "json")).out)["max_agents"] == 40

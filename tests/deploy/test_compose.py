@@ -12,6 +12,8 @@ from uuid import uuid4
 import pytest
 import yaml
 
+from chimera.core.kube.quantity import MI
+from chimera.core.kube.sizing import NODE_BYTES
 from chimera.settings import PREFIX, load
 from tests.deploy import standins
 from tests.documented import documents, scripts, split
@@ -93,6 +95,12 @@ def test_a_service_mounts_nothing_of_the_checkout() -> None:
 def test_agents_are_enclosed_or_do_not_run_unless_told_otherwise() -> None:
     """The container's other processes are the same user's, and one has the nodes' token."""
     assert SERVICES["chimera-core"]["environment"]["CHIMERA_ENCLOSURE"] == "${STACK_ENCLOSURE:-require}"
+
+
+def test_an_agent_meets_its_own_limit_of_memory_before_the_kernel_meets_the_containers() -> None:
+    """The kernel ends the whole container, with everybody's attempts. The hub hands workers the limit."""
+    told = int(SERVICES["chimera-core"]["environment"]["CHIMERA_WORKER_MEMORY_MB"])
+    assert SERVICES["chimera-worker"]["mem_limit"] == f"{told + NODE_BYTES // MI}m"
 
 
 def test_the_api_alone_is_published_and_unless_told_otherwise_to_the_host_alone() -> None:

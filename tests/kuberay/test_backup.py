@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -180,6 +181,43 @@ async def test_what_was_backed_up_is_whole_after_a_restore_and_work_goes_on(
             assert await completed(base, "new")
             await history.archive(base, TENANT)
             assert (await verify(settings))[0] == 0
+
+
+async def rewriting(base: Base) -> int:
+    """From which growth on Redis writes its append-only file anew, per cent; 0: never."""
+    return int((await base.redis.config_get("auto-aof-rewrite-percentage"))["auto-aof-rewrite-percentage"])
+
+
+async def test_a_backup_that_is_ended_midway_leaves_redis_rewriting_and_a_second_one_does_not_disturb_it(
+    tmp_path: Path, tools: Path
+) -> None:
+    with RedisServer(tmp_path / "data", fsync="everysec") as server:
+        env = at(server, tools, tmp_path / "password")
+        async with opened(load(redis_url=server.url, state_dir=tmp_path)) as base:
+            for number in range(4):
+                await base.redis.set(f"large:{number}", "x" * 2**20)
+            first = await asyncio.create_subprocess_exec(
+                *("sh", str(SCRIPTS / "backup.sh")), env=env, stdout=subprocess.PIPE
+            )
+            assert first.stdout is not None
+            await first.stdout.readexactly(1)  # it copies; nobody takes the rest, so it does not end
+            code, archive, said = await script("backup.sh", env)
+            assert (code, archive, "another one is under way" in said) == (1, b"", True)
+            assert await rewriting(base) == 0
+            first.terminate()
+            await first.communicate()
+            assert first.returncode == 128 + signal.SIGTERM
+            assert await rewriting(base) == 100
+
+
+async def test_what_a_killed_backup_left_the_next_one_mends(tmp_path: Path, tools: Path) -> None:
+    with RedisServer(tmp_path / "data", fsync="everysec") as server:
+        env = at(server, tools, tmp_path / "password")
+        async with opened(load(redis_url=server.url, state_dir=tmp_path)) as base:
+            await base.redis.config_set("auto-aof-rewrite-percentage", 0)
+            code, _, said = await script("backup.sh", env)
+            assert code == 0, said
+            assert await rewriting(base) == 100
 
 
 async def test_a_restore_puts_aside_what_is_there_and_does_so_once(tmp_path: Path, tools: Path) -> None:

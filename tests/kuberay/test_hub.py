@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from chimera.settings import PREFIX, Settings, is_secret
+from chimera.core.kube.quantity import MI
+from chimera.core.kube.sizing import NODE_BYTES
+from chimera.settings import PREFIX, GivenSettings, Settings, is_secret
 from tests.kuberay.manifests import (
     ROOT,
+    WITH_MODEL,
+    Pod,
     all_pods,
     amount,
     built,
@@ -22,6 +26,15 @@ from tests.kuberay.manifests import (
     of,
     pods,
 )
+
+WORKERS_IN = ("overlays/dev", "overlays/shared", WITH_MODEL)
+each_with_workers = pytest.mark.parametrize("name", WORKERS_IN)
+
+
+def told_of(name: str) -> Mapping[str, str]:
+    """What every pod of a build's hub is told."""
+    (found,) = [one["data"] for one in of(built(name), "ConfigMap") if "CHIMERA_REDIS_URL" in one["data"]]
+    return dict(found)
 
 
 @each_build
@@ -108,9 +121,15 @@ def test_groups_offer_the_resources_that_the_code_asks_for(name: str) -> None:
     cluster = service["spec"]["rayClusterConfig"]
     groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
     assert _offered(cluster["headGroupSpec"]) == {"hub": 1}
-    if name == "overlays/shared":
+    if name in WORKERS_IN:
         offered = {one for group in groups.values() for one in _offered(group)}
-        assert offered == set(PLACE.values())
+        told = told_of(name)
+        spares = (
+            {PLACE["spare"]}
+            if int(told.get("CHIMERA_SPARES", Settings.model_fields["spares"].default))
+            else set()
+        )
+        assert offered == {PLACE["worker"]} | spares, "a spare that is asked for has a place, and none else"
         for group in groups.values():
             if _offered(group):
                 # Serve's replicas ask for processors, and must find none beside tenants' code.
@@ -163,7 +182,7 @@ def test_in_production_redis_speaks_tls_alone_and_all_check_it(name: str) -> Non
     words = server["spec"]["template"]["spec"]["containers"][0]["command"]
     assert words[words.index("--port") + 1] == "0"
     assert words[words.index("--tls-port") + 1] == "6379"
-    (told,) = [one["data"] for one in of(built(name), "ConfigMap") if "CHIMERA_REDIS_URL" in one["data"]]
+    told = told_of(name)
     assert told["CHIMERA_REDIS_URL"].startswith("rediss://")
     authority = told["CHIMERA_REDIS_URL"].partition("?ssl_ca_certs=")[2]
     for pod in all_pods(name):
@@ -176,10 +195,42 @@ def test_in_production_redis_speaks_tls_alone_and_all_check_it(name: str) -> Non
     )
 
 
-def test_the_hub_asks_for_as_many_workers_as_their_group_may_have_pods() -> None:
+@each_with_workers
+def test_the_hub_asks_for_as_many_workers_as_their_group_may_have_pods(name: str) -> None:
     """Fewer, and a thousand agents would never have places, whatever the group allows."""
-    name = "overlays/shared"
-    (told,) = [one["data"] for one in of(built(name), "ConfigMap") if "CHIMERA_REDIS_URL" in one["data"]]
-    (most,) = [pod.group["maxReplicas"] for pod in all_pods(name) if pod.group.get("groupName") == "workers"]
-    assert int(told["CHIMERA_MAX_WORKERS"]) == most
-    assert most * Settings.model_fields["slots"].default >= 1_000
+    most = _groups(name)["workers"].group["maxReplicas"]
+    assert int(told_of(name)["CHIMERA_MAX_WORKERS"]) == most
+    if name != "overlays/dev":
+        assert most * Settings.model_fields["slots"].default >= 1_000
+
+
+@each_with_workers
+def test_an_agent_meets_its_own_limit_of_memory_before_the_kernel_meets_the_pods(name: str) -> None:
+    """The kernel ends the whole container, with everybody's attempts in it."""
+    given = int(told_of(name)["CHIMERA_WORKER_MEMORY_MB"])
+    for group in _groups(name).values():
+        limit = amount(group.spec["containers"][0]["resources"]["limits"]["memory"])
+        assert given * MI == limit - NODE_BYTES, group.owner
+
+
+def _groups(name: str) -> dict[str, Pod]:
+    """Pods with agents, by their group."""
+    return {
+        pod.group["groupName"]: pod
+        for pod in all_pods(name)
+        if pod.labels["app.kubernetes.io/component"] == "worker"
+    }
+
+
+def test_the_key_of_a_model_is_mounted_in_the_hubs_pods_alone() -> None:
+    """Agents of other tenants would find it; the hub hands it to those workers that may have it."""
+    told = told_of(WITH_MODEL)
+    GivenSettings(model=told["CHIMERA_MODEL"], model_url=told["CHIMERA_MODEL_URL"])
+    assert told["CHIMERA_MODEL"]
+    for pod in all_pods(WITH_MODEL):
+        (container,) = pod.spec["containers"]
+        files = {one["name"]: one["value"] for one in container.get("env", ()) if "value" in one}
+        secrets = {one["secret"]["secretName"] for one in pod.spec["volumes"] if "secret" in one}
+        hub = pod.labels["app.kubernetes.io/component"] == "hub"
+        assert ("chimera-model" in secrets) == hub, pod.owner
+        assert files.get("CHIMERA_MODEL_API_KEY_FILE") == ("/etc/chimera/model/api-key" if hub else None)

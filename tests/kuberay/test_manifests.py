@@ -9,6 +9,7 @@ import yaml
 from chimera.core.mission import MissionFile
 from tests.kuberay.manifests import (
     KUBERAY,
+    all_pods,
     built,
     each_build,
     examples,
@@ -68,6 +69,22 @@ def test_every_file_of_manifests_is_part_of_a_build() -> None:
 def test_a_change_of_settings_makes_pods_anew(name: str) -> None:
     there = {one["metadata"]["name"] for one in of(built(name), "ConfigMap")}
     assert all(re.fullmatch(r"[a-z-]+-[a-z0-9]{10}", one) for one in there), "no hash of the content"
+
+
+def test_every_image_of_ours_is_one_of_a_registry_but_on_the_laptop() -> None:
+    """Kubernetes pulls: of `chimera:dev` no node can."""
+    for name in ("overlays/prod", "overlays/shared", "examples"):
+        images = {box["image"] for pod in all_pods(name) for box in pod.spec["containers"]}
+        ours = {image for image in images if not image.startswith("redis:")}
+        assert ours == {"registry.example.com/chimera:0.1.0"}, name
+
+
+def test_the_ingress_leaves_to_the_gateway_how_much_it_takes() -> None:
+    """A million inputs come in one request, line by line."""
+    (ingress,) = of(built("base"), "Ingress")
+    told = ingress["metadata"]["annotations"]
+    assert told["nginx.ingress.kubernetes.io/proxy-body-size"] == "0"
+    assert told["nginx.ingress.kubernetes.io/proxy-request-buffering"] == "off"
 
 
 def test_the_example_of_a_mission_is_one() -> None:

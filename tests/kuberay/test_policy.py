@@ -17,9 +17,8 @@ import pytest
 import yaml
 
 from tests.kuberay import spokes
-from tests.kuberay.manifests import BUILT, ROOT, Document, all_pods, built, pods, restoring
+from tests.kuberay.manifests import BUILT, ROOT, Document, all_pods, built, pods, restoring, tools
 
-TOOLS = ROOT / ".venv-policy/bin"
 LET_BE = {
     # Images are named by tag: their digest is that of your registry (components/production).
     "CKV_K8S_43",
@@ -38,19 +37,13 @@ MEANT = {
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _tools() -> None:
-    made = subprocess.run([ROOT / "bin/policy"], capture_output=True, text=True, check=False, timeout=280)
-    assert made.returncode == 0, made.stderr
-
-
 def findings(documents: list[Document], directory: Path) -> set[str]:
     """What checkov says of these: `CHECK Kind.namespace.name`."""
     file = directory / "built.yaml"
     file.write_text(yaml.safe_dump_all([json.loads(json.dumps(one)) for one in documents]), encoding="utf-8")
     done = subprocess.run(
         [
-            TOOLS / "checkov",
+            tools() / "checkov",
             "--framework",
             "kubernetes",
             "--skip-download",
@@ -180,7 +173,7 @@ UNPINNED = {"DL3008"}
 def hadolint(file: Path) -> list[str]:
     """What hadolint says of a Dockerfile."""
     done = subprocess.run(
-        [TOOLS / "hadolint", "--format", "json", *(f"--ignore={code}" for code in UNPINNED), file],
+        [tools() / "hadolint", "--format", "json", *(f"--ignore={code}" for code in UNPINNED), file],
         capture_output=True,
         text=True,
         check=False,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from chimera.settings import PREFIX, Settings, is_secret
 from tests.kuberay.manifests import (
     Pod,
@@ -78,13 +80,16 @@ def test_no_value_of_a_variable_is_a_secret(name: str) -> None:
             assert not {variable["name"] for variable in container.get("env", ())} & secret, pod.owner
 
 
-def test_pods_with_agents_mount_no_volume_of_the_fleet() -> None:
+@pytest.mark.parametrize(
+    ("name", "groups"), [("overlays/dev", {"workers"}), ("overlays/shared", {"workers", "spares"})]
+)
+def test_pods_with_agents_mount_no_volume_of_the_fleet(name: str, groups: set[str]) -> None:
     """What is stored there is of all tenants; workers read and write Redis."""
     mounts = {
         pod.group["groupName"]: [
             volume for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume
         ]
-        for pod in all_pods("overlays/shared")
+        for pod in all_pods(name)
         if pod.group.get("groupName") in {"workers", "spares"}
     }
-    assert mounts == {"workers": [], "spares": []}
+    assert mounts == {group: [] for group in groups}

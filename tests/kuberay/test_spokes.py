@@ -11,6 +11,7 @@ import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 from chimera.cli.render import text
+from chimera.core.kube.spoke import SPOKE_GRACE_S
 from chimera.settings import PREFIX, GivenSettings
 from tests.kuberay.manifests import amount, built, named, of, read
 from tests.kuberay.schemas import check_manifest
@@ -143,6 +144,7 @@ def test_what_the_spoke_is_told_are_settings_that_fit_each_other() -> None:
     assert settings.worker_memory_mb == 2_048 - 768
     pod = cluster(rendered())["spec"]["headGroupSpec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] >= 60, "Ray's head drains first, then the spoke"
+    assert settings.spoke_grace_s <= SPOKE_GRACE_S < pod["terminationGracePeriodSeconds"]
 
 
 def test_rays_own_autoscaler_takes_each_worker_pod_for_one_place_of_a_swarm() -> None:

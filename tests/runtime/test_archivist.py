@@ -258,6 +258,7 @@ async def said(process: subprocess.Popen[str]) -> str:
     return await asyncio.to_thread(process.stdout.readline)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.chaos
 async def test_it_may_be_killed_at_any_instant(
     base: Base, tenant: str, settings: Settings, tmp_path: Path

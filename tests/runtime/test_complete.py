@@ -75,6 +75,7 @@ async def test_every_kind_and_every_row_is_provoked_and_recorded(
     assert all(Event.model_validate_json(event.model_dump_json()) == event for event in events)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.usefixtures("quick")
 async def test_every_kind_and_every_row_comes_to_the_mcp_server_and_each_event_by_its_id(
     world: Base, base: Base, tenant: str, receiver: Receiver, sense: Sense

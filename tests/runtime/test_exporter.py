@@ -88,6 +88,7 @@ async def test_servers_of_before_and_after_the_handshake_are_told(
     assert all(len(call) == 1 for call in sense.calls())
 
 
+@pytest.mark.unmeasured
 async def test_nothing_is_missing_and_what_comes_again_bears_its_id_whatever_the_server_does(
     base: Base, tenant: str, sense: Sense
 ) -> None:

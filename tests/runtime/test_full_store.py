@@ -109,7 +109,9 @@ async def test_a_store_fills_up_drains_and_takes_new_work_again(
             for mission_id in taken:
                 mission = await fleet.rest(mission_id, timeout_s=90)
                 assert mission.status is MissionStatus.COMPLETED
-                assert (mission.counts["ACCEPTED"], mission.settled_microusd) == (SMALL, SMALL * 300)
+                assert mission.counts["ACCEPTED"] == SMALL
+                # What the last of them cost stands in the store; the governor may not have booked it yet.
+                await fleet.until(lambda mission: mission.settled_microusd == SMALL * 300, mission_id)
                 assert mission.tallies == {}
             waiting = await fleet.until(
                 lambda mission: mission.counts["ACCEPTED"] == mission.planned, large, timeout_s=60

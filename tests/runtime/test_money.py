@@ -239,6 +239,10 @@ async def test_a_call_that_fits_after_a_far_reset_does_not_wait_in_place_and_ask
     assert (refused.value.kind, refused.value.level) == (RefusalKind.WINDOW, "tenant/year")
     far = BudgetExceeded(RefusalKind.WINDOW, "tenant/year", 100, 60, 0, 60, 7_000_000)
     assert _stopped(far).delay_s == 60
+    never = BudgetExceeded(RefusalKind.EXHAUSTED, "tenant/day", 100, 0, 0, 500)
+    assert _stopped(never).delay_s == 60, "until somebody raises it"
+    over = BudgetExceeded(RefusalKind.EXHAUSTED, "mission", 100, 100, 0, 500)
+    assert _stopped(over).delay_s < 60, "the hub ends the mission before"
 
 
 async def test_holds_end_although_the_governor_is_never_left_in_peace(base: Base, tenant: str) -> None:

@@ -31,6 +31,7 @@ from tests.store import drive
 
 pytestmark = [
     pytest.mark.chaos,
+    pytest.mark.unmeasured,
     # The driver, cancelled between making what it would send and sending it.
     pytest.mark.filterwarnings("ignore:.*_send_packed_command:pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:coroutine .*_send_packed_command:RuntimeWarning"),

@@ -212,6 +212,7 @@ async def looking(look: Look) -> None:
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.unmeasured
 async def test_a_thousand_callers_are_never_over_any_limit_and_nothing_stays_held(
     server: RedisServer, tmp_path: Path
 ) -> None:
@@ -379,6 +380,7 @@ async def load_of(algorithm: Algorithm, seed: int) -> int:
     return sum(await asyncio.gather(*(one(*caller) for caller in plan)))
 
 
+@pytest.mark.unmeasured
 async def test_under_one_load_looking_first_and_capping_go_over_the_limit_and_reserving_does_not(
     server: RedisServer, tmp_path: Path
 ) -> None:

@@ -285,6 +285,7 @@ async def lead_from_now_on(base: Base, tenant: str) -> None:
     await base.redis.set(keys.last_term(f"retention of {tenant}"), drive.TERM)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
 async def test_it_may_be_killed_at_any_instant(

@@ -193,6 +193,30 @@ async def test_work_moves_to_the_spoke_and_back_as_the_operator_says_and_loses_n
         assert (mission.counts["ACCEPTED"], mission.tallies) == (1, dict.fromkeys(mission.tallies, 0))
 
 
+async def test_a_worker_that_does_not_hear_is_ended_when_its_tenant_goes_back_to_the_hub(
+    base: Base, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold a pod, and so a share of the namespace's quota, for ever."""
+    monkeypatch.setattr("chimera.runtime.spoke.STARTING_S", 0.0)
+    monkeypatch.setenv("CHIMERA_PREEMPT_S", "0.2")
+    await ask(base, tenant)
+    agents = registry(echo=echo)
+    async with running(base, tenant, agents) as fleet, spoke(base, tenant, agents) as there:
+        monkeypatch.setattr(there.workers, "_run", _deaf)
+        await fleet.submit(drive.spec(inputs=[1]))
+        await told(base, tenant, lambda: there.workers.started)
+        await ask(base, tenant, spoke=False)
+        assert (await fleet.rest()).status is MissionStatus.COMPLETED
+        await told(base, tenant, lambda: all(task.done() for _, task in there.workers.running.values()))
+        assert await there.workers.list() == {}
+
+
+async def _deaf(tenant: str, worker_id: str) -> str:
+    """A worker whose pod never comes, or that hangs as it starts."""
+    await asyncio.Event().wait()
+    return ""
+
+
 async def test_a_spoke_that_dies_is_followed_by_one_elsewhere_which_sends_its_workers_away(
     base: Base, tenant: str
 ) -> None:

@@ -6,14 +6,19 @@ of them everywhere.
 
 from __future__ import annotations
 
+import ast
+import itertools
 import json
 import re
 import shlex
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import ray.autoscaler
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -95,15 +100,96 @@ def test_the_heads_port_is_not_that_of_redis_and_workers_know_it(path: Path) -> 
 def test_nothing_of_ray_is_started_without_its_token(path: Path) -> None:
     config = read(path)
     for command in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"]):
-        if command != "ray stop":
+        if "ray start" in command or "serve deploy" in command:
             before = command.partition("set +a;")[0]
             assert "RAY_AUTH_MODE=token; RAY_AUTH_TOKEN_PATH=$HOME/ray-token;" in before
     assert config["file_mounts"]["~/ray-token"] == "ray-token"
 
 
 @each_file
+def test_the_hubs_settings_go_to_the_head_alone(path: Path) -> None:
+    """What `file_mounts` names is copied to every machine: a worker's has Ray's token, no other secret."""
+    config = read(path)
+    assert config["file_mounts"].keys() == {"~/ray-token", "~/serve_config.yaml"}
+    assert not {"cluster_synced_files", "setup_commands", "initialization_commands"} & config.keys()
+    assert not [command for command in config["worker_start_ray_commands"] if "chimera.env" in command]
+
+
+def on_the_head(path: Path, home: Path) -> tuple[str, list[str]]:
+    """What the file's commands say on a head with that home, and what they call of Ray: stand-ins."""
+    programs, called = home / "bin", home / "called"
+    programs.mkdir()
+    called.touch()
+    for program in ("ray", "serve"):
+        stand_in = f'#!/bin/sh\necho "{program} $1 $CHIMERA_ENCLOSURE $CHIMERA_REDIS_URL" >>"{called}"\n'
+        (programs / program).write_text(stand_in, encoding="utf-8")
+        (programs / program).chmod(0o755)
+    said = ""
+    for command in read(path)["head_start_ray_commands"]:
+        done = subprocess.run(
+            ["bash", "-c", f"({command})"],  # as Ray's updater does
+            env={"HOME": str(home), "PATH": f"{programs}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        said += done.stdout
+    return said, called.read_text(encoding="utf-8").splitlines()
+
+
+@each_file
+def test_a_head_without_its_settings_starts_nothing_and_says_how_they_come(
+    path: Path, tmp_path: Path
+) -> None:
+    said, called = on_the_head(path, tmp_path)
+    assert [line.split()[:2] for line in called] == [["ray", "stop"]]
+    assert f"ray rsync-up {path.name} chimera.env '~/chimera.env'; then ray up {path.name}" in said
+
+
+@each_file
+def test_a_head_with_its_settings_starts_ray_and_the_hub_with_agents_enclosed(
+    path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "chimera.env").write_text("CHIMERA_REDIS_URL=redis://there\n", encoding="utf-8")
+    said, called = on_the_head(path, tmp_path)
+    assert (said, called[1:]) == (
+        "",
+        ["ray start require redis://there", "serve deploy require redis://there"],
+    )
+
+
+def test_every_kind_of_machine_is_in_a_group_that_ray_does_not_make() -> None:
+    """One that Ray makes lets everybody in by ssh, beside whatever its `IpPermissions` say."""
+    config = read(CLOUD)
+    rays = aws(
+        *("_configure_security_group", "_create_default_inbound_rules"),
+        *("_create_default_intracluster_inbound_rules", "_create_default_ssh_inbound_rules"),
+    )
+    rules = rays["_create_default_inbound_rules"]({"sg-1"}, [])
+    assert {"CidrIp": "0.0.0.0/0"} in [one for rule in rules for one in rule.get("IpRanges", ())]
+    assert rays["_configure_security_group"](config) is config
+    for kind in config["available_node_types"].values():
+        assert kind["node_config"]["SecurityGroupIds"] == ["SG-ID"]
+    del config["available_node_types"]["swarm"]["node_config"]["SecurityGroupIds"]
+    with pytest.raises(NameError, match="_upsert_security_groups"):  # here Ray would make one
+        rays["_configure_security_group"](config)
+
+
+def aws(*names: str) -> dict[str, Callable[..., Any]]:
+    """Functions of Ray's provider for AWS, from its source: the module wants Amazon's library."""
+    source = Path(ray.autoscaler.__path__[0]) / "_private/aws/config.py"
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    tree.body = [one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name in names]
+    found: dict[str, Any] = {"itertools": itertools, "_set_config_info": lambda **_: None}
+    exec(compile(tree, source, "exec"), found)
+    return found
+
+
+@each_file
 def test_what_is_secret_is_kept_out_of_the_repository(path: Path) -> None:
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    assert "chimera.env" in ignored
     for source in read(path)["file_mounts"].values():
         assert (ROOT / source).is_file() != (source in ignored), source
 

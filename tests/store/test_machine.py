@@ -43,6 +43,8 @@ M, S = MissionStatus, TaskStatus
 
 ROUNDS = 60
 """Of everybody's duties; far more than any example needs to come to rest."""
+LIMIT_S = 600 if hypothesis.settings.get_current_profile_name() == "gate" else 7_200
+"""Five minutes of it for making a failure small before it is shown."""
 QUEUES = (
     *("ready", "later", "leases", "review", "judging", "parked", "fallen", "sweep", "revive"),
     *("high", "normal", "dirty"),
@@ -191,7 +193,7 @@ class Fleet(People, Hub, Workers, Judges, Clock):
 
 
 @pytest.mark.unmeasured
-@pytest.mark.timeout(7_200)  # a failure is made small before it is shown, and the long profile is long
+@pytest.mark.timeout(LIMIT_S)
 def test_every_order_of_calls_keeps_to_the_model(settings: Settings) -> None:
     with asyncio.Runner() as runner:
         base, sync = runner.run(open_base(settings)), connect_sync(settings)

@@ -47,7 +47,12 @@ def open_provider(model: str, api_key: str) -> LibraryEndpoint | None:
     try:
         library = infer_model(model, make)
     except (exceptions.UserError, ImportError) as exc:
-        raise ModelUnavailable(f"model {model!r} cannot be used ({exc}): {NEXT_STEP}") from exc
+        step = (
+            NEXT_STEP
+            if api_key
+            else f"{NEXT_STEP}; the key is CHIMERA_MODEL_API_KEY, in a fleet no other counts"
+        )
+        raise ModelUnavailable(f"model {model!r} cannot be used ({exc}): {step}") from exc
     return LibraryEndpoint(library, name, provider, str(library.base_url or ""))
 
 

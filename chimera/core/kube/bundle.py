@@ -11,6 +11,7 @@ from chimera.core.kube.part import Part
 from chimera.core.kube.request import Request
 from chimera.core.kube.sizing import Sizing, sized
 from chimera.core.kube.spoke import raycluster
+from chimera.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,22 @@ def bundle(request: Request) -> Bundle:
     """All of a tenant's namespace.
 
     Raises:
-        ConfigurationError: the pods do not fit the quota, or a namespace cannot be called so.
+        ConfigurationError: the pods do not fit the quota, or a namespace cannot be called so or is the hub's.
         InvalidRequest: a tenant cannot be called so.
     """
     namespace_of(request.tenant)
     name = check_label(request.namespace, "--namespace")
     hub = check_label(request.hub, "--hub-namespace")
+    if name == hub:
+        raise ConfigurationError(
+            f"--namespace {name!r} is the hub's, and policies have one name in both: the tenant's would "
+            "replace the hub's; leave it out, and it is tenant-NAME"
+        )
+    if name == "default" or name.startswith("kube-"):
+        raise ConfigurationError(
+            f"--namespace {name!r} is the cluster's own, and the bundle would deny it its network and bound "
+            "it; leave it out, and it is tenant-NAME"
+        )
     sizing = sized(
         quota=request.quota, worker=request.worker, slots=request.slots, max_agents=request.max_agents
     )

@@ -155,13 +155,11 @@ def policies(
             ),
         ),
         policy("metrics", ingress=(Ingress(from_=(_in("monitoring"),), ports=_ports(METRICS_PORT)),)),
-        *(
-            policy(
-                f"egress-{at}",
-                WORKER,
-                egress=(Egress(to=(_block(one.cidr),), ports=_ports(one.port)),),
-            )
-            for at, one in enumerate(openings, 1)
+        # There also without an opening: who applies the bundle again takes back what was open before.
+        policy(
+            "egress",
+            WORKER,
+            egress=tuple(Egress(to=(_block(one.cidr),), ports=_ports(one.port)) for one in openings),
         ),
     )
 

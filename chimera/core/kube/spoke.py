@@ -55,6 +55,10 @@ API_TOKEN_S = 3607
 IDLE_S = 60
 """A worker pod without a worker goes after so long, seconds."""
 GRACE_S = 60
+"""Of a pod that is told to end, seconds."""
+SPOKE_GRACE_S = 45
+"""`CHIMERA_SPOKE_GRACE_S` at the most: the rest of the pod's grace is for Ray's head, which ends before the
+spoke, and for the spoke's own end."""
 OF_ALL = {
     "CHIMERA_LOG_FORMAT": "json",
     "CHIMERA_STATE_DIR": "/var/lib/chimera",

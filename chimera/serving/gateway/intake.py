@@ -244,12 +244,15 @@ def checked(spec: MissionBase, agents: Mapping[str, Mapping[str, Any]]) -> list[
     return problems
 
 
+ITS_OWN = "agents of your own: CHIMERA_AGENTS, or `chimera up --agents FILE`"
+
+
 def agent_problems(spec: MissionBase, agents: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
     """Agents that are not registered, and options that do not fit those that are; place by place."""
     for where, (agent, options) in uses(spec).items():
         if agent not in agents:
             known = ", ".join(sorted(agents)) or "none yet: the fleet is starting, or CHIMERA_AGENTS is wrong"
-            yield [f"{where}agent: no agent is named {agent!r}; registered: {known}"]
+            yield [f"{where}agent: no agent is named {agent!r}; registered: {known} ({ITS_OWN})"]
         elif agent in BUILT_IN:
             yield list(_own_problems(where, agent, options))
         elif schema := agents[agent].get("options_schema"):

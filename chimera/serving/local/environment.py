@@ -84,7 +84,7 @@ def of_hub(
     roles = settings.redis_users == "roles"
     address = without_login(redis_url) if roles else redis_url
     files = {"api_key": state.api_key, "redis_url": state.secret("redis_url", address)}
-    for name in ("redis_secret",) if roles else ("redis_password",):
+    for name in ("mcp_headers", "redis_secret" if roles else "redis_password"):
         if (value := getattr(settings, name)) is not None:
             files[name] = state.secret(name, value.get_secret_value())
     if model_api_key:

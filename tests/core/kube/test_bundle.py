@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from chimera.core.kube.bundle import bundle
 from chimera.core.kube.names import LABEL, namespace_of
+from chimera.core.kube.network import Opening
 from chimera.core.kube.quantity import GI, Size
 from chimera.core.kube.request import Request
 from chimera.errors import ConfigurationError, InvalidRequest
@@ -102,6 +103,16 @@ def test_a_suspended_tenant_differs_in_that_alone() -> None:
     assert cluster(asleep).pop("suspend") is True
     assert cluster(awake).pop("suspend") is False
     assert awake == asleep
+
+
+def test_what_the_document_says_to_change_in_place_changes_no_pod() -> None:
+    from dataclasses import replace
+
+    before = replace(asked(), openings=(Opening("203.0.113.7/32", 443),))
+    after = replace(asked(cpu=20_000, memory=64 * GI), api_server=("10.96.0.1/32",))
+    assert cluster(bundle(before).manifests()) == cluster(bundle(after).manifests())
+    more = bundle(replace(after, max_agents=216)).manifests()
+    assert head(cluster(more)) != head(cluster(bundle(after).manifests())), "the spoke is told the number"
 
 
 def test_the_heads_containers_share_what_a_ray_driver_needs() -> None:

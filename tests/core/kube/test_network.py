@@ -48,11 +48,19 @@ def test_the_hubs_redis_is_reached_and_nothing_else_of_the_hub() -> None:
 
 def test_an_opening_is_the_workers_alone() -> None:
     found = made("203.0.113.7/32:443", "[2001:db8::/64]:8443")
-    assert found["egress-1"]["podSelector"] == {"matchLabels": {"app.kubernetes.io/component": "worker"}}
-    assert found["egress-1"]["egress"] == [
-        {"to": [{"ipBlock": {"cidr": "203.0.113.7/32"}}], "ports": [{"protocol": "TCP", "port": 443}]}
+    assert found["egress"]["podSelector"] == {"matchLabels": {"app.kubernetes.io/component": "worker"}}
+    assert found["egress"]["egress"] == [
+        {"to": [{"ipBlock": {"cidr": "203.0.113.7/32"}}], "ports": [{"protocol": "TCP", "port": 443}]},
+        {"to": [{"ipBlock": {"cidr": "2001:db8::/64"}}], "ports": [{"protocol": "TCP", "port": 8443}]},
     ]
-    assert found["egress-2"]["egress"][0]["to"] == [{"ipBlock": {"cidr": "2001:db8::/64"}}]
+
+
+def test_an_opening_that_is_taken_back_leaves_no_policy_behind() -> None:
+    """`kubectl apply` changes what it is given, and deletes nothing."""
+    opened, closed = made("203.0.113.7/32:443", "198.51.100.7/32:443"), made()
+    assert opened.keys() == closed.keys()
+    assert closed["egress"]["egress"] == []
+    assert closed["egress"]["policyTypes"] == ["Egress"]
 
 
 def test_the_api_server_is_reached_by_the_head_alone() -> None:
@@ -63,7 +71,7 @@ def test_the_api_server_is_reached_by_the_head_alone() -> None:
 
 def test_where_clouds_hand_out_credentials_is_never_open() -> None:
     found = made("0.0.0.0/0:443")
-    for name in ("egress-1", "api-server"):
+    for name in ("egress", "api-server"):
         block = found[name]["egress"][0]["to"][0]["ipBlock"]
         assert block == {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}
     with pytest.raises(ConfigurationError, match="link-local"):

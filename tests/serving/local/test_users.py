@@ -53,6 +53,19 @@ def test_an_embedded_redis_has_a_user_for_each_role_and_its_secret_stays(state: 
     assert len(chosen.redis_secret.get_secret_value()) == 64
 
 
+def test_the_headers_for_the_mcp_server_come_to_the_hub_in_a_file(state: StateDir) -> None:
+    chosen = Settings(state_dir=state.path, mcp_headers=SecretStr('{"X-Key": "let-me-in"}'))
+    given = environment.of_hub(
+        environment.with_users(chosen, state), state, redis_url=WITH_LOGIN, model_url="", model_api_key=""
+    )
+    assert not any("let-me-in" in value for value in given.values())
+    file = Path(given["CHIMERA_MCP_HEADERS_FILE"])
+    assert (file.read_text(encoding="utf-8"), stat.S_IMODE(file.stat().st_mode)) == (
+        '{"X-Key": "let-me-in"}',
+        0o600,
+    )
+
+
 @pytest.mark.parametrize(
     "settings",
     [
