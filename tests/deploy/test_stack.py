@@ -5,6 +5,7 @@ Order matters little, time much: what takes longest to come back is harmed last.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,3 +249,31 @@ def test_what_down_leaves_is_there_after_up_and_the_operators_login_may_be_anoth
     stack.squares(later, 6)
     old = stack.secrets["STACK_REDIS_PASSWORD"]
     assert "WRONGPASS" in stack.within(stack.the("redis"), "redis-cli", "AUTH", "default", old)
+
+
+def test_an_upgrade_replaces_every_container_amid_a_mission_and_so_does_the_way_back(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """As docs/operations.md has it: the new image named, `up` again."""
+    (tmp_path / "Dockerfile").write_text(f"FROM {stack.image}\nLABEL version=next\n", encoding="utf-8")
+    later = f"{stack.image}-next"
+    stack.engine("build", "--quiet", "--tag", later, str(tmp_path))
+    try:
+        for image in (later, stack.image):
+            before = {service: stack.the(service) for service in OURS}
+            mission_id = stack.submit(80, options={"rest_s": 2})
+            stack.comes(mission_id, amid)
+            stack.tell(STACK_IMAGE=image)
+            stack.up()
+            for service in OURS:
+                now = stack.the(service)
+                assert now != before[service], service
+                assert stack.inspect(now)["Config"]["Image"] == image
+            mission = stack.ended(mission_id)
+            assert mission.counts[TaskStatus.ACCEPTED] == 80
+            assert "crashes" not in mission.tallies, "they were ended, and did not leave"
+            stack.squares(mission_id, 80)
+    finally:
+        stack.tell(STACK_IMAGE=stack.image)
+        stack.up()
+        stack.engine("image", "rm", later)
