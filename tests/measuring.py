@@ -1,7 +1,7 @@
 """Which tests coverage measures: those from which it learns something, for it doubles what they compute.
 
 Left out is what goes over the same lines thousands of times (`@pytest.mark.unmeasured`, and every property),
-and whole rooms of tests that drive from outside what others measure from within. So what is reported is the
+and rooms of tests that drive from outside, or piece by piece, what others measure. So what is reported is the
 least that is covered.
 """
 
@@ -14,8 +14,14 @@ import coverage
 import hypothesis
 import pytest
 
-UNMEASURED = ("bench", "chaos", "ci", "deploy", "e2e", "kuberay")
-"""Rooms under `tests/`."""
+UNMEASURED = tuple(
+    f"tests/{room}"
+    for room in (
+        *("bench/", "chaos/", "ci/", "deploy/", "e2e/", "kuberay/", "store/"),
+        *("test_docs.py", "test_documented.py"),
+    )
+)
+"""Of `tests.store` each script is also run by the rooms above it, which are measured."""
 INHERITED = "COVERAGE_PROCESS_CONFIG"
 """Set, it has a child measured too."""
 
@@ -38,7 +44,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def _unmeasured(item: pytest.Item) -> bool:
     return (
-        item.nodeid.startswith(tuple(f"tests/{room}/" for room in UNMEASURED))
+        item.nodeid.startswith(UNMEASURED)
         or item.get_closest_marker("unmeasured") is not None
         or hypothesis.is_hypothesis_test(getattr(item, "obj", None))
     )
