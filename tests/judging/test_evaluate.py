@@ -223,7 +223,9 @@ async def test_judging_leaves_the_event_loop_to_others(detector: Detector) -> No
             await asyncio.sleep(0)
 
     task = asyncio.create_task(neighbour())
-    await evaluate(Submission(goal="g", result="word " * 20_000), DEFAULT_JUDGE, detector=detector)
+    await evaluate(
+        Submission(goal="g", result="word " * 20_000), DEFAULT_JUDGE, detector=detector, time_limit_s=60
+    )
     done.set()
     await task
     assert turns > 10
