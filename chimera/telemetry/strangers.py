@@ -71,6 +71,11 @@ STRANGERS: tuple[Stranger, ...] = (
         goes_on=True,
     ),
     Stranger(
+        "ray-many",
+        "Ray's word, when a job starts, that the machine has other clusters too; it takes its own.",
+        re.compile(r"Found multiple active Ray instances: \{.*\}\. Connecting to latest cluster at \S+\. .*"),
+    ),
+    Stranger(
         "grpc",
         "The gRPC library, in processes of Ray that fork.",
         re.compile(r"[DIWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+:\d+\] .*"),

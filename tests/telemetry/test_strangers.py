@@ -13,6 +13,9 @@ DOCS = Path(__file__).parents[2] / "docs/logs.md"
 SEEN = {
     ":actor_name:ServeReplica:chimera:Judge": ("ray-mark", "info"),
     ":job_id:01000000": ("ray-mark", "info"),
+    "Found multiple active Ray instances: {'127.0.0.1:1', '127.0.0.1:2'}. Connecting to latest cluster at "
+    "127.0.0.1:1. You can override this by setting the `--address` flag or `RAY_ADDRESS` environment "
+    "variable.": ("ray-many", "info"),
     "2026-11-29 00:21:37,001\tINFO usage_lib.py:448 -- Usage stats collection is disabled.": (
         "ray-cli",
         "info",
