@@ -56,11 +56,14 @@ def is_named(url: str) -> bool:
 
 
 def local_fleet(settings: Settings) -> Fleet | None:
-    """The fleet that runs in the state directory, if one does."""
+    """The fleet that runs in the state directory, if one does: whole, or short of a part that is restarted.
+
+    Of the second the hub itself says what it lacks. To look past it would be to ask its hub without its key.
+    """
     from chimera.serving.local.state import StateDir
 
     fleet = StateDir(settings.state_dir).read()
-    return fleet if fleet and fleet.ready and fleet.supervisor.is_alive() else None
+    return fleet if fleet and fleet.supervisor.is_alive() else None
 
 
 def _read(path: Path) -> str:

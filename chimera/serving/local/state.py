@@ -39,7 +39,7 @@ class Fleet(BaseModel):
 
     Attributes:
         id: the value of CHIMERA_FLEET_ID in the environment of its processes.
-        ready: whether it was up once; before that it is starting.
+        ready: whether all of it is up; else it is starting, or a part of it is being brought back.
         processes: the supervisor and its children by name.
         url: the API; its OpenAPI page is `url` + ``/docs``.
         dashboard_url: Ray's dashboard and Jobs server, which ask for the token in `ray_token_file`.
