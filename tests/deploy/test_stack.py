@@ -260,15 +260,15 @@ def test_an_upgrade_replaces_every_container_amid_a_mission_and_so_does_the_way_
     stack.engine("build", "--quiet", "--tag", later, str(tmp_path))
     try:
         for image in (later, stack.image):
-            before = {service: stack.the(service) for service in OURS}
+            before = {one for service in OURS for one in stack.containers(service)}
             mission_id = stack.submit(80, options={"rest_s": 2})
             stack.comes(mission_id, amid)
             stack.tell(STACK_IMAGE=image)
             stack.up()
-            for service in OURS:
-                now = stack.the(service)
-                assert now != before[service], service
-                assert stack.inspect(now)["Config"]["Image"] == image
+            now = {one for service in OURS for one in stack.containers(service)}
+            assert len(now) == len(before)
+            assert not now & before
+            assert {stack.inspect(one)["Config"]["Image"] for one in now} == {image}
             mission = stack.ended(mission_id)
             assert mission.counts[TaskStatus.ACCEPTED] == 80
             assert "crashes" not in mission.tallies, "they were ended, and did not leave"

@@ -2,7 +2,8 @@
 
 Every process of a fleet inherits CHIMERA_FLEET_ID. Ray's workers and agents overwrite their
 environment when they rename themselves, so those are known by the fleet's own temporary directory
-on their command line or among their open files.
+on their command line or among the files that they write. Who reads there, `chimera logs --follow` or a
+pager, is none of it.
 """
 
 from __future__ import annotations
@@ -58,6 +59,13 @@ def _belongs(pid: int, state: StateDir) -> bool:
             return True
         for entry in (directory / "fd").iterdir():
             with suppress(OSError):
-                if entry.readlink().as_posix().startswith(temporary):
+                if entry.readlink().as_posix().startswith(temporary) and _writes(directory, entry.name):
                     return True
     return False
+
+
+def _writes(directory: Path, descriptor: str) -> bool:
+    """Whether a process, of /proc/PID, has that file open to write to it."""
+    told = (directory / "fdinfo" / descriptor).read_text(encoding="ascii")
+    (flags,) = (line.split()[1] for line in told.splitlines() if line.startswith("flags:"))
+    return int(flags, 8) & os.O_ACCMODE != os.O_RDONLY
