@@ -57,16 +57,24 @@ PAUSE_S = 0.5
 
 @dataclass
 class Turn:
-    """What one tenant's turn has done: events that are settled, from the first on, and those put aside."""
+    """What one tenant's turn has done: events that are settled, and those of them that were refused."""
 
     lines: Sequence[Line]
     settled: list[bool] = field(default_factory=list)
-    dead: dict[int, DeadLetter] = field(default_factory=dict)
+    refused: dict[int, DeadLetter] = field(default_factory=dict)
 
-    @property
-    def reached(self) -> int:
-        """So many are settled without a gap."""
-        return next((at for at, one in enumerate(self.settled) if not one), len(self.settled))
+    def reached(self, room: int) -> int:
+        """So many are settled without a gap, up to the first refused one that there is no room for.
+
+        By their order, not by that of the answers: were there no room for the first because later ones were
+        refused sooner, the turn would come to nothing, and so would the next.
+        """
+        gap = next((at for at, one in enumerate(self.settled) if not one), len(self.settled))
+        return min([gap, *sorted(self.refused)[room : room + 1]])
+
+    def dead(self, reached: int) -> list[DeadLetter]:
+        """Those of the first so many that are put aside."""
+        return [letter for at, letter in sorted(self.refused.items()) if at < reached]
 
 
 class Exporter(Service):
@@ -231,15 +239,17 @@ class Exporter(Service):
                 turn, held = Turn(held[:window]), held[window:]
                 turn.settled = [not self._kinds.wants(event.kind) for _, event in turn.lines]
                 try:
-                    await self._send(tenant, turn, room)
+                    await self._send(tenant, turn)
                 finally:
-                    if turn.reached:
-                        dead = [one for at, one in sorted(turn.dead.items()) if at < turn.reached]
+                    if reached := turn.reached(room):
+                        dead = turn.dead(reached)
                         room -= len(dead)
-                        cursor = await exports.advance(
-                            cursor, turn.lines[turn.reached - 1][0], dead, term=term
-                        )
-            if cursor is None or turn.reached < len(turn.lines):
+                        cursor = await exports.advance(cursor, turn.lines[reached - 1][0], dead, term=term)
+                        for one in dead:
+                            log.error(
+                                "export.dead", tenant=tenant, id=one.id, kind=one.kind, error=one.reason
+                            )
+            if cursor is None or reached < len(turn.lines):
                 return
             if self._waiting and time.monotonic() > until:
                 return
@@ -251,17 +261,17 @@ class Exporter(Service):
                 return lines
         return []
 
-    async def _send(self, tenant: str, turn: Turn, room: int) -> None:
+    async def _send(self, tenant: str, turn: Turn) -> None:
         """Make the calls of a window, a few at once. Raises Down; what is settled until then is noted."""
         wanted = [at for at, done in enumerate(turn.settled) if not done]
         batches = [wanted[start : start + self._batch] for start in range(0, len(wanted), self._batch)]
-        await together(self._batch_of(tenant, turn, batch, room) for batch in batches)
+        await together(self._batch_of(tenant, turn, batch) for batch in batches)
 
-    async def _batch_of(self, tenant: str, turn: Turn, batch: Sequence[int], room: int) -> None:
+    async def _batch_of(self, tenant: str, turn: Turn, batch: Sequence[int]) -> None:
         """One call. A batch that is refused is told event by event, to find which of them is meant."""
         if len(batch) > 1:
             if await self._try(tenant, [turn.lines[at][1] for at in batch], tries=1):
-                await together(self._batch_of(tenant, turn, [at], room) for at in batch)
+                await together(self._batch_of(tenant, turn, [at]) for at in batch)
             else:
                 for at in batch:
                     turn.settled[at] = True
@@ -269,12 +279,7 @@ class Exporter(Service):
         (at,) = batch
         position, event = turn.lines[at]
         if said := await self._try(tenant, [event], tries=self._base.settings.mcp_tries):
-            letter = self._letter(tenant, position, event, said, await self._now(tenant))
-            # Counted and added in one step: others of its batch are refused at the same time.
-            if len(turn.dead) >= room:
-                return  # it waits, unsettled, for somebody's word on the others
-            turn.dead[at] = letter
-            log.error("export.dead", tenant=tenant, id=letter.id, kind=event.kind, error=said)
+            turn.refused[at] = self._letter(tenant, position, event, said, await self._now(tenant))
         turn.settled[at] = True
 
     async def _try(self, tenant: str, events: Sequence[Event], *, tries: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,10 +12,12 @@ from pydantic import SecretStr
 
 from chimera.agents.context import Context
 from chimera.core.arguments import event_id
+from chimera.core.event import Event
 from chimera.core.task import Task
 from chimera.runtime import exporter as exporter_module
 from chimera.runtime.archivist import Archivist
 from chimera.runtime.base import Base, open_base
+from chimera.runtime.exporter import Exporter
 from chimera.runtime.exporting import SERVER
 from chimera.runtime.pace import Pace
 from chimera.store.exports import EVERY, Exports
@@ -242,6 +244,37 @@ async def test_too_many_dead_letters_hold_a_tenant_until_some_are_gone(
         await exports.answer("retry", [EVERY], "op", by="eve")
         await delivered(base, tenant)
     assert set(sense.ids(tenant)) == await all_ids(base, tenant)
+
+
+async def test_refusals_are_put_aside_in_the_order_of_events_whichever_is_answered_first(
+    base: Base, tenant: str, sense: Sense, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter_module, "MOST_DEAD", 3)
+    await history.archive(base, tenant)
+    await history.write(base, tenant, 10)
+    await sense.start(refuses=["limits.set"])
+    first, *_ = [event for _, event in await history.read(base, tenant)]
+    answered: list[int] = []
+    plainly = Exporter._try
+
+    async def the_first_one_last(self: Exporter, of: str, events: Sequence[Event], *, tries: int) -> str:
+        said = await plainly(self, of, events, tries=tries)
+        if len(events) == 1:
+            if events[0].seq == first.seq:
+                await until(lambda: len(answered) == 9)
+                answered.clear()
+            else:
+                answered.append(events[0].seq)
+        return said
+
+    monkeypatch.setattr(Exporter, "_try", the_first_one_last)
+    exports = Exports(base.redis, tenant)
+    async with exporting(base, sense, mcp_tries=1), asyncio.timeout(40):
+        while len(await exports.dead()) < 3:  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0.02)
+        assert {letter.id for letter in await exports.dead()} == {
+            event_id(tenant, event) for _, event in (await history.read(base, tenant))[:3]
+        }
 
 
 async def test_a_slow_server_of_one_tenants_flood_does_not_keep_another_waiting(
