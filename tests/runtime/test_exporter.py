@@ -225,17 +225,26 @@ async def test_dead_letters_are_told_when_somebody_says_so_and_never_when_they_a
     ]
 
 
-async def test_too_many_dead_letters_hold_a_tenant_until_some_are_gone(
-    base: Base, tenant: str, sense: Sense, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def refused_all(base: Base, tenant: str, sense: Sense, monkeypatch: pytest.MonkeyPatch) -> Exports:
+    """Ten events that the server refuses, and room for three of them."""
     monkeypatch.setattr(exporter_module, "MOST_DEAD", 3)
     await history.archive(base, tenant)
     await history.write(base, tenant, 10)
     await sense.start(refuses=["limits.set"])
-    exports = Exports(base.redis, tenant)
+    return Exports(base.redis, tenant)
+
+
+async def until_full(exports: Exports) -> None:
+    while len(await exports.dead()) < 3:  # noqa: ASYNC110 (nothing tells of it)
+        await asyncio.sleep(0.02)
+
+
+async def test_too_many_dead_letters_hold_a_tenant_until_some_are_gone(
+    base: Base, tenant: str, sense: Sense, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports = await refused_all(base, tenant, sense, monkeypatch)
     async with exporting(base, sense, mcp_tries=1):
-        while len(await exports.dead()) < 3:  # noqa: ASYNC110 (nothing tells of it)
-            await asyncio.sleep(0.02)
+        await until_full(exports)
         place = await exports.place()
         assert place.cursor is not None
         assert place.cursor.at.seq == 3
@@ -249,10 +258,7 @@ async def test_too_many_dead_letters_hold_a_tenant_until_some_are_gone(
 async def test_refusals_are_put_aside_in_the_order_of_events_whichever_is_answered_first(
     base: Base, tenant: str, sense: Sense, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter_module, "MOST_DEAD", 3)
-    await history.archive(base, tenant)
-    await history.write(base, tenant, 10)
-    await sense.start(refuses=["limits.set"])
+    exports = await refused_all(base, tenant, sense, monkeypatch)
     first, *_ = [event for _, event in await history.read(base, tenant)]
     answered: list[int] = []
     plainly = Exporter._try
@@ -268,10 +274,8 @@ async def test_refusals_are_put_aside_in_the_order_of_events_whichever_is_answer
         return said
 
     monkeypatch.setattr(Exporter, "_try", the_first_one_last)
-    exports = Exports(base.redis, tenant)
     async with exporting(base, sense, mcp_tries=1), asyncio.timeout(40):
-        while len(await exports.dead()) < 3:  # noqa: ASYNC110 (nothing tells of it)
-            await asyncio.sleep(0.02)
+        await until_full(exports)
         assert {letter.id for letter in await exports.dead()} == {
             event_id(tenant, event) for _, event in (await history.read(base, tenant))[:3]
         }
