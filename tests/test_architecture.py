@@ -129,3 +129,19 @@ def test_importing_chimera_loads_next_to_nothing() -> None:
 @pytest.mark.acceptance
 def test_the_command_line_starts_without_ray() -> None:
     assert "ray" not in loaded_by("import chimera.cli.main")
+
+
+EXCUSE = re.compile(r"#\s*(?:noqa\b|type:\s*ignore\b|nosec\b|pragma: no cover)(?P<rest>.*)$")
+CODES = re.compile(r"\[[\w, -]+\]|\b[A-Z]+\d+\b")
+
+
+def test_whatever_a_tool_is_told_to_let_pass_has_its_reason_beside_it() -> None:
+    unexplained = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for folder in ("bench", "bin", "chimera", "examples", "tests")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (found := EXCUSE.search(line)) and len(re.findall("[a-z]", CODES.sub("", found["rest"]))) < 6
+    ]
+    assert unexplained == []

@@ -78,7 +78,7 @@ async def drill(plan: Plan, site: Site, directory: Path, told: Callable[[str], N
             (tenant, key) for tenant, key in keys.items() for _ in range(LANES)
         ):
             client = await opened.enter_async_context(Client(site.fleet.url, key, timeout_s=10, retries=0))
-            chance = random.Random(f"{plan.seed} {number}")  # nosec B311
+            chance = random.Random(f"{plan.seed} {number}")  # nosec B311 : a plan that can be drawn again, no secret
             others = tuple(name for name in keys if name != tenant)
             lanes.append(Lane(client, tenant, acks, chance, plan.tasks, site.endpoint, others))
         await _beside(site, _harmed(plan, site, directory, lanes, told))

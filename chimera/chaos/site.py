@@ -147,7 +147,7 @@ def _up(chosen: dict[str, str]) -> Iterator[Fleet]:
     others = {name: value for name, value in os.environ.items() if not name.startswith("CHIMERA_")}
 
     def chimera(command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # nosec B603
+        return subprocess.run(  # nosec B603 : our own commands, as words
             [sys.executable, "-c", "from chimera.cli.main import main; main()", command],
             env=others | chosen,
             capture_output=True,

@@ -328,4 +328,4 @@ def _pause_s(failure: ChimeraError, tries: int) -> float | None:
 
 def _backoff_s(attempt: int) -> float:
     """Seconds until the next try: doubling from 0.2 s, at most 5 s, spread by chance."""
-    return float(min(5.0, 0.2 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # nosec B311
+    return float(min(5.0, 0.2 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # nosec B311 : to spread retries, no secret

@@ -100,4 +100,4 @@ def see_that_all_are_well(services: Iterable[Service]) -> None:
 def backoff_s(failures: int, *, base_s: float = 0.1, most_s: float = 2.0) -> float:
     """Exponential with full jitter: many clients must not come back in step."""
     # Jitter needs no cryptographic randomness.
-    return random.uniform(0.5, 1.0) * min(most_s, base_s * 2.0 ** min(failures, 10))  # nosec B311
+    return random.uniform(0.5, 1.0) * min(most_s, base_s * 2.0 ** min(failures, 10))  # nosec B311 : to spread retries, no secret

@@ -135,7 +135,7 @@ def keeps_users(settings: Settings) -> bool:
 
 
 def _parts(settings: Settings) -> dict[str, Any]:
-    return dict(parse_url(url(settings)))  # type: ignore[no-untyped-call]
+    return dict(parse_url(url(settings)))  # type: ignore[no-untyped-call]  # (the driver's is untyped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def test_every_command_of_the_manual_is_there() -> None:
 
 
 def test_the_report_of_spend_explains_itself_by_an_example_beside_its_subcommands() -> None:
-    spend = typer.main.get_command(app).commands["spend"]  # type: ignore[attr-defined]
+    spend = typer.main.get_command(app).commands["spend"]  # type: ignore[attr-defined]  # (it is a group)
     assert re.search(r"Examples:\n +chimera spend\b", spend.help)
 
 

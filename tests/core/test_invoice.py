@@ -14,7 +14,7 @@ from tests.core.ledgers import START, Book
 
 
 def lines(text: str, **how: object) -> list[Line]:
-    return list(read(text.strip().splitlines(keepends=True), **how))  # type: ignore[arg-type]
+    return list(read(text.strip().splitlines(keepends=True), **how))  # type: ignore[arg-type]  # (what a test gives by name)
 
 
 def compare(book: Book, text: str, tolerance: str = "0", **how: object) -> Comparison:

@@ -16,7 +16,7 @@ from tests.core.ledgers import START, Book
 
 
 def replayed(events: list[Event], **how: object) -> Replay:
-    replay = Replay(**how)  # type: ignore[arg-type]
+    replay = Replay(**how)  # type: ignore[arg-type]  # (what a test gives by name)
     for event in events:
         replay.take(event)
     return replay

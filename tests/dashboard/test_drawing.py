@@ -63,11 +63,11 @@ def test_no_two_nodes_of_a_graph_overlap_and_all_lie_within_it(needs: Sequence[i
     boxes = {(round(place.x, 3), round(place.y, 3)) for place in places}
     assert len(boxes) == len(nodes)
     for at, one in enumerate(places):
-        assert 0 <= one.x <= width - size.width  # type: ignore[attr-defined]
-        assert -0.001 <= one.y <= height - size.height + 0.001  # type: ignore[attr-defined]
+        assert 0 <= one.x <= width - size.width  # type: ignore[attr-defined]  # (one of the three)
+        assert -0.001 <= one.y <= height - size.height + 0.001  # type: ignore[attr-defined]  # (one of the three)
         for other in places[:at]:
-            apart_x = abs(one.x - other.x) >= size.width  # type: ignore[attr-defined]
-            apart_y = abs(one.y - other.y) >= size.height  # type: ignore[attr-defined]
+            apart_x = abs(one.x - other.x) >= size.width  # type: ignore[attr-defined]  # (one of the three)
+            apart_y = abs(one.y - other.y) >= size.height  # type: ignore[attr-defined]  # (one of the three)
             assert apart_x or apart_y
     for node, place in zip(nodes, places, strict=True):
         deeper = [there for there, one in zip(places, nodes, strict=True) if one.depth > node.depth]

@@ -107,7 +107,7 @@ async def test_however_many_ask_at_once_the_recorder_is_read_once(base: Base, te
         read += 1
         return pages(**how)
 
-    stores.recorder.pages = counting  # type: ignore[method-assign]
+    stores.recorder.pages = counting  # type: ignore[method-assign]  # (a reader of the test, in its place)
     found = await asyncio.gather(*(films.film(base, tenant, mission) for _ in range(20)))
     assert read == 1
     assert {id(film) for film, _ in found} == {id(found[0][0])}
@@ -144,7 +144,7 @@ async def test_who_waits_for_a_film_that_gives_way_to_another_is_given_what_ther
             begun.set()
             await never.wait()
 
-    stores.recorder.pages = endless  # type: ignore[method-assign]
+    stores.recorder.pages = endless  # type: ignore[method-assign]  # (a reader of the test, in its place)
     waiting = asyncio.create_task(films.film(base, tenant, await stores.readings.mission("m1")))
     await begun.wait()
     await film_of(films, base, tenant, "m2")
@@ -178,7 +178,7 @@ async def test_a_film_goes_on_from_where_its_reading_was_cut(base: Base, tenant:
                 raise ConnectionResetError
             yield reached, lines
 
-    stores.recorder.pages = halves  # type: ignore[method-assign]
+    stores.recorder.pages = halves  # type: ignore[method-assign]  # (a reader of the test, in its place)
     with pytest.raises(ConnectionResetError):
         await films.film(base, tenant, mission)
     cut = False

@@ -26,7 +26,7 @@ async def test_a_task_is_read_on_from_where_it_was_read(base: Base, tenant: str)
         begun.append(how["after"])
         return pages(**how)
 
-    stores.recorder.pages = noting  # type: ignore[method-assign]
+    stores.recorder.pages = noting  # type: ignore[method-assign]  # (a reader of the test, in its place)
     one, *_ = await drive.claim(stores)
     first = await trails.trail(stores, tenant, await seen(stores, one.task_id))
     assert [event.kind for event in first.events] == ["task.claimed"]
@@ -48,7 +48,7 @@ async def test_who_looks_does_not_wait_until_a_long_log_is_read(base: Base, tena
             await goes_on.wait()
             yield reached, lines[len(lines) // 2 + 1 :]
 
-    stores.recorder.pages = halves  # type: ignore[method-assign]
+    stores.recorder.pages = halves  # type: ignore[method-assign]  # (a reader of the test, in its place)
     task = await seen(stores)
     so_far = await trails.trail(stores, tenant, task)
     assert so_far.more

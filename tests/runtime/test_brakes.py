@@ -178,7 +178,7 @@ async def test_missions_that_come_fifty_times_too_fast_are_stopped_and_go_on_whe
         waits = submitted[-1]
         await fleet.until(lambda mission: mission.counts["READY"] == 1, waits)
         async with asyncio.timeout(20):
-            while (told := await asked(base, tenant, f"{waits}.0")).cause is not Cause.BRAKE:  # noqa: ASYNC110
+            while (told := await asked(base, tenant, f"{waits}.0")).cause is not Cause.BRAKE:  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.05)  # nothing tells of it
         assert "throttled since" in told.detail
         assert "faster than planned" in told.detail
@@ -283,7 +283,7 @@ async def test_no_mission_ends_for_a_brake_and_tasks_that_pay_nothing_go_on(base
         await fleet.submit(drive.spec(agent="free", inputs=[1, 2]), "m2")
         assert (await fleet.rest("m2")).status is MissionStatus.COMPLETED
         async with asyncio.timeout(20):
-            while (told := await asked(base, tenant, "m1.0")).cause is not Cause.BRAKE:  # noqa: ASYNC110
+            while (told := await asked(base, tenant, "m1.0")).cause is not Cause.BRAKE:  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.05)  # nothing tells of it
         assert "a person froze it (key:1: we look)" in told.detail
         (task,) = await fleet.stores.tasks.get_many(["m1.0"])
@@ -303,10 +303,10 @@ async def test_a_result_whose_judge_cannot_pay_waits_for_the_thaw(base: Base, te
     async with MeteredEndpoint() as endpoint, braking(base, tenant), a_judge(base, endpoint) as judge:
         judge.start()
         async with asyncio.timeout(20):
-            while (await asked(base, tenant, "m1.0")).cause is not Cause.BRAKE:  # noqa: ASYNC110
+            while (await asked(base, tenant, "m1.0")).cause is not Cause.BRAKE:  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.05)  # nothing tells of it
             # Given back, and not looked at again in a moment.
-            while "brake" not in (await stores.tasks.get("m1.0")).last_error:  # noqa: ASYNC110
+            while "brake" not in (await stores.tasks.get("m1.0")).last_error:  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.05)  # nothing tells of it
         seconds, _ = await base.redis.time()
         assert await base.redis.zscore(judging, "m1.0") > (seconds + judge_module.PAUSE_S + 1) * 1e6

@@ -73,7 +73,7 @@ async def forget(base: Base) -> None:
 async def until_said(base: Base, said: str, after_us: int = 0) -> CanaryRecord:
     store = BrakeStore(base.redis)
     async with asyncio.timeout(30):
-        while (record := await store.canary()).said != said or record.at_us <= after_us:  # noqa: ASYNC110
+        while (record := await store.canary()).said != said or record.at_us <= after_us:  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0.02)  # nothing tells of it
     return record
 
@@ -140,14 +140,14 @@ async def test_granted_everything_freezes_and_says_so_until_a_person_lets_go(bas
                 # One may go on while the others wait; then all do.
                 await store.order(tenant, Order.THAW, "t1", by="operator", reason="seen to", of_fleet=True)
                 async with asyncio.timeout(30):
-                    while parts.trust.withdrawn(tenant):  # noqa: ASYNC110
+                    while parts.trust.withdrawn(tenant):  # noqa: ASYNC110 (nothing tells of it)
                         await asyncio.sleep(0.02)  # nothing tells of it
                 assert await desk.reserve(claim.task_id, claim.token, 100, 60)
                 assert parts.trust.withdrawn(other)
                 await store.clear_canary()
                 await store.order(other, Order.THAW, "t2", by="operator", reason="seen to", of_fleet=True)
                 async with asyncio.timeout(30):
-                    while parts.trust.failure or parts.trust.withdrawn(other):  # noqa: ASYNC110
+                    while parts.trust.failure or parts.trust.withdrawn(other):  # noqa: ASYNC110 (nothing tells of it)
                         await asyncio.sleep(0.02)  # nothing tells of it
     finally:
         await desk.stop()

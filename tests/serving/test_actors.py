@@ -135,7 +135,7 @@ async def test_the_governors_actor_moves_brakes_and_asks_its_canary(base: Base, 
     actor = asyncio.create_task(GovernorActor._main(object.__new__(GovernorActor), settings))
     try:
         async with asyncio.timeout(60):
-            while (await store.canary()).said != "refused" or not await frozen(base, tenant):  # noqa: ASYNC110
+            while (await store.canary()).said != "refused" or not await frozen(base, tenant):  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.05)  # nothing tells of it
     finally:
         actor.cancel()

@@ -53,7 +53,7 @@ def steal(task: Task, ctx: Context) -> dict[str, Any]:
         attempt(f"memory of the {name}", partial(os.open, of / "mem", os.O_RDONLY))
         attempt(f"files of the {name}", partial(os.listdir, of / "fd"))
         attempt(f"signal to the {name}", partial(os.kill, pid, 0))
-        attempt(f"trace of the {name}", lambda pid=pid: call(libc.ptrace(SEIZE, pid, 0, 0)))  # type: ignore[misc]
+        attempt(f"trace of the {name}", lambda pid=pid: call(libc.ptrace(SEIZE, pid, 0, 0)))  # type: ignore[misc]  # (mypy takes the default for a further argument)
         attempt(f"descriptor of the {name}", partial(stolen_descriptor, pid))
         attempt(f"environ of the {name} by a child", partial(by_a_child, of / "environ"))
     for path in task.input["paths"]:

@@ -72,7 +72,7 @@ def test_a_short_master_secret_is_refused_and_not_shown() -> None:
 @pytest.mark.parametrize(("role", "tenant"), [("worker", ""), ("spoke", ""), ("judge", "acme")])
 def test_only_workers_and_spokes_are_one_tenants(role: str, tenant: str) -> None:
     with pytest.raises(ValueError, match="one tenant's"):
-        as_role(asked(redis_users="roles"), role, tenant)  # type: ignore[arg-type]
+        as_role(asked(redis_users="roles"), role, tenant)  # type: ignore[arg-type]  # (a role by its name)
 
 
 @pytest.mark.parametrize(

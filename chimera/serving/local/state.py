@@ -116,7 +116,7 @@ class StateDir:
         digest = hashlib.sha256(str(self.path).encode()).hexdigest()[:8]
         self.id = f"{os.getuid()}-{digest}"
         # Ray's sockets need a short path. It is ours alone: made 0700, its owner checked.
-        self.short = Path(f"/tmp/chimera-{self.id}")  # nosec B108
+        self.short = Path(f"/tmp/chimera-{self.id}")  # nosec B108 : ours alone, see above
         self.ray_temp = self.short / "r"  # Ray opens its own directory to everybody: ours is around it
         self.door = self.short / "door"
         self.cells = self.short / "cells"

@@ -77,7 +77,7 @@ def test_the_headers_for_the_mcp_server_come_to_the_hub_in_a_file(state: StateDi
 def test_one_user_for_all_is_told_the_operators_login(
     state: StateDir, settings: dict[str, str | SecretStr]
 ) -> None:
-    chosen = environment.with_users(Settings(state_dir=state.path, **settings), state)  # type: ignore[arg-type]
+    chosen = environment.with_users(Settings(state_dir=state.path, **settings), state)  # type: ignore[arg-type]  # (what a test gives by name)
     assert told(chosen, state)["CHIMERA_REDIS_URL"] == WITH_LOGIN
     assert told(chosen, state).get("CHIMERA_REDIS_USERS", "single") == "single"
     assert "CHIMERA_REDIS_SECRET" not in told(chosen, state)

@@ -28,11 +28,11 @@ class Cookie:
 
     def give(self, response: Response, session_id: str) -> None:
         """Let a browser have a session; scripts never see it, other sites never send it."""
-        response.set_cookie(self.name, session_id, max_age=LIVES_S, **self._bounds())  # type: ignore[arg-type]
+        response.set_cookie(self.name, session_id, max_age=LIVES_S, **self._bounds())  # type: ignore[arg-type]  # (the bounds are of several types)
 
     def take(self, response: Response) -> None:
         """Let a browser forget it."""
-        response.delete_cookie(self.name, **self._bounds())  # type: ignore[arg-type]
+        response.delete_cookie(self.name, **self._bounds())  # type: ignore[arg-type]  # (the bounds are of several types)
 
     def _bounds(self) -> dict[str, object]:
         # The API's own paths never get it: there a key is sent, by whoever means to.
